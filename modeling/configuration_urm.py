@@ -1,0 +1,192 @@
+"""Configuration of an uncertainty-aware reward model (URM). This file travels with every checkpoint."""
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+HELPSTEER2_ATTRIBUTES = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_urm.URMConfig",
+    "AutoModel": "modeling_urm.URMForRewardModeling",
+    "AutoModelForSequenceClassification": "modeling_urm.URMForRewardModeling",
+}
+
+
+class URMConfig(PretrainedConfig):
+    """
+    Describes the backbone, the rated attributes and the head of a [`URMForRewardModeling`].
+
+    Args:
+        backbone_config (`PretrainedConfig` or `dict`):
+            Configuration of the decoder whose last hidden state is read. A dict needs `model_type`.
+        attributes (`list[str]`, *optional*, defaults to the five of HelpSteer2):
+            Names of the n human-rated attributes, in the order of the head's rows.
+        gating_hidden_size (`int`, *optional*):
+            Width G of the gating MLP. Defaults to the backbone's hidden size H, as in the paper.
+        reward_weights (`list[float]`, *optional*):
+            Fixed prior weights, one an attribute, instead of a gate: the model then has no gating parameters.
+        attribute_scales (`dict[str, list]`, *optional*):
+            `{attribute: [min, max]}` or `[min, max, step]`: the scale on which an attribute was rated, where known.
+        label_means, label_stds (`list[float]`, *optional*, default to 0 and 1):
+            Location and scale of the training ratings. The head predicts in these units and the model answers on the
+            rating scale: mean = label_mean + label_std * (W h), std = label_std * exp(...). With the defaults the
+            head is the paper's.
+        log_std_bounds (`[float, float]` or `None`, defaults to `[-4, 4]`):
+            Between them (in units of `label_stds`) the log standard deviation is W h, as in the paper; beyond them it
+            bends smoothly towards a limit 1 further out. `None` never bends it.
+        attribute_loss (`str`, *optional*):
+            The loss that trained the attribute head. A std of a model trained by "regression" or "deterministic" is
+            not the spread of human ratings.
+        training (`dict`, *optional*):
+            How the heads came to be (seed, data, steps); only for people and for checks of ensembles.
+
+    `num_labels` is 1 whatever n is: to TRL, pipelines and servers a URM is a scalar reward model.
+    """
+
+    model_type = "urm"
+    sub_configs = {"backbone_config": AutoConfig}
+    _auto_class = "AutoConfig"
+
+    def __init__(
+        self,
+        backbone_config: PretrainedConfig | dict[str, Any] | None = None,
+        attributes: list[str] | None = None,
+        gating_hidden_size: int | None = None,
+        reward_weights: list[float] | None = None,
+        attribute_scales: dict[str, list[float]] | None = None,
+        label_means: list[float] | None = None,
+        label_stds: list[float] | None = None,
+        log_std_bounds: list[float] | None = (-4.0, 4.0),
+        attribute_loss: str | None = None,
+        training: dict[str, Any] | None = None,
+        **kwargs,
+    ):
+        self.backbone_config = _backbone_config(backbone_config)
+        self.attributes = _attribute_names(attributes)
+        n = len(self.attributes)
+        self.gating_hidden_size = self.backbone_config.hidden_size if gating_hidden_size is None else gating_hidden_size
+        if self.gating_hidden_size < 1:
+            raise ValueError(f"`gating_hidden_size` must be at least 1, got {gating_hidden_size}.")
+        self.reward_weights = _per_attribute("reward_weights", reward_weights, n)
+        self.attribute_scales = _scales(attribute_scales, self.attributes)
+        self.label_means = _per_attribute("label_means", label_means, n) or [0.0] * n
+        self.label_stds = _per_attribute("label_stds", label_stds, n) or [1.0] * n
+        if min(self.label_stds) <= 0:
+            raise ValueError(f"`label_stds` must be positive, got {self.label_stds}.")
+        self.log_std_bounds = None if log_std_bounds is None else [float(bound) for bound in log_std_bounds]
+        if self.log_std_bounds is not None and not self.log_std_bounds[0] < self.log_std_bounds[1]:
+            raise ValueError(f"`log_std_bounds` must be [low, high] with low < high, got {log_std_bounds}.")
+        self.attribute_loss = attribute_loss
+        self.training = training
+
+        if kwargs.pop("num_labels", 1) != 1 or len(kwargs.pop("id2label", None) or [0]) != 1:
+            raise ValueError("A URM has `num_labels=1`, its reward. Rated attributes go into `attributes=[...]`.")
+        kwargs.pop("label2id", None)
+        kwargs.pop("auto_map", None)  # always this version's own files, never another repository's
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # older transformers write None over these
+            kwargs.setdefault(name, getattr(self.backbone_config, name, None))
+        # vLLM and pipelines put a sigmoid over a single label unless the problem is a regression
+        kwargs["problem_type"] = "regression"
+        super().__init__(id2label={0: "reward"}, label2id={"reward": 0}, **kwargs)
+        self.auto_map = dict(AUTO_MAP)
+
+    # What generic tools read from the top level (DeepSpeed, Trainer, TRL, vLLM). Kept in one place, the backbone's
+    # config, because TRL writes the pad token after loading and a copy would go stale.
+    @property
+    def hidden_size(self) -> int:
+        return self.backbone_config.hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        return self.backbone_config.vocab_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.backbone_config.num_hidden_layers
+
+    @property
+    def max_position_embeddings(self) -> int | None:
+        return getattr(self.backbone_config, "max_position_embeddings", None)
+
+    @property
+    def pad_token_id(self) -> int | None:
+        return getattr(self.backbone_config, "pad_token_id", None)
+
+    @pad_token_id.setter
+    def pad_token_id(self, value: int | None):
+        self.backbone_config.pad_token_id = value
+
+    @property
+    def bos_token_id(self) -> int | None:
+        return getattr(self.backbone_config, "bos_token_id", None)
+
+    @bos_token_id.setter
+    def bos_token_id(self, value: int | None):
+        self.backbone_config.bos_token_id = value
+
+    @property
+    def eos_token_id(self) -> int | list[int] | None:
+        return getattr(self.backbone_config, "eos_token_id", None)
+
+    @eos_token_id.setter
+    def eos_token_id(self, value: int | list[int] | None):
+        self.backbone_config.eos_token_id = value
+
+    @property
+    def num_labels(self) -> int:
+        return 1
+
+    @num_labels.setter
+    def num_labels(self, value: int | None):
+        if value not in (None, 1):
+            raise ValueError(f"A URM has `num_labels=1`, got {value}. Rated attributes go into `attributes=[...]`.")
+
+
+def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
+    if value is None:
+        # transformers calls `type(config)()` to print only what differs from the defaults; a URM has no default
+        # backbone, hence `has_no_defaults_at_init` would be another way to say the same
+        raise ValueError(
+            "`backbone_config` is missing: a URM needs the configuration of its decoder. Pass one, or build the model "
+            "with `URMForRewardModeling.from_backbone(name_or_path)`."
+        )
+    if isinstance(value, dict):
+        value = dict(value)
+        if "model_type" not in value:
+            raise ValueError(f"`backbone_config` needs a `model_type`, got the keys {sorted(value)}.")
+        value = AutoConfig.for_model(value.pop("model_type"), **value)
+    if not isinstance(getattr(value, "hidden_size", None), int):
+        raise ValueError(
+            f"`backbone_config` of type {type(value).__name__} has no `hidden_size`: pass the text decoder's own "
+            "configuration (for a multimodal model, its `text_config`)."
+        )
+    return value
+
+
+def _attribute_names(attributes: list[str] | None) -> list[str]:
+    names = list(HELPSTEER2_ATTRIBUTES if attributes is None else attributes)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"`attributes` must be a non-empty list of names, got {attributes!r}.")
+    if len(set(names)) != len(names):
+        raise ValueError(f"`attributes` must not repeat a name, got {names}.")
+    return names
+
+
+def _per_attribute(argument: str, values: list[float] | None, n: int) -> list[float] | None:
+    if values is None:
+        return None
+    if len(values) != n:
+        raise ValueError(f"`{argument}` needs one number for each of the {n} attributes, got {len(values)}: {values}.")
+    return [float(value) for value in values]
+
+
+def _scales(scales: dict[str, list[float]] | None, attributes: list[str]) -> dict[str, list[float]] | None:
+    if scales is None:
+        return None
+    for name, scale in scales.items():
+        if name not in attributes:
+            raise ValueError(f"`attribute_scales` names {name!r}, which is not one of the attributes {attributes}.")
+        if len(scale) not in (2, 3) or not scale[0] < scale[1] or (len(scale) == 3 and scale[2] <= 0):
+            raise ValueError(f"`attribute_scales[{name!r}]` must be [min, max] or [min, max, step], got {scale}.")
+    return {name: [float(x) for x in scale] for name, scale in scales.items()}

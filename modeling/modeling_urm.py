@@ -1,0 +1,307 @@
+"""
+Uncertainty-aware reward model (URM). This file travels with every checkpoint: torch and transformers only.
+
+Source: "Uncertainty-aware Reward Model: Teaching Reward Models to Know What is Unknown" (Lou et al., 2024,
+arXiv:2410.00847). Shapes: B conversations, T tokens, H hidden size, n attributes, G gating width.
+
+Where this differs from the paper:
+1. Pooling is at the rightmost 1 of the attention mask, never found by a search for the padding token.
+2. Head, gate and rewards are float32 whatever the backbone's dtype (the paper loads all in float16).
+3. The head may read standardised features and predict in units of the ratings (`URMHead`, `URMConfig.label_means`);
+   by default both are the identity.
+4. log sigma bends beyond `URMConfig.log_std_bounds`, by default far from where trained models are.
+5. A fresh gate starts near equal weights 1/n: until it is trained, the reward is about the mean attribute.
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput, logging
+
+from .configuration_urm import URMConfig
+from .distributions_urm import bend, gated_reward
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class URMOutput(ModelOutput):
+    """
+    Args:
+        logits (`(B, 1)`, float32): reward r = sum_k w_k mu_k; higher is better, comparable within a prompt.
+        attribute_means (`(B, n)`): mu, on the scale of the ratings.
+        attribute_stds (`(B, n)`): sigma, same unit; higher = less sure. Aleatoric: the spread of human ratings.
+        gating_weights (`(B, n)`): w, may be negative, do not sum to 1.
+        reward_std (`(B,)`): sqrt(sum_k w_k^2 sigma_k^2), in the unit of the reward; higher = less sure.
+        pooled_hidden (`(B, H)`): the backbone's last hidden state that all of the above is computed from.
+    """
+
+    logits: Tensor | None = None
+    attribute_means: Tensor | None = None
+    attribute_stds: Tensor | None = None
+    gating_weights: Tensor | None = None
+    reward_std: Tensor | None = None
+    pooled_hidden: Tensor | None = None
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32 under any autocast and whatever dtype its weights were cast to."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__(in_features, out_features, bias, dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float(), None if self.bias is None else self.bias.float())
+
+
+class URMHead(nn.Module):
+    """
+    Value head (mu, log sigma) = W h and gating MLP w = MLP(h).
+
+    `feature_mean` and `feature_scale` standardise h; they are 0 and 1 unless a trainer measured them, and are saved.
+    """
+
+    def __init__(self, config: URMConfig):
+        super().__init__()
+        hidden, width, n = config.hidden_size, config.gating_hidden_size, len(config.attributes)
+        self.config = config
+        self.register_buffer("feature_mean", torch.zeros(hidden, dtype=torch.float32))
+        self.register_buffer("feature_scale", torch.ones(hidden, dtype=torch.float32))
+        self.value = Float32Linear(hidden, 2 * n, bias=False)  # rows: n means, then n log standard deviations
+        self.gate = None
+        if config.reward_weights is None:
+            self.gate = nn.Sequential(
+                Float32Linear(hidden, width),
+                nn.SELU(),
+                Float32Linear(width, width),
+                nn.SELU(),
+                Float32Linear(width, n),
+            )
+
+    def reset_parameters(self):
+        """
+        Small means and log sigmas: the first predictions are near the mean and spread of the ratings. SELU wants
+        weights of variance 1/fan_in (Klambauer et al., 2017); the last layer starts near equal weights 1/n.
+        """
+        nn.init.zeros_(self.feature_mean)
+        nn.init.ones_(self.feature_scale)
+        nn.init.normal_(self.value.weight, std=0.1 * self.value.in_features**-0.5)
+        if self.gate is not None:
+            for layer in (self.gate[0], self.gate[2]):
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+                nn.init.zeros_(layer.bias)
+            nn.init.normal_(self.gate[4].weight, std=0.1 * self.gate[4].in_features**-0.5)
+            nn.init.constant_(self.gate[4].bias, 1 / len(self.config.attributes))
+
+    def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""
+        config = self.config
+        hidden = (hidden.to(self.value.weight.device).float() - self.feature_mean.float()) / self.feature_scale.float()
+        means, log_stds = self.value(hidden).chunk(2, dim=-1)  # (mu, log sigma) = W h
+        if config.log_std_bounds is not None:
+            log_stds = bend(log_stds, *config.log_std_bounds)
+        label_stds = means.new_tensor(config.label_stds)
+        means = means.new_tensor(config.label_means) + label_stds * means
+        stds = label_stds * log_stds.exp()
+        weights = means.new_tensor(config.reward_weights).expand_as(means) if self.gate is None else self.gate(hidden)
+        return means, stds, weights
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for."""
+        means, stds, weights = self.distribution(hidden)
+        reward, _ = gated_reward(means, stds, weights)
+        return reward.unsqueeze(-1)
+
+
+class URMForRewardModeling(PreTrainedModel):
+    """
+    A decoder (`model`) with an uncertainty-aware head (`score`); a scalar reward model to anything that reads `logits`.
+
+    ```python
+    model = URMForRewardModeling.from_backbone("meta-llama/Llama-3.1-8B-Instruct", attributes=["helpfulness", "clarity"])
+    ```
+    """
+
+    config_class = URMConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _auto_class = "AutoModelForSequenceClassification"  # makes save_pretrained copy these files
+    _keep_in_fp32_modules = ["score"]
+    _keep_in_fp32_modules_strict = ["score"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flash_attn_2 = True  # read by transformers 4
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: URMConfig):
+        super().__init__(config)
+        self.model = AutoModel.from_config(config.backbone_config)
+        self.score = URMHead(config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, URMHead):
+            module.reset_parameters()
+        elif module is not self and not isinstance(module, Float32Linear):
+            self.model._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.model.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        pooled_hidden: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs,
+    ) -> URMOutput:
+        """
+        Scores B tokenised conversations, padded on either side; or B hidden states that were pooled before.
+
+        Args:
+            input_ids (`(B, T)`): token ids. `inputs_embeds` (`(B, T, H)`) may stand in for them.
+            attention_mask (`(B, T)`): 1 for real tokens. The rightmost 1 of a row is where its reward is read.
+            pooled_hidden (`(B, H)`, *optional*): a former output's field of that name; the backbone does not run.
+            kwargs: whatever a generic caller adds (`use_cache`, `margin`, `labels`) is accepted and not used.
+
+        Raises:
+            ValueError: no mask where the padding could only be guessed, or a row without any real token.
+        """
+        if pooled_hidden is None:
+            pooled_hidden = self.pool(input_ids, attention_mask, position_ids, inputs_embeds)
+        means, stds, weights = self.score.distribution(pooled_hidden)
+        reward, reward_std = gated_reward(means, stds, weights)
+        output = URMOutput(reward.unsqueeze(-1), means, stds, weights, reward_std, pooled_hidden)
+        return output if return_dict is not False else output.to_tuple()
+
+    def pool(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """The backbone's last hidden state at the last real token of each conversation, (B, H) in its own dtype."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
+        if attention_mask is None:
+            attention_mask = self._mask_of_unpadded(input_ids)
+        positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+        last = (attention_mask.bool() * (positions + 1)).amax(-1) - 1  # rightmost 1; -1 in a row without any
+        if not torch.compiler.is_compiling() and (last < 0).any():
+            row = int((last < 0).nonzero()[0])
+            raise ValueError(f"`attention_mask` has no 1 in row {row}: an empty conversation has no reward.")
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        if "position_ids" in inspect.signature(self.model.forward).parameters:
+            # counted from the first real token, so that padding on the left changes nothing
+            left = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+            inputs["position_ids"] = left if position_ids is None else position_ids
+        hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state
+        return hidden[torch.arange(len(hidden), device=hidden.device), last.to(hidden.device)]
+
+    def _mask_of_unpadded(self, input_ids: Tensor | None) -> Tensor:
+        """A mask where none was passed: only if no token can be taken for padding by mistake."""
+        pad, eos = self.config.pad_token_id, self.config.eos_token_id
+        if input_ids is None:
+            raise ValueError("`attention_mask` is missing: with `inputs_embeds` padding cannot be told from tokens.")
+        if pad is None:
+            if len(input_ids) > 1:
+                raise ValueError(
+                    "`attention_mask` is missing and the model has no `pad_token_id`: pass the tokenizer's mask."
+                )
+            return torch.ones_like(input_ids)
+        if pad in (eos if isinstance(eos, list) else [eos]):
+            raise ValueError(
+                f"`attention_mask` is missing and `pad_token_id` equals `eos_token_id` ({pad}): the end of a "
+                "conversation cannot be told from padding. Pass the tokenizer's attention mask."
+            )
+        return input_ids.ne(pad).long()
+
+    @classmethod
+    def from_backbone(
+        cls,
+        pretrained_model_name_or_path: str,
+        attributes: list[str] | None = None,
+        *,
+        gating_hidden_size: int | None = None,
+        reward_weights: list[float] | None = None,
+        attribute_scales: dict[str, list[float]] | None = None,
+        log_std_bounds: list[float] | None = (-4.0, 4.0),
+        **kwargs,
+    ) -> "URMForRewardModeling":
+        """
+        A URM with fresh heads on a pretrained causal LM or scalar reward model.
+
+        Weights that are not the decoder's (an `lm_head`, a reward model's `score`) are discarded and named in the log.
+
+        Args:
+            pretrained_model_name_or_path (`str`): a Hub repository or folder that `AutoModel` loads.
+            attributes, gating_hidden_size, reward_weights, attribute_scales, log_std_bounds: see [`URMConfig`].
+            kwargs: passed to `AutoModel.from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`,
+                `trust_remote_code`, `quantization_config`, ...).
+
+        Raises:
+            ValueError: the checkpoint lacks weights of the decoder, or is itself a URM.
+        """
+        kwargs.pop("output_loading_info", None)
+        backbone, info = AutoModel.from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        if isinstance(backbone.config, URMConfig) or backbone.config.model_type == URMConfig.model_type:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} is a URM already: load it with `from_pretrained`, or take fresh "
+                "heads on the backbone it was trained from."
+            )
+        if info["missing_keys"]:
+            missing = ", ".join(sorted(info["missing_keys"])[:5])
+            raise ValueError(f"{pretrained_model_name_or_path} lacks weights of its decoder: {missing}.")
+        discarded = sorted(key for key in info["unexpected_keys"] if "rotary_emb" not in key)
+        if discarded:
+            logger.warning(f"Discarded weights of {pretrained_model_name_or_path} not in its decoder: {discarded}.")
+        config = URMConfig(
+            backbone_config=backbone.config,
+            attributes=attributes,
+            gating_hidden_size=gating_hidden_size,
+            reward_weights=reward_weights,
+            attribute_scales=attribute_scales,
+            log_std_bounds=log_std_bounds,
+            dtype=backbone.dtype,
+        )
+        return cls._from_parts(config, backbone)
+
+    @classmethod
+    def _from_parts(cls, config: URMConfig, backbone: PreTrainedModel) -> "URMForRewardModeling":
+        """Fresh heads around a loaded backbone, which is neither copied nor built a second time."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.model = backbone
+        model.score = URMHead(config)
+        model.score.reset_parameters()
+        model.score.to(backbone.device)
+        model.config.name_or_path = backbone.config.name_or_path
+        return model.eval()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """As in transformers, but a key that is missing, unexpected or of another shape is an error, never a warning."""
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        wrong = {name: sorted(map(str, info.get(name, []))) for name in ("missing_keys", "unexpected_keys")}
+        if any(wrong.values()):
+            raise ValueError(
+                f"The weights of {pretrained_model_name_or_path} do not fit its config: missing "
+                f"{wrong['missing_keys'][:8]}, unexpected {wrong['unexpected_keys'][:8]}. The checkpoint is incomplete "
+                "or of another layout; nothing was guessed."
+            )
+        return (model, info) if output_loading_info else model
