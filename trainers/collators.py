@@ -1,0 +1,62 @@
+"""Batches of rated conversations and of pairs: token ids, or the indices of hidden states computed before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from trl.trainer.reward_trainer import DataCollatorForPreference
+
+from urm_hf.batching import pad_batch
+from urm_hf.features import Features
+
+
+@dataclass
+class DataCollatorForRatings:
+    """
+    `{"input_ids": [...], "ratings": n x R, "weight": w}` -> input_ids and attention_mask (B, T), ratings (B, n, R),
+    weight (B,). Examples with a `feature` index give `pooled_hidden` (B, H) instead of tokens.
+    """
+
+    pad_token_id: int
+    features: Mapping[str, Features] | None = None
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = {
+            "ratings": torch.tensor([example["ratings"] for example in examples], dtype=torch.float32),
+            "weight": torch.tensor([example["weight"] for example in examples], dtype=torch.float32),
+        }
+        if "feature" in examples[0]:
+            batch["pooled_hidden"] = _hidden(self.features, examples, "feature")
+            return batch
+        return batch | pad_batch([example["input_ids"] for example in examples], self.pad_token_id)
+
+
+@dataclass
+class DataCollatorForCachedPreference(DataCollatorForPreference):
+    """
+    TRL's collator; examples with `chosen_feature` and `rejected_feature` give `pooled_hidden` (2B, H), chosen first.
+
+    Such a batch has an attention mask without columns: no token passes the backbone, and TRL counts none.
+    """
+
+    features: Mapping[str, Features] | None = None
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        if "chosen_feature" not in examples[0]:
+            return super().torch_call(examples)
+        chosen = _hidden(self.features, examples, "chosen_feature")
+        rejected = _hidden(self.features, examples, "rejected_feature")
+        batch = {
+            "pooled_hidden": torch.cat([chosen, rejected]),
+            "attention_mask": torch.zeros(2 * len(examples), 0, dtype=torch.long),
+        }
+        if "margin" in examples[0]:
+            batch["margin"] = torch.tensor([example["margin"] for example in examples], dtype=torch.float32)
+        return batch
+
+
+def _hidden(features: Mapping[str, Features], examples: list[dict[str, Any]], column: str) -> torch.Tensor:
+    rows = np.array([example[column] for example in examples])
+    return torch.from_numpy(features[examples[0]["feature_file"]][rows])

@@ -1,0 +1,135 @@
+"""Arguments of the two training stages: TRL's `RewardConfig` with what URM adds and other defaults."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from trl import RewardConfig
+
+from urm_hf.conversations import check_truncation
+from urm_hf.trainers.losses import LOSS_TYPES
+
+
+@dataclass
+class URMTrainingConfig(RewardConfig):
+    """What both stages share. TRL's defaults hold unless a field says otherwise; bf16 is off where there is no GPU."""
+
+    max_length: int | None = field(
+        default=4096, metadata={"help": "Longest conversation in tokens; `truncation` says what happens beyond."}
+    )
+    truncation: str = field(
+        default="error",
+        metadata={
+            "help": "What to do with conversations longer than `max_length`: 'error' (default), 'left' (keep the end), "
+            "'right' (keep the beginning) or 'drop'. What was cut or dropped is counted and logged."
+        },
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder for cached hidden states. Default: $URM_CACHE or ~/.cache/urm-hf."}
+    )
+    max_tokens_per_batch: int = field(
+        default=4096, metadata={"help": "Padded tokens of a batch while hidden states are computed for the cache."}
+    )
+    keep_best: bool = field(
+        default=True,
+        metadata={
+            "help": "If only heads train and there is an eval dataset: evaluate (every epoch, or as `eval_strategy` "
+            "says) and end with the heads that did best there."
+        },
+    )
+    patience: int | None = field(
+        default=None, metadata={"help": "With `keep_best`: stop after so many evaluations without improvement."}
+    )
+
+    def __post_init__(self):
+        check_truncation(self.truncation)
+        if self.bf16 is None and not torch.cuda.is_available():
+            self.bf16 = False
+        super().__post_init__()
+
+
+@dataclass
+class URMAttributeConfig(URMTrainingConfig):
+    """
+    Arguments of [`URMAttributeTrainer`].
+
+    Four defaults depend on `freeze_backbone`: learning rate 2e-6, weight decay 1e-3, 1 epoch and batch size 8 for a
+    backbone that trains (the paper's, but for its global batch of 64); 1e-3, 10, 20 and 64 for heads on a frozen one.
+    """
+
+    _VALID_DICT_FIELDS = RewardConfig._VALID_DICT_FIELDS + ["attribute_scales"]
+
+    learning_rate: float | None = field(default=None, metadata={"help": "Default: 2e-6; with `freeze_backbone` 1e-3."})
+    weight_decay: float | None = field(default=None, metadata={"help": "Default: 1e-3; with `freeze_backbone` 10."})
+    num_train_epochs: float | None = field(default=None, metadata={"help": "Default: 1; with `freeze_backbone` 20."})
+    per_device_train_batch_size: int | None = field(
+        default=None, metadata={"help": "Default: 8; with `freeze_backbone` 64."}
+    )
+    attributes: list[str] | None = field(
+        default=None, metadata={"help": "Rating columns, in the order of the head. Default: those of HelpSteer2."}
+    )
+    attribute_scales: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "JSON: {attribute: [min, max]} or [min, max, step]. Ratings outside are an error."},
+    )
+    gating_hidden_size: int | None = field(
+        default=None, metadata={"help": "Width of the gating MLP. Default: the backbone's hidden size."}
+    )
+    loss_type: str = field(
+        default="mle",
+        metadata={
+            "help": "'mle' (Eq. 4), 'regression' (Eq. 5), 'deterministic' (the paper's ablation), 'beta_nll' or "
+            "'censored_mle' (needs `attribute_scales`)."
+        },
+    )
+    beta: float = field(default=0.5, metadata={"help": "beta of 'beta_nll'."})
+    burn_in: float = field(
+        default=0.0,
+        metadata={"help": "Squared error before the loss proper: a number of steps, or a fraction of them below 1."},
+    )
+    standardize_labels: bool = field(
+        default=True,
+        metadata={"help": "The head predicts in units of the training ratings' mean and std, kept in the config."},
+    )
+    freeze_backbone: bool = field(
+        default=False,
+        metadata={"help": "Train the value head only, on hidden states that are computed once and cached."},
+    )
+    standardize_features: bool = field(
+        default=True, metadata={"help": "With `freeze_backbone`: the head reads standardised hidden states."}
+    )
+
+    def __post_init__(self):
+        full, frozen = (2e-6, 1e-3, 1.0, 8), (1e-3, 10.0, 20.0, 64)
+        names = ("learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size")
+        for name, value in zip(names, frozen if self.freeze_backbone else full, strict=True):
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        if self.freeze_backbone:
+            self.gradient_checkpointing = False
+        if self.loss_type not in LOSS_TYPES:
+            raise ValueError(f"`loss_type` must be one of {', '.join(LOSS_TYPES)}, got {self.loss_type!r}.")
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"`beta` must be between 0 and 1, got {self.beta}.")
+        if self.burn_in < 0:
+            raise ValueError(f"`burn_in` must be a number of steps or a fraction below 1, got {self.burn_in}.")
+        super().__post_init__()
+
+    def burn_in_steps(self, max_steps: int) -> int:
+        return round(self.burn_in * max_steps) if self.burn_in < 1 else int(self.burn_in)
+
+
+@dataclass
+class URMGatingConfig(URMTrainingConfig):
+    """Arguments of [`URMGatingTrainer`]. Steps and batch size default to the paper's 4000 and 256."""
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of the gate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of the gate."})
+    max_steps: int = field(default=4000, metadata={"help": "Optimisation steps; -1 counts `num_train_epochs`."})
+    per_device_train_batch_size: int = field(default=256, metadata={"help": "Pairs in a batch of one device."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Pairs in an evaluation batch."})
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "The frozen backbone needs none."})
+    cache_features: bool = field(
+        default=True,
+        metadata={"help": "Compute each conversation's hidden state once, keep it on disk, and train on these."},
+    )

@@ -1,0 +1,109 @@
+"""
+Gating stage: the gate learns from preference pairs how to weigh the attributes; all else is frozen (Eq. 6).
+
+The loss is TRL's Bradley-Terry loss, as it is: URM's `logits` are the gated reward. With `cache_features` the hidden
+state of each distinct conversation is computed once, and an epoch costs no more than the gate.
+"""
+
+from transformers.trainer_utils import IntervalStrategy
+from trl import RewardTrainer
+
+from urm_hf.trainers.collators import DataCollatorForCachedPreference
+from urm_hf.trainers.configs import URMGatingConfig
+from urm_hf.trainers.encoding import encode_dataset
+from urm_hf.trainers.heads import FeatureStore, KeepBestHead, frozen_fingerprint, index_datasets, train_only
+from urm_hf.trainers.loading import load_urm
+
+ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
+
+
+class URMGatingTrainer(RewardTrainer):
+    """
+    Trains the gate of a URM on preference pairs.
+
+    ```python
+    trainer = URMGatingTrainer("urm-attributes", URMGatingConfig("out"), train_dataset=pairs, eval_dataset=held_out)
+    ```
+
+    Args:
+        model: a URM with a trained value head, or a name or path of one.
+        train_dataset, eval_dataset: pairs in any form that TRL's [`RewardTrainer`] takes: `chosen` and `rejected`, with
+            or without `prompt`, as messages or text, with an optional `margin`; and `prompt` messages with answers
+            that are strings.
+        other arguments: as in TRL's [`RewardTrainer`].
+
+    Raises:
+        RuntimeError: after training, if a weight outside the gate has changed.
+    """
+
+    _tag_names = ["trl", "urm", "uncertainty", "reward-model"]
+    _name = "URM gating"
+
+    def __init__(
+        self,
+        model,
+        args=None,
+        data_collator=None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        **kwargs,
+    ):
+        args = args or URMGatingConfig("urm-gating")
+        if kwargs.get("peft_config") is not None:
+            raise ValueError(
+                "the gating stage freezes the backbone, so that `peft_config` would have nothing to adapt."
+            )
+        model = load_urm(model, args)
+        if model.score.gate is None:
+            raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
+        if eval_dataset is not None and args.keep_best and args.eval_strategy == IntervalStrategy.NO:
+            args.eval_strategy, args.eval_steps = IntervalStrategy.STEPS, max(1, args.max_steps // 40)
+        self._features: FeatureStore | None = None
+        super().__init__(
+            model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
+        )
+        train_only(self.model, self.model.score.gate)
+        if args.cache_features:
+            self._features = FeatureStore(self)
+            index_datasets(self, self._features, ID_COLUMNS)
+        if data_collator is None:
+            self.data_collator = DataCollatorForCachedPreference(
+                self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features
+            )
+        if eval_dataset is not None and args.keep_best and not isinstance(eval_dataset, dict):
+            self.add_callback(KeepBestHead(self.model.score.gate, "eval_accuracy", True, args.patience))
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        if "chosen_feature" in dataset.column_names:
+            return dataset
+        if "chosen_ids" not in dataset.column_names:
+            with_margin = "margin" in dataset.column_names
+            dataset = encode_dataset(
+                dataset,
+                processing_class,
+                {"chosen_ids": "chosen", "rejected_ids": "rejected"},
+                lambda row: {"margin": float(row["margin"])} if with_margin else {},
+                max_length=args.max_length,
+                truncation=args.truncation,
+                name=dataset_name,
+                num_proc=args.dataset_num_proc,
+            )
+        return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        cached = ["chosen_feature", "rejected_feature", "feature_file"]
+        self._signature_columns = list(dict.fromkeys([*self._signature_columns, *cached]))
+
+    def train(self, *args, **kwargs):
+        before = frozen_fingerprint(self.model, self.model.score.gate)
+        result = super().train(*args, **kwargs)
+        if frozen_fingerprint(self.model, self.model.score.gate) != before:
+            raise RuntimeError("weights outside the gate changed during the gating stage; do not use this model.")
+        return result
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if self.model.training:  # Trainer puts the whole model in training mode before each step
+            self.model.model.eval()
+        return super().compute_loss(model, inputs, *args, **kwargs)

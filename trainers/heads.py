@@ -1,0 +1,137 @@
+"""Training of heads on a frozen backbone: what stays fixed, and which heads are kept."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
+
+from urm_hf.features import Features, deduplicate, pooled_features, weights_fingerprint
+
+logger = logging.getLogger(__name__)
+
+
+def train_only(model: nn.Module, trained: nn.Module):
+    """Gradients for `trained`, none for the rest of `model`."""
+    model.requires_grad_(False)
+    trained.requires_grad_(True)
+
+
+def frozen_fingerprint(model: nn.Module, trained: nn.Module) -> str:
+    """A hash of all weights of `model` but those of `trained`."""
+    ours = {id(parameter) for parameter in trained.parameters()}
+    frozen = {
+        name.replace(".", "_"): parameter for name, parameter in model.named_parameters() if id(parameter) not in ours
+    }
+    return weights_fingerprint(nn.ParameterDict(frozen))
+
+
+class FeatureStore(Mapping):
+    """The hidden states of a trainer's datasets, by the dataset's name, on a backbone that does not change any more."""
+
+    def __init__(self, trainer):
+        self._trainer, self._maps = trainer, {}
+        self._fingerprint = weights_fingerprint(trainer.model.model)
+
+    def __getitem__(self, name: str) -> Features:
+        return self._maps[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def index(self, dataset: Dataset, id_columns: dict[str, str], name: str) -> Dataset:
+        """
+        `dataset` with each column of token ids replaced by a column of indices into the hidden states of `name`.
+
+        Args:
+            id_columns: {column of token ids: column of indices}. A conversation that occurs twice is computed once.
+        """
+        trainer, rows = self._trainer, len(dataset)
+        sequences, indices = deduplicate([ids for column in id_columns for ids in dataset[column]])
+        while name in self._maps:  # another dataset passed to `evaluate`
+            name += "'"
+        with trainer.accelerator.main_process_first(), trainer.accelerator.autocast():
+            self._maps[name] = pooled_features(
+                trainer.model,
+                sequences,
+                trainer.processing_class.pad_token_id,
+                trainer.args.cache_dir,
+                trainer.args.max_tokens_per_batch,
+                f"Hidden states ({name})",
+                self._fingerprint,
+            )
+        columns = {column: dataset[column] for column in dataset.column_names if column not in id_columns}
+        for number, column in enumerate(id_columns.values()):
+            columns[column] = indices[number * rows : (number + 1) * rows]
+        return Dataset.from_dict({**columns, "feature_file": [name] * rows})
+
+
+def index_datasets(trainer, store: FeatureStore, id_columns: dict[str, str]):
+    """Replaces the tokens of a trainer's datasets by indices into hidden states, which are computed where needed."""
+    trainer.train_dataset = store.index(trainer.train_dataset, id_columns, "train")
+    if isinstance(trainer.eval_dataset, dict):
+        named = trainer.eval_dataset.items()
+        trainer.eval_dataset = {name: store.index(dataset, id_columns, name) for name, dataset in named}
+    elif trainer.eval_dataset is not None:
+        trainer.eval_dataset = store.index(trainer.eval_dataset, id_columns, "eval")
+
+
+class KeepBestHead(TrainerCallback):
+    """
+    Remembers the head that did best in evaluation and puts it back at the end of training.
+
+    The heads are small, so that this costs no checkpoint of the backbone. It survives a resumed run: each checkpoint
+    holds the best head so far.
+    """
+
+    file_name = "best_head.safetensors"
+
+    def __init__(self, head: nn.Module, metric: str, greater_is_better: bool, patience: int | None = None):
+        self.head, self.metric, self.sign, self.patience = head, metric, 1 if greater_is_better else -1, patience
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.weights: dict[str, torch.Tensor] | None = None
+        self.waited = 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.eval_strategy == IntervalStrategy.NO:
+            raise ValueError("`keep_best` needs evaluations: set `eval_strategy` to 'epoch' or 'steps'.")
+        resumed = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.file_name
+        if state.global_step and resumed.exists():
+            self.weights = load_file(resumed)
+            with safe_open(resumed, framework="pt") as file:
+                record = file.metadata()
+            self.best, self.best_step = float(record["best"]), int(record["step"])
+            self.waited = int(record["waited"])
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        if metrics is None or self.metric not in metrics:
+            return
+        value = metrics[self.metric]
+        if self.best is None or self.sign * value > self.sign * self.best:
+            self.best, self.best_step, self.waited = value, state.global_step, 0
+            self.weights = {k: v.detach().cpu().clone().contiguous() for k, v in self.head.state_dict().items()}
+        else:
+            self.waited += 1
+            if self.patience is not None and self.waited >= self.patience:
+                control.should_training_stop = True
+
+    def on_save(self, args, state, control, **kwargs):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.weights is not None and state.is_world_process_zero and folder.is_dir():
+            record = {"best": repr(self.best), "step": str(self.best_step), "waited": str(self.waited)}
+            save_file(self.weights, folder / self.file_name, metadata=record)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.weights is not None:
+            self.head.load_state_dict(self.weights)
+            logger.info("Kept the head of step %s: %s = %.4f.", self.best_step, self.metric, self.best)

@@ -1,0 +1,32 @@
+"""The model that a trainer is given, as an instance: a URM, or fresh heads on a backbone."""
+
+import torch
+from transformers import AutoConfig, PreTrainedModel, set_seed
+
+from urm_hf.modeling import URMConfig, URMForRewardModeling
+
+
+def load_urm(model: str | PreTrainedModel, args, **head) -> PreTrainedModel:
+    """
+    A URM from a repository or folder: loaded, if it is one; else built on the causal LM or reward model found there.
+
+    Args:
+        model: an instance is returned as it is.
+        args: `seed` (set before fresh heads are drawn), `model_init_kwargs` and `trust_remote_code` are read.
+        head: arguments of [`URMForRewardModeling.from_backbone`] for fresh heads.
+    """
+    if not isinstance(model, str):
+        return model
+    set_seed(args.seed)
+    kwargs = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
+    args.model_init_kwargs = None
+    if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
+        kwargs["dtype"] = getattr(torch, kwargs["dtype"])
+    hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
+    trust = kwargs.pop("trust_remote_code", args.trust_remote_code)
+    config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **hub)
+    if isinstance(config, URMConfig):
+        if head.get("attributes") not in (None, config.attributes):
+            raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
+        return URMForRewardModeling.from_pretrained(model, **kwargs)
+    return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)

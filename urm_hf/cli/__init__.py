@@ -1,0 +1,49 @@
+"""
+The command line `urm`: a table of contents. Each command is a module of this package with a `main(argv)`.
+
+Nothing heavy is imported until a command is chosen.
+"""
+
+import importlib
+import os
+import sys
+
+COMMANDS = {
+    "demo": ("urm_hf.cli.demo", "train an ensemble of three on built-in conversations and show what it knows"),
+    "train": ("urm_hf.cli.train", "train the attribute stage or the gating stage: `urm train attributes --help`"),
+    "score": ("urm_hf.cli.score", "score conversations of a file or dataset with a model or an ensemble"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = ["usage: urm COMMAND [options]", "", "Uncertainty-aware reward models.", "", "commands:"]
+    lines += [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join([*lines, "", "`urm COMMAND --help` explains a command. `urm --version` prints the version."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; prints what a user did wrong in one line (with URM_DEBUG=1, the whole traceback) and returns 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if argv[0] == "--version":
+        from urm_hf import __version__
+
+        print(f"urm-hf {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"urm: unknown command {argv[0]!r}.\n\n{usage()}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[argv[0]]
+    try:
+        return importlib.import_module(module).main(argv[1:]) or 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("URM_DEBUG"):
+            raise
+        print(f"urm {argv[0]}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"urm {argv[0]}: interrupted.", file=sys.stderr)
+        return 130

@@ -1,0 +1,172 @@
+"""What the demo found, as a table, sentences and plots."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import norm
+
+from urm_hf.demo.data import ATTRIBUTES, TOPIC_NOISE
+from urm_hf.demo.run import MEASURES, DemoResult
+
+
+def print_report(result: DemoResult, plots: list[Path]):
+    metrics = result.metrics
+    print(f"\nBase model: {result.base}")
+    print(
+        f"Trained on {metrics['n_train']} conversations with three simulated annotators each; none below was seen.\n"
+    )
+    print_table(result)
+    print("\nreward compares answers to one prompt. * = higher than 95 % of the held-out test conversations.\n")
+
+    print(f"Held-out test ({metrics['n_test']} conversations of 14 prompts):")
+    print(
+        "  predicted against true mean rating, Pearson r: "
+        + ", ".join(f"{a} {r:.2f}" for a, r in metrics["pearson"].items())
+    )
+    grades = sorted(metrics["reward_by_grade"].items(), key=lambda item: -item[1])
+    print("  mean reward by grade of the answer: " + ", ".join(f"{grade} {value:.2f}" for grade, value in grades))
+    low, high = wilson(metrics["pair_accuracy"], metrics["n_pairs"])
+    print(
+        f"  preference pairs right: {metrics['pair_accuracy']:.2f} of {metrics['n_pairs']} (95 % interval {low:.2f}-{high:.2f})"
+    )
+    print_sigma(result)
+    print("\nDoes it know what it does not know? AUROC of each measure, unfamiliar against held-out (0.5 = chance):")
+    for measure, meaning in MEASURES.items():
+        values = "  ".join(f"{name} {metrics['auroc'][f'{measure}/{name}']:.2f}" for name in metrics["n_out"])
+        print(f"  {measure:<19} {values}   {meaning}")
+    for name in metrics["n_out"]:
+        print(f"  {verdict(result, name)}")
+    print("\nPlots:")
+    for plot in plots:
+        print(f"  {plot}")
+    print(f"\nLoad what was trained ({len(result.members)} checkpoints, {_megabytes(result.members)} MB):\n")
+    print("  from urm_hf import RewardScorer, URMEnsemble")
+    print(f"  ensemble = URMEnsemble.from_pretrained({[str(member) for member in result.members]})")
+    print('  RewardScorer(ensemble).score([{"prompt": "What is 2 + 2?", "response": "4, as two and two make four."}])')
+    print(f"\n{result.seconds:.0f} s in all.")
+
+
+def print_table(result: DemoResult):
+    limits = {m: np.quantile([score[m] for score in result.test_scores], 0.95) for m in MEASURES}
+    columns = ("reward", "reward_std", "reward_gap", "covariance_norm")
+    print(f"{'kind':<11}{'answer':<46}" + "".join(f"{column:>17}" for column in columns))
+    for kind, messages, score in result.showcase:
+        answer = messages[-1]["content"]
+        answer = answer if len(answer) <= 43 else answer[:42] + "…"
+        marks = [" *" if column in limits and score[column] > limits[column] else "  " for column in columns]
+        cells = "".join(f"{score[column]:>15.2f}{mark}" for column, mark in zip(columns, marks, strict=True))
+        print(f"{kind:<11}{answer:<46}{cells}")
+
+
+def print_sigma(result: DemoResult):
+    """The learnt spread beside the true one, by topic, with the error of the means, which the spread must cover too."""
+    print("  learnt sigma against the annotators' true noise, by topic (sigma covers the model's own error as well):")
+    for topic in TOPIC_NOISE:
+        rows = [(a, s) for a, s in zip(result.test, result.test_scores, strict=True) if a.topic == topic]
+        learnt = np.mean([[s.attribute_stds[name] for name in ATTRIBUTES] for _, s in rows])
+        true = np.mean([a.true_std for a, _ in rows])
+        errors = [[s.attribute_means[name] for name in ATTRIBUTES] - a.true_means for a, s in rows]
+        error = np.sqrt(np.mean(np.square(errors)))
+        print(f"    {topic:<11} true {true:.2f}   learnt {learnt:.2f}   error of the mean {error:.2f}")
+    metrics = result.metrics
+    print(f"    correlation over conversations {metrics['sigma_correlation']:.2f}, n={metrics['n_test']}")
+
+
+def verdict(result: DemoResult, name: str) -> str:
+    """One honest sentence on whether a kind of unfamiliar conversation is flagged."""
+    auroc = {measure: result.metrics["auroc"][f"{measure}/{name}"] for measure in MEASURES}
+    best = max(auroc, key=auroc.get)
+    if auroc[best] >= 0.8:
+        missed = [measure for measure, value in auroc.items() if value < 0.5]
+        rest = f"; {', '.join(missed)} would call it familiar" if missed else ""
+        return f"{name}: flagged, best by {best}{rest}."
+    return f"{name}: NOT reliably flagged by any measure (best {best}, AUROC {auroc[best]:.2f})."
+
+
+def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a proportion."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * n), n).proportion_ci(confidence, method="wilson")
+    return interval.low, interval.high
+
+
+def plot_report(result: DemoResult, folder: Path) -> list[Path]:
+    """The paper's Fig. 5 / 8 for three conversations, and the distribution of each measure in and out."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    return [plot_attributes(result, folder / "attributes.png"), plot_measures(result, folder / "uncertainty.png")]
+
+
+def plot_attributes(result: DemoResult, path: Path) -> Path:
+    """Predicted densities of each attribute for a familiar answer, arithmetic and gibberish; a line a member."""
+    from matplotlib import pyplot as plt
+
+    from urm_hf.modeling import URMEnsemble
+    from urm_hf.scoring import RewardScorer
+
+    ensemble = URMEnsemble.from_pretrained([str(member) for member in result.members])
+    scorer = RewardScorer(ensemble)
+    kinds = ["good", "arithmetic", "gibberish"]
+    shown = [next((kind, messages) for kind, messages, _ in result.showcase if kind == wanted) for wanted in kinds]
+    figure, axes = plt.subplots(len(shown), len(ATTRIBUTES), figsize=(15, 6.2), sharex=True, sharey="col")
+    grid = np.linspace(-1.5, 5.5, 300)
+    for row, (kind, messages) in enumerate(shown):
+        output = score_members(scorer, messages)
+        for column, attribute in enumerate(ATTRIBUTES):
+            axis = axes[row, column]
+            for member, color in zip(range(len(result.members)), ("#0b5394", "#b45f06", "#38761d"), strict=False):
+                mean, std = output[0][member, column], output[1][member, column]
+                axis.plot(grid, norm.pdf(grid, mean, std), color=color, label=f"member {member}")
+            axis.axvspan(0, 4, color="#eeeeee", zorder=0)
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(attribute)
+            if column == 0:
+                axis.set_ylabel(f"{kind}\n“{messages[-1]['content'][:22]}…”", fontsize=9)
+    axes[0, -1].legend(fontsize=8, frameon=False)
+    figure.supxlabel("rating (grey: the scale 0..4)", fontsize=10)
+    figure.suptitle("What each member predicts annotators would say", fontsize=12)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def score_members(scorer, messages) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations (M, n) of one conversation."""
+    import torch
+
+    ids, _ = scorer.encode([messages])
+    tokens = torch.tensor(ids)
+    with torch.inference_mode():
+        output = scorer.model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+    return output.attribute_means[:, 0].numpy(), output.attribute_stds[:, 0].numpy()
+
+
+def plot_measures(result: DemoResult, path: Path) -> Path:
+    """Histograms of each measure: held-out test, arithmetic, gibberish."""
+    from matplotlib import pyplot as plt
+
+    groups = {"held-out test": result.test_scores, **result.out_scores}
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(15, 3.6))
+    for axis, measure in zip(axes, MEASURES, strict=True):
+        values = {name: np.array([score[measure] for score in scores]) for name, scores in groups.items()}
+        edges = np.linspace(0, np.quantile(np.concatenate(list(values.values())), 0.99), 25)
+        for (name, numbers), color in zip(values.items(), ("#666666", "#0b5394", "#b45f06"), strict=False):
+            clipped = np.clip(numbers, 0, edges[-1])
+            axis.hist(clipped, edges, density=True, alpha=0.55, color=color, label=f"{name} (n={len(numbers)})")
+        texts = [f"{name} {result.metrics['auroc'][f'{measure}/{name}']:.2f}" for name in result.out_scores]
+        axis.set_title(f"{measure}\nAUROC {', '.join(texts)}", fontsize=10)
+        axis.set_yticks([])
+        axis.set_xlabel("higher = less sure")
+    axes[0].legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def _megabytes(folders: list[Path]) -> int:
+    return round(sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors")) / 1e6)

@@ -1,0 +1,81 @@
+"""Human ratings of a conversation: from the columns of a row to numbers, one list per attribute."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+
+def read_ratings(
+    row: Mapping[str, Any], attributes: Sequence[str], scales: Mapping[str, Sequence[float]] | None = None
+) -> list[list[float]]:
+    """
+    All ratings of a row: one list per attribute, empty where the attribute was not rated.
+
+    A rating column holds a number, a list of numbers (several annotators) or null. The columns may also sit together
+    in one column `ratings` that holds a mapping of them.
+
+    Args:
+        scales (`dict[str, [min, max, ...]]`, *optional*): where an attribute has a scale, ratings outside are an error.
+
+    Raises:
+        ValueError: names the column and the value of what is not a finite number or lies outside its scale; or says
+            that the row has no rating at all, or lacks all the columns.
+    """
+    source = row.get("ratings") if isinstance(row.get("ratings"), Mapping) else row
+    if not any(attribute in source for attribute in attributes):
+        raise ValueError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
+    ratings = [_numbers(attribute, source.get(attribute)) for attribute in attributes]
+    if not any(ratings):
+        raise ValueError(f"no rating at all: {', '.join(attributes)} are all empty. Drop the row, or rate it.")
+    for attribute, values in zip(attributes, ratings, strict=True):
+        if scales and attribute in scales:
+            low, high = scales[attribute][:2]
+            outside = [value for value in values if not low <= value <= high]
+            if outside:
+                raise ValueError(
+                    f"column `{attribute}` has the rating {outside[0]:g}, outside its scale [{low:g}, {high:g}]. "
+                    "Correct the rating, or the declared scale (`attribute_scales`)."
+                )
+    return ratings
+
+
+def ratings_array(ratings: Sequence[Sequence[Sequence[float]]], width: int | None = None) -> np.ndarray:
+    """Ratings of N rows as one array (N, n, R), padded with NaN to the largest number of annotators, or to `width`."""
+    widest = max((len(values) for row in ratings for values in row), default=1)
+    array = np.full((len(ratings), len(ratings[0]), max(widest, width or 1)), np.nan, dtype=np.float32)
+    for i, row in enumerate(ratings):
+        for k, values in enumerate(row):
+            array[i, k, : len(values)] = values
+    return array
+
+
+def rating_statistics(ratings: np.ndarray, attributes: Sequence[str]) -> tuple[list[float], list[float]]:
+    """
+    Mean and standard deviation of all ratings (N, n, R) of each attribute; 1 where all ratings are the same.
+
+    Raises:
+        ValueError: an attribute has no rating in any row.
+    """
+    ratings = ratings.astype(np.float64)
+    for k, attribute in enumerate(attributes):
+        if np.isnan(ratings[:, k]).all():
+            raise ValueError(f"attribute {attribute!r} has no rating in any row; remove it from the attributes.")
+    means, stds = np.nanmean(ratings, axis=(0, 2)), np.nanstd(ratings, axis=(0, 2))
+    return means.tolist(), np.where(stds > 0, stds, 1.0).tolist()
+
+
+def _numbers(column: str, value: Any) -> list[float]:
+    if value is None:
+        return []
+    values = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+    for item in values:
+        if item is None:
+            continue
+        if isinstance(item, (bool, np.bool_)) or not isinstance(item, (Real, np.number)):
+            raise ValueError(f"column `{column}` has {item!r}, which is not a number.")
+        if not math.isfinite(item):
+            raise ValueError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
+    return [float(item) for item in values if item is not None]
