@@ -142,7 +142,7 @@ class URMHead(nn.Module):
 
 class URMForRewardModeling(PreTrainedModel):
     """
-    A decoder (`model`) with an uncertainty-aware head (`score`); a scalar reward model to anything that reads `logits`.
+    A decoder (`model`) with an uncertainty-aware head (`score`); to what reads `logits`, a scalar reward model.
 
     ```python
     model = URMForRewardModeling.from_backbone("Qwen/Qwen3-0.6B", attributes=["helpfulness", "clarity"])
@@ -304,8 +304,8 @@ class URMForRewardModeling(PreTrainedModel):
         """Fresh heads around a loaded backbone, which is neither copied nor built a second time."""
         if backbone.config.model_type == URMConfig.model_type:
             raise ValueError(
-                f"{backbone.config.name_or_path} is a URM already: load it with `from_pretrained`, or take fresh heads "
-                "on the backbone it was trained from."
+                f"{backbone.config.name_or_path} is a URM already: load it with `from_pretrained`, or take fresh "
+                "heads on the backbone it was trained from."
             )
         if backbone.base_model is not backbone:
             raise ValueError(f"{type(backbone).__name__} is not a bare decoder: pass its `base_model`.")
@@ -321,12 +321,12 @@ class URMForRewardModeling(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
-        """As in transformers, but a key that is missing, unexpected or of another shape is an error, never a warning."""
+        """As in transformers, but a missing, unexpected or misshapen key is an error, never a warning."""
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         names = ("missing_keys", "unexpected_keys", "mismatched_keys")
         wrong = {name.removesuffix("_keys"): sorted(map(str, info.get(name, []))) for name in names}
         if any(wrong.values()):
-            listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items() if keys)
+            listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items())
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} do not fit its config: {listed}. The checkpoint is "
                 "incomplete or of another layout; nothing was guessed."

@@ -82,9 +82,9 @@ class URMAttributeTrainer(RewardTrainer):
                 )
             saved = kwargs["peft_config"].modules_to_save or []
             kwargs["peft_config"].modules_to_save = list(dict.fromkeys([*saved, "score"]))
-        if eval_dataset is not None and args.freeze_backbone and args.keep_best:
-            if args.eval_strategy == IntervalStrategy.NO:
-                args.eval_strategy = IntervalStrategy.EPOCH
+        keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
+        if keep_best and args.eval_strategy == IntervalStrategy.NO:
+            args.eval_strategy = IntervalStrategy.EPOCH
         self._features: FeatureStore | None = None
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
@@ -93,7 +93,7 @@ class URMAttributeTrainer(RewardTrainer):
             self.compute_metrics = self._attribute_metrics
         self.label_names = ["ratings"]
         if args.freeze_backbone:
-            self._freeze(eval_dataset is not None)
+            self._freeze(keep_best)
         if data_collator is None:
             self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features)
 
@@ -105,7 +105,8 @@ class URMAttributeTrainer(RewardTrainer):
         if dataset is None or isinstance(dataset, IterableDataset):
             if args.standardize_labels and dataset is not None:
                 raise ValueError(
-                    "a streaming dataset cannot be measured in advance: set `standardize_labels=False`, or load it whole."
+                    "a streaming dataset cannot be measured in advance: set `standardize_labels=False`, or load it "
+                    "whole."
                 )
             return
         if "ratings" in dataset.column_names and "input_ids" in dataset.column_names:
@@ -118,16 +119,17 @@ class URMAttributeTrainer(RewardTrainer):
         if args.standardize_labels and untouched:
             config.label_means, config.label_stds = means, stds
 
-    def _freeze(self, evaluated: bool):
+    def _freeze(self, keep_best: bool):
         """Only the value head trains; every dataset becomes indices into hidden states that are computed now."""
         train_only(self.model, self.model.score.value)
         self._features = FeatureStore(self)
         index_datasets(self, self._features, ID_COLUMNS)
         if self.args.standardize_features:
             self.model.score.standardize_features(torch.from_numpy(self._features["train"][:]))
-        if evaluated and self.args.keep_best:
+        if keep_best:
             metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"
-            self.add_callback(KeepBestHead(self.model.score, metric, False, self.args.patience))
+            keeper = KeepBestHead(self.model.score, metric, False, self.args.patience, self.args.burn_in_steps)
+            self.add_callback(keeper)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         if "feature" in dataset.column_names:

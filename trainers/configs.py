@@ -20,8 +20,8 @@ class URMTrainingConfig(RewardConfig):
     truncation: str = field(
         default="error",
         metadata={
-            "help": "What to do with conversations longer than `max_length`: 'error' (default), 'left' (keep the end), "
-            "'right' (keep the beginning) or 'drop'. What was cut or dropped is counted and logged."
+            "help": "What to do with conversations longer than `max_length`: 'error' (default), 'left' (keep the "
+            "end), 'right' (keep the beginning) or 'drop'. What was cut or dropped is counted and logged."
         },
     )
     cache_dir: str | None = field(

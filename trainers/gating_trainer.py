@@ -27,9 +27,9 @@ class URMGatingTrainer(RewardTrainer):
 
     Args:
         model: a URM with a trained value head, or a name or path of one.
-        train_dataset, eval_dataset: pairs in any form that TRL's [`RewardTrainer`] takes: `chosen` and `rejected`, with
-            or without `prompt`, as messages or text, with an optional `margin`; and `prompt` messages with answers
-            that are strings.
+        train_dataset, eval_dataset: pairs in any form that TRL's [`RewardTrainer`] takes: `chosen` and `rejected`,
+            with or without `prompt`, as messages or text, with an optional `margin`; and `prompt` messages with
+            answers that are strings.
         other arguments: as in TRL's [`RewardTrainer`].
 
     Raises:

@@ -1,7 +1,7 @@
 """Training of heads on a frozen backbone: what stays fixed, and which heads are kept."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ def frozen_fingerprint(model: nn.Module, trained: nn.Module) -> str:
 
 
 class FeatureStore(Mapping):
-    """The hidden states of a trainer's datasets, by the dataset's name, on a backbone that does not change any more."""
+    """The hidden states of a trainer's datasets, by the dataset's name, on a backbone that stays as it is."""
 
     def __init__(self, trainer):
         self._trainer, self._maps = trainer, {}
@@ -95,8 +95,16 @@ class KeepBestHead(TrainerCallback):
 
     file_name = "best_head.safetensors"
 
-    def __init__(self, head: nn.Module, metric: str, greater_is_better: bool, patience: int | None = None):
+    def __init__(
+        self,
+        head: nn.Module,
+        metric: str,
+        greater_is_better: bool,
+        patience: int | None = None,
+        burn_in_steps: Callable[[int], int] = lambda max_steps: 0,
+    ):
         self.head, self.metric, self.sign, self.patience = head, metric, 1 if greater_is_better else -1, patience
+        self.burn_in_steps = burn_in_steps  # a head whose loss proper has not begun is no candidate
         self.best: float | None = None
         self.best_step: int | None = None
         self.weights: dict[str, torch.Tensor] | None = None
@@ -114,7 +122,7 @@ class KeepBestHead(TrainerCallback):
             self.waited = int(record["waited"])
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        if metrics is None or self.metric not in metrics:
+        if metrics is None or self.metric not in metrics or state.global_step <= self.burn_in_steps(state.max_steps):
             return
         value = metrics[self.metric]
         if self.best is None or self.sign * value > self.sign * self.best:

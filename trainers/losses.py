@@ -68,7 +68,7 @@ def censored_nll(means: Tensor, stds: Tensor, ratings: Tensor, scales: Tensor) -
 
 
 def _log_gaussian_mass(lower: Tensor, upper: Tensor) -> Tensor:
-    """log(Phi(upper) - Phi(lower)), exact in both tails; lower may be -inf, upper inf, and lower == upper gives -inf."""
+    """log(Phi(upper) - Phi(lower)), exact in both tails; lower may be -inf and upper inf."""
     # the interval mirrored, where needed, to the left of 0: there the difference of log CDFs loses nothing
     flip = lower + upper > 0
     flip = torch.where(torch.isinf(lower), False, torch.where(torch.isinf(upper), True, flip))

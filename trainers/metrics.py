@@ -27,8 +27,8 @@ def attribute_metrics(
             on different scales can be averaged. The NLL of the rating scale is higher by log(label_std).
 
     Metrics (lower is better for nll, censored_nll, mse; 1 is best for pearson, spearman and residual_variance):
-        nll: Gaussian negative log-likelihood of a rating, natural log. censored_nll: of the rating's interval, the tails
-            included at the ends of the scale; only where a scale is declared; comparable between losses.
+        nll: Gaussian negative log-likelihood of a rating, natural log. censored_nll: of the rating's interval, the
+            tails included at the ends of the scale; only where a scale is declared; comparable between losses.
         mse: of a rating. pearson, spearman: predicted mean against the mean rating of each row.
         mean_std: predicted sigma on the rating scale. residual_variance: mean of ((s - mu) / sigma)^2.
         coverage68, coverage95: share of ratings inside mu +- 1 and 1.96 sigma (0.683 and 0.95 for a true Gaussian).

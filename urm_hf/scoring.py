@@ -24,6 +24,8 @@ class RewardScore(ModelOutput):
         reward_std: in the unit of the reward; higher = less sure. Of an ensemble: root of the total variance.
         attribute_means, attribute_stds, gating_weights: by attribute name; of an ensemble: averages over members, for
             stds the root of the total variance.
+        epistemic_variance: sum over attributes of the variance of members' means; in squared units of the ratings;
+            higher = less known. Ensembles only.
         reward_gap: largest difference between members' rewards (Eq. 7); higher = less known. Ensembles only.
         covariance_norm: largest Frobenius norm of members' covariances (Eq. 8), in squared units of the ratings;
             higher = less sure. For a single URM, that of its own covariance.
@@ -39,6 +41,7 @@ class RewardScore(ModelOutput):
     gating_weights: dict[str, float] | None = None
     attribute_variance: float | None = None
     covariance_norm: float | None = None
+    epistemic_variance: float | None = None
     reward_gap: float | None = None
     member_rewards: list[float] | None = None
     n_tokens: int | None = None
@@ -153,6 +156,7 @@ def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[d
             columns |= {
                 "attribute_variance": stds.square().sum(-1).mean(0),
                 "covariance_norm": output.covariance_norm,
+                "epistemic_variance": output.epistemic_variance.sum(-1),
                 "reward_gap": output.reward_gap,
                 "member_rewards": output.rewards.T,
             }

@@ -174,7 +174,7 @@ def test_a_multimodal_backbone_config_is_refused_with_a_hint():
         ({"reward_weights": [0.5, 0.5]}, r"`reward_weights` needs one number for each of the 5 .*got 2: \[0.5, 0.5\]"),
         ({"label_means": [0.0] * 6}, "`label_means` needs one number for each of the 5 attributes, got 6"),
         ({"label_stds": [1.0]}, "`label_stds` needs one number for each of the 5 attributes, got 1"),
-        ({"label_stds": [1.0, 1.0, 0.0, 1.0, 1.0]}, r"`label_stds` must be positive, got \[1.0, 1.0, 0.0"),
+        ({"label_stds": [1.0, 1.0, 0.0, 1.0, 1.0]}, r"`label_stds` must be positive and finite, got \[1.0, 1.0, 0.0"),
         ({"label_stds": [1.0, 1.0, float("nan"), 1.0, 1.0]}, "`label_stds`"),
         ({"attribute_scales": {"clarity": [0, 4]}}, "`attribute_scales` names 'clarity'.*helpfulness"),
         ({"attribute_scales": {"coherence": [4, 0]}}, r"`attribute_scales\['coherence'\]` must be .*\[4, 0\]"),

@@ -23,7 +23,7 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; prints what a user did wrong in one line (with URM_DEBUG=1, the whole traceback) and returns 2."""
+    """Runs a command. What a user did wrong is printed in one line (URM_DEBUG=1: with its traceback); returns 2."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())

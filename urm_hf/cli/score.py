@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
     temporary.replace(args.out)
     stats = scorer.stats
     print(
-        f"{len(rows)} rows in, {len(scores)} scored, {stats['truncated']} truncated, {stats['tokens']} tokens: {args.out}",
+        f"{len(rows)} rows in, {len(scores)} scored, {stats['truncated']} truncated, {stats['tokens']} tokens: "
+        f"{args.out}",
         file=sys.stderr,
     )
     return 0

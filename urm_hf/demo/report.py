@@ -124,7 +124,7 @@ def plot_attributes(result: DemoResult, path: Path) -> Path:
             if row == 0:
                 axis.set_title(attribute)
             if column == 0:
-                axis.set_ylabel(f"{kind}\n“{messages[-1]['content'][:22]}…”", fontsize=9)
+                axis.set_ylabel(f"{kind}\n“{messages[-1]['content'][:14]}…”", fontsize=9)
     axes[0, -1].legend(fontsize=8, frameon=False)
     figure.supxlabel("rating (grey: the scale 0..4)", fontsize=10)
     figure.suptitle("What each member predicts annotators would say", fontsize=12)

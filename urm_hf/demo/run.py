@@ -1,9 +1,9 @@
 """
 `urm demo`: features once, three members, a gate each, a table, held-out numbers, plots, checkpoints.
 
-The members share a frozen base and differ in seed, head initialisation, batch order and in a bootstrap sample of the
-training prompts. The paper's members differ in the first three only; on frozen features, where the problem is nearly
-convex, that alone would make them agree on everything.
+The members share a frozen base and differ in seed, head initialisation, batch order and in the training prompts: each
+leaves out another fifth of them at random. The paper's members differ in the first three only; on frozen features,
+where the problem is nearly convex, that alone would make them agree on everything.
 """
 
 import logging
@@ -34,7 +34,8 @@ MEASURES = {
     "reward_std": "aleatoric and epistemic, of the reward",
     "attribute_variance": "aleatoric, sum over attributes (5.2.3)",
     "covariance_norm": "aleatoric, largest member (Eq. 8)",
-    "reward_gap": "disagreement of members (Eq. 7)",
+    "epistemic_variance": "disagreement of members, on attributes",
+    "reward_gap": "disagreement of members, on rewards (Eq. 7)",
 }
 
 
@@ -94,7 +95,7 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
 
 
 def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, seed: int, cache: Path) -> Path:
-    """One URM: value head on a bootstrap of the prompts, then its gate; saved as a complete checkpoint."""
+    """One URM: value head on four fifths of the prompts, then its gate; saved as a complete checkpoint."""
     torch.manual_seed(seed)
     model = URMForRewardModeling.from_backbone(
         backbone, attributes=demo_data.ATTRIBUTES, attribute_scales=demo_data.SCALE, gating_hidden_size=64
@@ -112,7 +113,8 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
     }
     draw = np.random.default_rng(seed)
     prompts = len(rows["train"]) // 5
-    sample = [5 * prompt + answer for prompt in draw.integers(0, prompts, prompts) for answer in range(5)]
+    kept = draw.permutation(prompts)[: round(0.8 * prompts)]
+    sample = [5 * prompt + answer for prompt in kept for answer in range(5)]
     attributes = URMAttributeTrainer(
         model,
         URMAttributeConfig(
@@ -120,8 +122,6 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
             freeze_backbone=True,
             per_device_train_batch_size=16,
             per_device_eval_batch_size=64,
-            num_train_epochs=40,
-            burn_in=0.3,
             **common,
         ),
         train_dataset=Dataset.from_list([rows["train"][row] for row in sample]),
@@ -142,7 +142,7 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
     model.config.training = {
         "data": "built-in conversations of urm demo, simulated annotators",
         "seed": seed,
-        "bootstrap": "of prompts, drawn with the seed",
+        "prompts": "80 %, drawn with the seed",
         "frozen_backbone": True,
     }
     model.save_pretrained(folder)
