@@ -95,7 +95,7 @@ class URMAttributeTrainer(RewardTrainer):
         if args.freeze_backbone:
             self._freeze(keep_best)
         if data_collator is None:
-            self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features)
+            self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features or {})
 
     def _measure_ratings(self, dataset, args):
         """Reads all training ratings once: errors come before any computing, label statistics go into the config."""

@@ -1,7 +1,7 @@
 """Batches of rated conversations and of pairs: token ids, or the indices of hidden states computed before."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ class DataCollatorForRatings:
     """
 
     pad_token_id: int
-    features: Mapping[str, Features] | None = None
+    features: Mapping[str, Features] = field(default_factory=dict)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = {
@@ -41,7 +41,7 @@ class DataCollatorForCachedPreference(DataCollatorForPreference):
     Such a batch has an attention mask without columns: no token passes the backbone, and TRL counts none.
     """
 
-    features: Mapping[str, Features] | None = None
+    features: Mapping[str, Features] = field(default_factory=dict)
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         if "chosen_feature" not in examples[0]:

@@ -69,7 +69,7 @@ class URMGatingTrainer(RewardTrainer):
             index_datasets(self, self._features, ID_COLUMNS)
         if data_collator is None:
             self.data_collator = DataCollatorForCachedPreference(
-                self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features
+                self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
         if eval_dataset is not None and args.keep_best and not isinstance(eval_dataset, dict):
             self.add_callback(KeepBestHead(self.model.score.gate, "eval_accuracy", True, args.patience))

@@ -30,6 +30,8 @@ def attribute_metrics(
         nll: Gaussian negative log-likelihood of a rating, natural log. censored_nll: of the rating's interval, the
             tails included at the ends of the scale; only where a scale is declared; comparable between losses.
         mse: of a rating. pearson, spearman: predicted mean against the mean rating of each row.
+        spread_pearson: predicted variance against the annotators' variance, of rows with several ratings; the latter
+            is itself noisy, so that even the true variance would not reach 1.
         mean_std: predicted sigma on the rating scale. residual_variance: mean of ((s - mu) / sigma)^2.
         coverage68, coverage95: share of ratings inside mu +- 1 and 1.96 sigma (0.683 and 0.95 for a true Gaussian).
     """
@@ -42,12 +44,11 @@ def attribute_metrics(
             (ratings[:, k] - label_means[k]) / label_stds[k],
             None if scale is None else _standardise_scale(scale, label_means[k], label_stds[k]),
         )
-        values["mean_std"] = float(stds[:, k].mean())
-        table[attribute] = values
+        table[attribute] = values | {"mean_std": float(stds[:, k].mean())}
     metrics = {f"{name}/{attribute}": value for attribute, values in table.items() for name, value in values.items()}
-    for name in table[attributes[0]]:
-        values = [table[attribute][name] for attribute in attributes if name in table[attribute]]
-        metrics[name] = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
+    for name in dict.fromkeys(name for values in table.values() for name in values):
+        found = [values[name] for values in table.values() if name in values and not np.isnan(values[name])]
+        metrics[name] = float(np.mean(found)) if found else float("nan")
     return metrics
 
 
@@ -75,24 +76,32 @@ def _standardise_scale(scale: Sequence[float] | None, mean: float, std: float) -
 def _one_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale) -> dict[str, float]:
     """All in standardised units: mean, std (N,), ratings (N, R)."""
     given = ~np.isnan(ratings)
-    tensors = [torch.as_tensor(x, dtype=torch.float64) for x in (mean[:, None], std[:, None], ratings[:, None])]
+    if not given.any():
+        return {}
+    mu, sigma, s = (torch.as_tensor(x, dtype=torch.float64) for x in (mean[:, None], std[:, None], ratings[:, None]))
+    residuals = (ratings - mean[:, None])[given]
     z = ((ratings - mean[:, None]) / std[:, None])[given]
-    rated = given.any(1)
-    observed = np.nanmean(ratings[rated], axis=1) if rated.any() else np.empty(0)
-    varies = rated.sum() > 1 and np.ptp(observed) > 0 and np.ptp(mean[rated]) > 0
-    count = max(1, given.sum())
+    rated, several = given.any(1), given.sum(1) > 1
     metrics = {
-        "nll": float(gaussian_nll(*tensors).sum() / count),
-        "mse": float(np.square(z * np.broadcast_to(std[:, None], given.shape)[given]).mean())
-        if given.any()
-        else np.nan,
-        "pearson": float(stats.pearsonr(mean[rated], observed)[0]) if varies else float("nan"),
-        "spearman": float(stats.spearmanr(mean[rated], observed)[0]) if varies else float("nan"),
-        "residual_variance": float(np.square(z).mean()) if len(z) else np.nan,
-        "coverage68": float((np.abs(z) <= 1).mean()) if len(z) else np.nan,
-        "coverage95": float((np.abs(z) <= 1.96).mean()) if len(z) else np.nan,
+        "nll": float(gaussian_nll(mu, sigma, s).sum() / given.sum()),
+        "mse": float(np.square(residuals).mean()),
+        "pearson": _correlation(stats.pearsonr, mean[rated], np.nanmean(ratings[rated], axis=1)),
+        "spearman": _correlation(stats.spearmanr, mean[rated], np.nanmean(ratings[rated], axis=1)),
+        "spread_pearson": _correlation(
+            stats.pearsonr, np.square(std[several]), np.nanvar(ratings[several].astype(np.float64), axis=1, ddof=1)
+        ),
+        "residual_variance": float(np.square(z).mean()),
+        "coverage68": float((np.abs(z) <= 1).mean()),
+        "coverage95": float((np.abs(z) <= 1.96).mean()),
     }
     if scale is not None:
-        losses = censored_nll(*tensors, torch.tensor([scale], dtype=torch.float64))
-        metrics["censored_nll"] = float(losses.sum() / count)
+        losses = censored_nll(mu, sigma, s, torch.tensor([scale], dtype=torch.float64))
+        metrics["censored_nll"] = float(losses.sum() / given.sum())
     return metrics
+
+
+def _correlation(coefficient, x: np.ndarray, y: np.ndarray) -> float:
+    """NaN where it is not defined: fewer than two points, or no variation."""
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(coefficient(x, y)[0])

@@ -5,8 +5,8 @@ From a row to token ids: the one function by which conversations are trained on,
 |---|---|
 | `[{"role": ..., "content": ...}, ...]` or `{"messages": [...]}` | the tokenizer's chat template |
 | `{"prompt": [messages], "completion" or "response": str or [messages]}` | the same, prompt and answer joined |
-| `{"prompt": str, "response": str}`, as in HelpSteer2 | the same; `prompt` is a user turn, or turns by `<extra_id_1>` |
-| `{"prompt": str, "completion": str}`, TRL's standard format | plain text, with BOS and EOS as in TRL's RewardTrainer |
+| `{"prompt": str, "response": str}`, as in HelpSteer2 | the same; `<extra_id_1>` splits the prompt into turns |
+| `{"prompt": str, "completion": str}`, as standard in TRL | plain text, with BOS and EOS as in TRL's RewardTrainer |
 | `str` or `{"text": str}` | that text exactly: no BOS, EOS or template is added |
 | `{"input_ids": [...]}` | those ids |
 

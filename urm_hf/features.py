@@ -57,7 +57,7 @@ class Features:
     def __len__(self) -> int:
         return len(self._row_of)
 
-    def __getitem__(self, indices: Sequence[int] | slice) -> np.ndarray:
+    def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
         file_of, row_of = self._file_of[indices], self._row_of[indices]
         gathered = np.empty((len(row_of), self._files[0].shape[1]), dtype=np.float32)
         for file in np.unique(file_of):

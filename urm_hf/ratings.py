@@ -18,13 +18,14 @@ def read_ratings(
     in one column `ratings` that holds a mapping of them.
 
     Args:
-        scales (`dict[str, [min, max, ...]]`, *optional*): where an attribute has a scale, ratings outside are an error.
+        scales (`dict[str, [min, max, ...]]`, *optional*): ratings outside an attribute's scale are an error.
 
     Raises:
         ValueError: names the column and the value of what is not a finite number or lies outside its scale; or says
             that the row has no rating at all, or lacks all the columns.
     """
-    source = row.get("ratings") if isinstance(row.get("ratings"), Mapping) else row
+    nested = row.get("ratings")
+    source = nested if isinstance(nested, Mapping) else row
     if not any(attribute in source for attribute in attributes):
         raise ValueError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
     ratings = [_numbers(attribute, source.get(attribute)) for attribute in attributes]

@@ -110,8 +110,8 @@ class RewardScorer:
                 kept = limit_length(ids, self.max_length, self.truncation)
             except ValueError as error:
                 raise ValueError(f"row {number}: {error}") from error
-            sequences.append(kept)
-            cut.append(len(kept) < len(ids))
+            sequences.append(kept or [])
+            cut.append(len(sequences[-1]) < len(ids))
         return sequences, cut
 
     def score(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:

@@ -6,7 +6,8 @@ that what the model learns can be held against the truth:
 
     rating = GRADE_PROFILE[grade][attribute] + TOPIC_NOISE[topic] * N(0, 1), clipped to 0..4
 
-and simulated preferences choose answer a over b with probability sigmoid(4 (q_a - q_b)), q = PREFERENCE_WEIGHTS . profile.
+and a simulated preference is for answer a over b with probability sigmoid(4 (q_a - q_b)), where q is the profile
+weighted by PREFERENCE_WEIGHTS.
 """
 
 import json

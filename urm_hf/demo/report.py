@@ -7,6 +7,8 @@ from scipy.stats import norm
 
 from urm_hf.demo.data import ATTRIBUTES, TOPIC_NOISE
 from urm_hf.demo.run import MEASURES, DemoResult
+from urm_hf.modeling import URMEnsemble
+from urm_hf.scoring import RewardScorer
 
 
 def print_report(result: DemoResult, plots: list[Path]):
@@ -26,9 +28,8 @@ def print_report(result: DemoResult, plots: list[Path]):
     grades = sorted(metrics["reward_by_grade"].items(), key=lambda item: -item[1])
     print("  mean reward by grade of the answer: " + ", ".join(f"{grade} {value:.2f}" for grade, value in grades))
     low, high = wilson(metrics["pair_accuracy"], metrics["n_pairs"])
-    print(
-        f"  preference pairs right: {metrics['pair_accuracy']:.2f} of {metrics['n_pairs']} (95 % interval {low:.2f}-{high:.2f})"
-    )
+    accuracy, pairs = metrics["pair_accuracy"], metrics["n_pairs"]
+    print(f"  preference pairs right: {accuracy:.2f} of {pairs} (95 % interval {low:.2f}-{high:.2f})")
     print_sigma(result)
     print("\nDoes it know what it does not know? AUROC of each measure, unfamiliar against held-out (0.5 = chance):")
     for measure, meaning in MEASURES.items():
@@ -48,24 +49,24 @@ def print_report(result: DemoResult, plots: list[Path]):
 
 def print_table(result: DemoResult):
     limits = {m: np.quantile([score[m] for score in result.test_scores], 0.95) for m in MEASURES}
-    columns = ("reward", "reward_std", "reward_gap", "covariance_norm")
-    print(f"{'kind':<11}{'answer':<46}" + "".join(f"{column:>17}" for column in columns))
+    columns = ("reward", "reward_std", "reward_gap", "covariance_norm", "epistemic_variance")
+    print(f"{'kind':<11}{'answer':<40}" + "".join(f"{column:>20}" for column in columns))
     for kind, messages, score in result.showcase:
         answer = messages[-1]["content"]
-        answer = answer if len(answer) <= 43 else answer[:42] + "…"
+        answer = answer if len(answer) <= 38 else answer[:37] + "…"
         marks = [" *" if column in limits and score[column] > limits[column] else "  " for column in columns]
-        cells = "".join(f"{score[column]:>15.2f}{mark}" for column, mark in zip(columns, marks, strict=True))
-        print(f"{kind:<11}{answer:<46}{cells}")
+        cells = "".join(f"{score[column]:>18.2f}{mark}" for column, mark in zip(columns, marks, strict=True))
+        print(f"{kind:<11}{answer:<40}{cells}")
 
 
 def print_sigma(result: DemoResult):
-    """The learnt spread beside the true one, by topic, with the error of the means, which the spread must cover too."""
+    """The learnt spread beside the true one, by topic, and the error of the means, which the spread must cover."""
     print("  learnt sigma against the annotators' true noise, by topic (sigma covers the model's own error as well):")
     for topic in TOPIC_NOISE:
         rows = [(a, s) for a, s in zip(result.test, result.test_scores, strict=True) if a.topic == topic]
-        learnt = np.mean([[s.attribute_stds[name] for name in ATTRIBUTES] for _, s in rows])
+        learnt = np.mean([[s["attribute_stds"][name] for name in ATTRIBUTES] for _, s in rows])
         true = np.mean([a.true_std for a, _ in rows])
-        errors = [[s.attribute_means[name] for name in ATTRIBUTES] - a.true_means for a, s in rows]
+        errors = [[s["attribute_means"][name] for name in ATTRIBUTES] - a.true_means for a, s in rows]
         error = np.sqrt(np.mean(np.square(errors)))
         print(f"    {topic:<11} true {true:.2f}   learnt {learnt:.2f}   error of the mean {error:.2f}")
     metrics = result.metrics
@@ -75,7 +76,7 @@ def print_sigma(result: DemoResult):
 def verdict(result: DemoResult, name: str) -> str:
     """One honest sentence on whether a kind of unfamiliar conversation is flagged."""
     auroc = {measure: result.metrics["auroc"][f"{measure}/{name}"] for measure in MEASURES}
-    best = max(auroc, key=auroc.get)
+    best = max(auroc, key=lambda measure: auroc[measure])
     if auroc[best] >= 0.8:
         missed = [measure for measure, value in auroc.items() if value < 0.5]
         rest = f"; {', '.join(missed)} would call it familiar" if missed else ""
@@ -102,9 +103,6 @@ def plot_report(result: DemoResult, folder: Path) -> list[Path]:
 def plot_attributes(result: DemoResult, path: Path) -> Path:
     """Predicted densities of each attribute for a familiar answer, arithmetic and gibberish; a line a member."""
     from matplotlib import pyplot as plt
-
-    from urm_hf.modeling import URMEnsemble
-    from urm_hf.scoring import RewardScorer
 
     ensemble = URMEnsemble.from_pretrained([str(member) for member in result.members])
     scorer = RewardScorer(ensemble)
@@ -134,7 +132,7 @@ def plot_attributes(result: DemoResult, path: Path) -> Path:
     return path
 
 
-def score_members(scorer, messages) -> tuple[np.ndarray, np.ndarray]:
+def score_members(scorer: RewardScorer, messages) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations (M, n) of one conversation."""
     import torch
 

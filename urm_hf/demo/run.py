@@ -101,7 +101,7 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
         backbone, attributes=demo_data.ATTRIBUTES, attribute_scales=demo_data.SCALE, gating_hidden_size=64
     )
     folder = out / f"member-{number}"
-    common = {
+    common: dict[str, Any] = {
         "seed": seed,
         "report_to": "none",
         "save_strategy": "no",
