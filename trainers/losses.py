@@ -100,5 +100,7 @@ def attribute_loss(
     if loss_type == "beta_nll":
         return beta_nll(means, stds, ratings, beta)
     if loss_type == "censored_mle":
+        if scales is None:
+            raise ValueError('`loss_type="censored_mle"` needs `scales`.')
         return censored_nll(means, stds, ratings, scales)
     raise ValueError(f"`loss_type` must be one of {', '.join(LOSS_TYPES)}, got {loss_type!r}.")

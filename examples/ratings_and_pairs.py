@@ -1,0 +1,168 @@
+"""
+Train a URM on a file of ratings, gate it on a file of pairs, and measure it on the test rows of both.
+
+    python examples/ratings_and_pairs.py --base HuggingFaceTB/SmolLM2-135M-Instruct \
+        --ratings ratings.jsonl.gz --attributes correctness fluency --scale 0 100 --pairs pairs.jsonl.gz --out urm
+
+Both files have a column `split` with train, validation and test. The backbone is frozen: every conversation passes it
+once, the hidden states stay in a cache, and the heads train on them. Prints a table and writes OUT/results.json.
+Intervals are 95 % percentile intervals of 2000 bootstrap samples of prompts.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from urm_hf.conversations import encode_conversation
+from urm_hf.data import load_rows
+from urm_hf.features import pooled_features
+from urm_hf.ratings import ratings_array, read_ratings
+from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
+from urm_hf.trainers.metrics import attribute_metrics
+
+REPORTED = ("pearson", "nll", "censored_nll", "spread_pearson", "coverage68", "coverage95")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--dtype", default="float32", help="of the backbone")
+    parser.add_argument("--ratings", required=True)
+    parser.add_argument("--attributes", nargs="+", required=True)
+    parser.add_argument(
+        "--scale", nargs="+", type=float, help="min, max and, if there is one, step of every attribute"
+    )
+    parser.add_argument("--loss_type", default="mle")
+    parser.add_argument("--pairs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    trainer, results = attribute_stage(args)
+    if args.pairs:
+        trainer, pair_results = gating_stage(args, trainer.model, trainer.processing_class)
+        results |= pair_results
+    trainer.save_model(str(args.out))
+    results |= {"seed": args.seed, "base": args.base, "dtype": args.dtype, "loss_type": args.loss_type}
+    (args.out / "results.json").write_text(json.dumps(results, indent=1))
+    print(f"\nSaved to {args.out}")
+
+
+def attribute_stage(args) -> tuple[URMAttributeTrainer, dict]:
+    data = {split: rated(load_rows(args.ratings, split), args.attributes) for split in ("train", "validation", "test")}
+    config = URMAttributeConfig(
+        str(args.out),
+        attributes=args.attributes,
+        attribute_scales={name: args.scale for name in args.attributes} if args.scale else None,
+        loss_type=args.loss_type,
+        freeze_backbone=True,
+        seed=args.seed,
+        model_init_kwargs={"dtype": args.dtype},
+        save_strategy="no",
+        report_to="none",
+    )
+    trainer = URMAttributeTrainer(args.base, config, train_dataset=data["train"], eval_dataset=data["validation"])
+    trainer.train()
+    urm = trainer.model.config
+    ratings = [read_ratings(row, args.attributes) for row in data["test"]]
+    output = predict(trainer, data["test"])
+    means, stds, truth = output.attribute_means.numpy(), output.attribute_stds.numpy(), ratings_array(ratings)
+    constant = np.broadcast_to(np.float32(urm.label_means), means.shape)
+    spread = np.broadcast_to(np.float32(urm.label_stds), means.shape)
+
+    def measure(rows: np.ndarray, predicted=(means, stds)) -> dict[str, float]:
+        mu, sigma = predicted
+        settings = (args.attributes, urm.label_means, urm.label_stds, urm.attribute_scales)
+        return attribute_metrics(mu[rows], sigma[rows], truth[rows], *settings)
+
+    clusters = prompt_clusters(data["test"])
+    ours, low_high = measure(np.arange(len(truth))), bootstrap(measure, clusters, args.seed)
+    base = measure(np.arange(len(truth)), (constant, spread))
+    gain = bootstrap(lambda rows: {"gain": measure(rows, (constant, spread))["nll"] - measure(rows)["nll"]}, clusters)
+    print(f"\nTest: {len(truth)} conversations, {len(clusters)} prompts, {int((~np.isnan(truth)).sum())} ratings")
+    for name in (f"{metric}{suffix}" for metric in REPORTED for suffix in ("", *(f"/{a}" for a in args.attributes))):
+        if name in ours:
+            interval = "[{:.3f}, {:.3f}]".format(*low_high[name])
+            print(f"  {name:<32} {ours[name]:.3f} {interval}   constant {base.get(name, float('nan')):.3f}")
+    print(
+        "  nll gained on the constant       {:.3f} [{:.3f}, {:.3f}]".format(base["nll"] - ours["nll"], *gain["gain"])
+    )
+    return trainer, {"attributes": ours, "attribute_intervals": low_high, "constant": base, "nll_gain": gain["gain"]}
+
+
+def gating_stage(args, model, tokenizer) -> tuple[URMGatingTrainer, dict]:
+    data = {split: load_rows(args.pairs, split) for split in ("train", "validation", "test")}
+    config = URMGatingConfig(str(args.out), seed=args.seed, save_strategy="no", report_to="none")
+    before = pair_margins(model, tokenizer, data["test"])
+    trainer = URMGatingTrainer(
+        model, config, train_dataset=data["train"], eval_dataset=data["validation"], processing_class=tokenizer
+    )
+    trainer.train()
+    longer = np.array([len(row["chosen"]) - len(row["rejected"]) for row in data["test"]])
+    margins = {"gated": pair_margins(model, tokenizer, data["test"]), "equal weights": before, "length only": longer}
+    clusters = prompt_clusters(data["test"])
+    results = {}
+    print(f"\nTest: {len(longer)} pairs, {len(clusters)} prompts; ties count as wrong")
+    for name, margin in margins.items():
+        interval = bootstrap(lambda rows, margin=margin: {"accuracy": (margin[rows] > 0).mean()}, clusters)["accuracy"]
+        results[name] = {
+            "accuracy": float((margin > 0).mean()),
+            "interval": interval,
+            "ties": int((margin == 0).sum()),
+        }
+        print(f"  {name:<14} {results[name]['accuracy']:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]")
+    return trainer, {"pairs": results, "n_pairs": len(longer)}
+
+
+def predict(trainer, rows):
+    ids = [encode_conversation(trainer.processing_class, row) for row in rows]
+    hidden = pooled_features(trainer.model, ids, trainer.processing_class.pad_token_id)[:]
+    with torch.inference_mode():
+        return trainer.model.eval()(pooled_hidden=torch.from_numpy(hidden))
+
+
+def pair_margins(model, tokenizer, rows) -> np.ndarray:
+    """Reward of the chosen less that of the rejected answer, (N,)."""
+    ids = [encode_conversation(tokenizer, row, column) for column in ("chosen", "rejected") for row in rows]
+    with torch.inference_mode():
+        hidden = torch.from_numpy(pooled_features(model, ids, tokenizer.pad_token_id)[:])
+        chosen, rejected = model.eval()(pooled_hidden=hidden).logits[:, 0].chunk(2)
+    return (chosen - rejected).numpy()
+
+
+def rated(rows, attributes: list[str]):
+    """Rows with at least one rating; how many have none is said."""
+    kept = [i for i, row in enumerate(rows) if any((row.get("ratings") or row).get(name) for name in attributes)]
+    if len(kept) < len(rows):
+        print(f"left out {len(rows) - len(kept)} of {len(rows)} rows without a rating")
+    return rows.select(kept)
+
+
+def prompt_clusters(rows) -> list[np.ndarray]:
+    """Row numbers by prompt."""
+    clusters: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        clusters.setdefault(json.dumps(row["prompt"]), []).append(number)
+    return [np.array(numbers) for numbers in clusters.values()]
+
+
+def bootstrap(
+    measure: Callable[[np.ndarray], dict[str, float]], clusters: list[np.ndarray], seed: int = 0, samples: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals over samples of whole prompts."""
+    rng = np.random.default_rng(seed)
+    draws = [
+        measure(np.concatenate([clusters[i] for i in rng.integers(0, len(clusters), len(clusters))]))
+        for _ in range(samples)
+    ]
+    return {
+        name: tuple(float(q) for q in np.nanquantile([draw[name] for draw in draws], [0.025, 0.975]))
+        for name in draws[0]
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Tables from files: every type of file gives the same rows, and what is wrong is named."""
+
+import gzip
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+from datasets import Dataset
+
+from urm_hf.data import load_rows
+
+ROWS = [
+    {"prompt": "a?", "response": "It is ä.", "helpfulness": 3, "split": "train"},
+    {"prompt": "b?", "response": "It\nis b.", "helpfulness": 1, "split": "validation"},
+    {"prompt": "c?", "response": 'It is "c".', "helpfulness": 4, "split": "train"},
+]
+SUFFIXES = pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "json", "json.gz", "csv", "parquet"])
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    """`datasets` copies CSV and Parquet files into its cache: not into the user's."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def write(folder: Path, suffix: str, rows: list[dict]) -> str:
+    path = folder / f"rows.{suffix}"
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if suffix == "csv":
+        Dataset.from_list(rows).to_csv(path)
+    elif suffix == "parquet":
+        Dataset.from_list(rows).to_parquet(path)
+    elif suffix.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@SUFFIXES
+def test_every_type_of_file_gives_the_rows_in_order(tmp_path, suffix):
+    assert load_rows(write(tmp_path, suffix, ROWS)).to_list() == ROWS
+
+
+@SUFFIXES
+def test_a_split_is_the_rows_with_that_value_in_the_column_split(tmp_path, suffix):
+    assert load_rows(write(tmp_path, suffix, ROWS), "train").to_list() == [ROWS[0], ROWS[2]]
+
+
+@SUFFIXES
+def test_a_missing_split_is_an_error_that_names_those_found(tmp_path, suffix):
+    with pytest.raises(ValueError, match="no rows with split 'test'; it has train, validation"):
+        load_rows(write(tmp_path, suffix, ROWS), "test")
+
+
+@SUFFIXES
+def test_the_split_train_of_a_file_without_splits_is_the_whole_file(tmp_path, suffix):
+    rows = [{"text": "a"}, {"text": "b"}]
+    assert load_rows(write(tmp_path, suffix, rows), "train").to_list() == rows
+
+
+@SUFFIXES
+def test_another_split_of_a_file_without_splits_is_an_error(tmp_path, suffix):
+    with pytest.raises(ValueError, match="validation"):
+        load_rows(write(tmp_path, suffix, [{"text": "a"}, {"text": "b"}]), "validation")
+
+
+def test_blank_lines_are_skipped(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\n{"text": "a"}\n\n  \n{"text": "b"}\n\n')
+    assert load_rows(str(path))["text"] == ["a", "b"]
+
+
+def test_a_column_that_the_first_row_lacks_is_kept(tmp_path):
+    rows = load_rows(write(tmp_path, "jsonl", [{"text": "a"}, {"text": "b", "helpfulness": 3}]))
+    assert rows.to_list() == [{"text": "a", "helpfulness": None}, {"text": "b", "helpfulness": 3}]
+
+
+def test_messages_and_lists_of_ratings_are_kept(tmp_path):
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "clarity": [1.0, 2.5]}
+    assert load_rows(write(tmp_path, "jsonl", [row])).to_list() == [row]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz"])
+@pytest.mark.parametrize(
+    "line, error", [("{'text': 1}", "line 3: not JSON"), ("[1, 2]", "line 3: expected an object, got list")]
+)
+def test_a_malformed_line_is_an_error_that_names_file_and_line(tmp_path, suffix, line, error):
+    path = tmp_path / f"rows.{suffix}"
+    text = f'{{"text": "a"}}\n\n{line}\n'.encode()
+    path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+    with pytest.raises(ValueError, match=rf"rows\.{suffix}, {error}"):
+        load_rows(str(path))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "json"])
+def test_a_file_without_rows_is_an_error_that_names_it(tmp_path, suffix):
+    with pytest.raises(ValueError, match=rf"rows\.{suffix} holds no rows"):
+        load_rows(write(tmp_path, suffix, []))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_without_rows_is_an_error_that_names_it(tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+    empty = Dataset.from_dict({"text": []}, features=datasets.Features({"text": datasets.Value("string")}))
+    getattr(empty, f"to_{suffix}")(path)
+    with pytest.raises(ValueError, match=rf"rows\.{suffix} holds no rows"):
+        load_rows(str(path))
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "rows.xlsx", "rows"])
+def test_an_unknown_type_of_file_is_an_error_that_lists_the_known_ones(tmp_path, name):
+    (tmp_path / name).write_text("a")
+    with pytest.raises(ValueError, match=rf"{name}: unknown type of file; expected one of \.jsonl, .*\.csv"):
+        load_rows(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["absent.jsonl", "absent.parquet", "/absent/rows", "some/long/path"])
+def test_a_missing_file_is_an_error_that_names_it(name):
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
+        load_rows(name)
