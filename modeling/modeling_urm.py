@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
-from .configuration_urm import URMConfig
+from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import bend, gated_reward
 
 logger = logging.get_logger(__name__)
@@ -178,6 +178,11 @@ class URMForRewardModeling(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module):
         self.model.set_input_embeddings(value)
+
+    def fix_reward_weights(self, weights: list[float]):
+        """Replaces the gate by fixed weights, one an attribute: r = sum_k weights_k mu_k for every conversation."""
+        self.config.reward_weights = _per_attribute("weights", weights, len(self.config.attributes))
+        self.score.gate = None
 
     def forward(
         self,

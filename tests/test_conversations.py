@@ -211,7 +211,10 @@ BROKEN_ROLES = {
     "answer after answer": ([QUESTION, ANSWER, ANSWER], "the answer follows assistant.*roles out of order"),
     "answer after system": ([SYSTEM, ANSWER], "the answer follows system.*roles out of order"),
     "answer alone": ([ANSWER], "the answer follows nothing"),
-    "unknown role": ([QUESTION | {"role": "human"}, ANSWER], "message 0 has the role 'human'.*user, assistant and tool"),
+    "unknown role": (
+        [QUESTION | {"role": "human"}, ANSWER],
+        "message 0 has the role 'human'.*user, assistant and tool",
+    ),
     "no role": ([{"content": "a"}, ANSWER], "message 0 has the role None"),
     "no messages": ([], "no messages"),
 }
@@ -223,7 +226,9 @@ def test_roles_out_of_order_are_an_error_that_names_them(messages, error):
         encode_conversation(tiny_tokenizer(), messages)
 
 
-@pytest.mark.parametrize("history", [[QUESTION, QUESTION], [QUESTION, ANSWER, QUESTION, {"role": "tool", "content": "5"}]])
+@pytest.mark.parametrize(
+    "history", [[QUESTION, QUESTION], [QUESTION, ANSWER, QUESTION, {"role": "tool", "content": "5"}]]
+)
 def test_turns_of_one_role_in_a_row_and_tools_are_let_through_in_the_history(history):
     tokenizer = tiny_tokenizer()
     assert encode_conversation(tokenizer, [*history, ANSWER]) == template_ids(tokenizer, [*history, ANSWER])
@@ -238,7 +243,9 @@ def test_an_empty_message_is_an_error_that_names_it(content, number, role):
         encode_conversation(tiny_tokenizer(), messages)
 
 
-@pytest.mark.parametrize("column, answer", [("response", ""), ("completion", " \n"), ("response", []), ("completion", [])])
+@pytest.mark.parametrize(
+    "column, answer", [("response", ""), ("completion", " \n"), ("response", []), ("completion", [])]
+)
 def test_an_empty_answer_is_an_error_that_names_its_column(column, answer):
     with pytest.raises(ValueError, match=f"`{column}` is empty"):
         encode_conversation(tiny_tokenizer(), {"prompt": "a", column: answer})
@@ -289,13 +296,18 @@ def test_what_is_no_conversation_is_an_error_that_names_its_type(conversation):
         encode_conversation(tiny_tokenizer(), conversation)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [["a", "b"], {"messages": "a text"}, {"text": 5}, {"prompt": 5, "completion": "a"}, {"prompt": "a", "response": 5}],
-    ids=str,
-)
-def test_a_column_of_the_wrong_type_is_a_value_error(row):
-    with pytest.raises(ValueError):
+WRONG_TYPES = [
+    (["a", "b"], "message 0"),
+    ({"messages": "a text"}, "`messages`"),
+    ({"text": 5}, "`text`"),
+    ({"prompt": 5, "completion": "a"}, "`prompt`"),
+    ({"prompt": "a", "response": 5}, "`response`"),
+]
+
+
+@pytest.mark.parametrize("row, named", WRONG_TYPES, ids=str)
+def test_a_column_of_the_wrong_type_is_a_value_error_that_names_it(row, named):
+    with pytest.raises(ValueError, match=named):
         encode_conversation(tiny_tokenizer(), row)
 
 

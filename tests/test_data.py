@@ -78,7 +78,10 @@ def test_a_column_that_the_first_row_lacks_is_kept(tmp_path):
 
 
 def test_messages_and_lists_of_ratings_are_kept(tmp_path):
-    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "clarity": [1.0, 2.5]}
+    row = {
+        "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        "clarity": [1.0, 2.5],
+    }
     assert load_rows(write(tmp_path, "jsonl", [row])).to_list() == [row]
 
 

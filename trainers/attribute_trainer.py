@@ -19,7 +19,7 @@ from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.encoding import encode_dataset
-from urm_hf.trainers.heads import FeatureStore, KeepBestHead, index_datasets, train_only
+from urm_hf.trainers.heads import FeatureStore, KeepBestHead, index_datasets, record_stage, train_only
 from urm_hf.trainers.loading import load_urm
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
@@ -75,6 +75,7 @@ class URMAttributeTrainer(RewardTrainer):
             raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
         self._measure_ratings(train_dataset, args)
         config.attribute_loss = args.loss_type
+        record_stage(config, "attribute_stage", args, train_dataset)
         if kwargs.get("peft_config") is not None:
             if args.freeze_backbone:
                 raise ValueError(

@@ -10,6 +10,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from urm_hf.batching import pad_batch
 from urm_hf.features import Features
+from urm_hf.ratings import ratings_array
 
 
 @dataclass
@@ -24,7 +25,7 @@ class DataCollatorForRatings:
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = {
-            "ratings": torch.tensor([example["ratings"] for example in examples], dtype=torch.float32),
+            "ratings": torch.from_numpy(ratings_array([example["ratings"] for example in examples])),
             "weight": torch.tensor([example["weight"] for example in examples], dtype=torch.float32),
         }
         if "feature" in examples[0]:

@@ -129,6 +129,10 @@ class URMGatingConfig(URMTrainingConfig):
     per_device_train_batch_size: int = field(default=256, metadata={"help": "Pairs in a batch of one device."})
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Pairs in an evaluation batch."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "The frozen backbone needs none."})
+    reward_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "Weigh the attributes by these fixed numbers instead of training a gate."},
+    )
     cache_features: bool = field(
         default=True,
         metadata={"help": "Compute each conversation's hidden state once, keep it on disk, and train on these."},

@@ -5,13 +5,21 @@ The loss is TRL's Bradley-Terry loss, as it is: URM's `logits` are the gated rew
 state of each distinct conversation is computed once, and an epoch costs no more than the gate.
 """
 
+import torch
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.encoding import encode_dataset
-from urm_hf.trainers.heads import FeatureStore, KeepBestHead, frozen_fingerprint, index_datasets, train_only
+from urm_hf.trainers.heads import (
+    FeatureStore,
+    KeepBestHead,
+    frozen_fingerprint,
+    index_datasets,
+    record_stage,
+    train_only,
+)
 from urm_hf.trainers.loading import load_urm
 
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
@@ -55,6 +63,10 @@ class URMGatingTrainer(RewardTrainer):
                 "the gating stage freezes the backbone, so that `peft_config` would have nothing to adapt."
             )
         model = load_urm(model, args)
+        if args.reward_weights is not None:
+            raise ValueError(
+                "`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains."
+            )
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
         if eval_dataset is not None and args.keep_best and args.eval_strategy == IntervalStrategy.NO:
@@ -64,6 +76,7 @@ class URMGatingTrainer(RewardTrainer):
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
         train_only(self.model, self.model.score.gate)
+        record_stage(self.model.config, "gating_stage", args, self.train_dataset)
         if args.cache_features:
             self._features = FeatureStore(self)
             index_datasets(self, self._features, ID_COLUMNS)
@@ -102,6 +115,17 @@ class URMGatingTrainer(RewardTrainer):
         if frozen_fingerprint(self.model, self.model.score.gate) != before:
             raise RuntimeError("weights outside the gate changed during the gating stage; do not use this model.")
         return result
+
+    def gate_report(self) -> dict[str, tuple[float, float]]:
+        """Mean and std of each attribute's weight over the conversations of the eval (else the train) set."""
+        dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
+        weights = []
+        for inputs in self.get_eval_dataloader(dataset):
+            inputs = {name: tensor for name, tensor in self._prepare_inputs(inputs).items() if name != "margin"}
+            with torch.inference_mode():
+                weights.append(self.model.eval()(**inputs).gating_weights.cpu())
+        std, mean = torch.std_mean(torch.cat(weights), dim=0, correction=0)
+        return dict(zip(self.model.config.attributes, zip(mean.tolist(), std.tolist(), strict=True), strict=True))
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         if self.model.training:  # Trainer puts the whole model in training mode before each step

@@ -23,6 +23,22 @@ def train_only(model: nn.Module, trained: nn.Module):
     trained.requires_grad_(True)
 
 
+def record_stage(config, stage: str, args, dataset):
+    """Writes into the model's config how a stage was trained: what tells the members of an ensemble apart."""
+    record = {"seed": args.seed, "data_seed": args.data_seed, "learning_rate": args.learning_rate}
+    record["weight_decay"] = args.weight_decay
+    record["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    record["steps" if args.max_steps > 0 else "epochs"] = (
+        args.max_steps if args.max_steps > 0 else args.num_train_epochs
+    )
+    for name in ("loss_type", "freeze_backbone", "max_length"):
+        if hasattr(args, name):
+            record[name] = getattr(args, name)
+    if dataset is not None and hasattr(dataset, "__len__"):
+        record["rows"] = len(dataset)
+    config.training = {**(config.training or {}), stage: record}
+
+
 def frozen_fingerprint(model: nn.Module, trained: nn.Module) -> str:
     """A hash of all weights of `model` but those of `trained`."""
     ours = {id(parameter) for parameter in trained.parameters()}

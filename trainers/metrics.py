@@ -82,11 +82,12 @@ def _one_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale
     residuals = (ratings - mean[:, None])[given]
     z = ((ratings - mean[:, None]) / std[:, None])[given]
     rated, several = given.any(1), given.sum(1) > 1
+    observed = np.nanmean(ratings[rated], axis=1).round(5)  # equal means stay ties: [1, 3] and [2, 2]
     metrics = {
         "nll": float(gaussian_nll(mu, sigma, s).sum() / given.sum()),
         "mse": float(np.square(residuals).mean()),
-        "pearson": _correlation(stats.pearsonr, mean[rated], np.nanmean(ratings[rated], axis=1)),
-        "spearman": _correlation(stats.spearmanr, mean[rated], np.nanmean(ratings[rated], axis=1)),
+        "pearson": _correlation(stats.pearsonr, mean[rated], observed),
+        "spearman": _correlation(stats.spearmanr, mean[rated], observed),
         "spread_pearson": _correlation(
             stats.pearsonr, np.square(std[several]), np.nanvar(ratings[several].astype(np.float64), axis=1, ddof=1)
         ),

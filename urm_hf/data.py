@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_dataset
+from pyarrow import csv, parquet
 
 FILE_TYPES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv")
 
@@ -34,7 +35,8 @@ def load_rows(
     A dataset from a local file (JSON lines, Parquet, CSV) or the Hub.
 
     Args:
-        split: of a Hub dataset, its split; of a file with a column `split`, the rows that have this value there.
+        split: of a Hub dataset, its split (default "train"); of a file with a column `split`, the rows that have this
+            value there. A file without such a column is all "train".
 
     Raises:
         ValueError: the file or the split holds no rows; FileNotFoundError: neither a file nor a Hub name.
@@ -44,21 +46,53 @@ def load_rows(
         if path.suffix or path.is_absolute() or len(path.parts) > 2:
             raise FileNotFoundError(f"{name_or_path}: no such file.")
         return load_dataset(name_or_path, config, split=split or "train", revision=revision)
-    if str(path).endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz")):
-        rows = list(read_jsonl(path))
-        if split is not None and any("split" in row for row in rows):
-            found = sorted({str(row.get("split")) for row in rows})
-            rows = [row for row in rows if row.get("split") == split]
-            if not rows:
-                raise ValueError(f"{path} has no rows with split {split!r}; it has {', '.join(found)}.")
-        if not rows:
-            raise ValueError(f"{path} holds no rows.")
-        return Dataset.from_list(rows)
-    if path.suffix not in (".parquet", ".csv"):
+    if not str(path).endswith(FILE_TYPES):
         raise ValueError(f"{path}: unknown type of file; expected one of {', '.join(FILE_TYPES)}.")
-    dataset = load_dataset(path.suffix[1:], data_files=str(path), split="train")
-    if split is not None and "split" in dataset.column_names:
-        dataset = dataset.filter(lambda value: value == split, input_columns="split")
+    if path.suffix == ".parquet":
+        dataset = Dataset(parquet.read_table(path))
+    elif path.suffix == ".csv":
+        dataset = Dataset(csv.read_csv(path))
+    else:
+        dataset = _table(list(read_jsonl(path)), path)
+    return _rows_of_split(dataset, split, path)
+
+
+def _rows_of_split(dataset: Dataset, split: str | None, path: Path) -> Dataset:
     if not len(dataset):
-        raise ValueError(f"{path} holds no rows" + (f" with split {split!r}." if split else "."))
-    return dataset
+        raise ValueError(f"{path} holds no rows.")
+    if split is None:
+        return dataset
+    if "split" not in dataset.column_names:
+        if split != "train":
+            raise ValueError(f"{path} has no column `split`, so that it has no {split!r} rows; name another file.")
+        return dataset
+    splits = dataset["split"]
+    rows = [number for number, value in enumerate(splits) if value == split]
+    if not rows:
+        found = ", ".join(sorted({str(value) for value in splits}))
+        raise ValueError(f"{path} has no rows with split {split!r}; it has {found}.")
+    return dataset.select(rows)
+
+
+def _table(rows: list[dict[str, Any]], path: Path) -> Dataset:
+    """Rows as a dataset. Where a column holds lists in some rows and numbers in others, the numbers become lists."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for name in columns:
+        kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+        if dict in kinds and len(kinds) == 1:
+            for key in {key for row in rows for key in row.get(name) or {}}:
+                _numbers_to_lists([row[name] for row in rows if row.get(name)], key)
+        elif list in kinds and kinds <= {list, int, float}:
+            _numbers_to_lists(rows, name)
+        elif len(kinds - {int, float}) > (0 if kinds & {int, float} else 1):
+            found = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(f"{path}: column `{name}` mixes {found}; give it one form in all rows.")
+    return Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
+
+
+def _numbers_to_lists(rows: list[dict[str, Any]], name: str):
+    values = [row.get(name) for row in rows]
+    if any(isinstance(value, list) for value in values):
+        for row in rows:
+            if isinstance(row.get(name), (int, float)):
+                row[name] = [row[name]]

@@ -6,13 +6,14 @@ sum_m w_m W_m, computed in float64 and cast back to the members' dtype.
 """
 
 import json
-import math
 import shutil
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from os.path import commonprefix
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -26,47 +27,31 @@ from transformers.dynamic_module_utils import custom_object_save
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*", "vocab.*", "merges.txt", "spiece.*"]
+PARTS = {"all": "", "body": "model.", "value head": "score.value.", "gate": "score.gate."}
 VALUE = "score.value.weight"  # (2n, H): n rows of means, then n of log standard deviations
-FEATURE_MEAN, FEATURE_SCALE = "score.feature_mean", "score.feature_scale"
-PARTS = {"body": "model.", "value head": "score.value.", "gate": "score.gate."}
-# trained by a squared error, these have log stds that do not say how human ratings spread
-SQUARED_ERROR_LOSSES = ("regression", "deterministic")
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-HEAD_FIELDS = ("attributes", "attribute_scales", "gating_hidden_size", "reward_weights", "log_std_bounds")
-VOCABULARY_FILES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"),
-    *("chat_template.json", "additional_chat_templates/*.jinja", *VOCABULARY_FILES),
-)
-# settings of a tokenizer that change the ids of a conversation without being in tokenizer.json
-TOKEN_SETTINGS = ("add_bos_token", "add_eos_token", "bos_token", "eos_token", "pad_token")
-DOWNLOADED = ["config.json", "adapter_config.json", WEIGHTS, INDEX, "model-*.safetensors", *TOKENIZER_FILES]
+# statistics of the training data, and the one in whose unit each is compared
+STATISTICS = {"label_means": "label_stds", "label_stds": "label_stds"}
+STATISTICS |= dict.fromkeys(["score.feature_mean", "score.feature_scale"], "score.feature_scale")
+HEAD = ("attributes", "attribute_scales", "gating_hidden_size", "reward_weights", "log_std_bounds")
 # fields of a backbone's config that do not change what it computes
-NOT_ARCHITECTURE = {
-    *("architectures", "auto_map", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id"),
-    *("num_labels", "problem_type", "use_cache", "initializer_range", "return_dict", "name_or_path"),
-}
+NO_ARCHITECTURE = "architectures dtype torch_dtype transformers_version id2label label2id problem_type use_cache "
+NO_ARCHITECTURE += "initializer_range output_attentions output_hidden_states return_dict"
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CHUNK = 2**22  # numbers of a tensor that are averaged at once
 
 
 @dataclass
 class MergeResult:
     """
-    What [`merge_checkpoints`] did.
+    What was merged: normalised weights, commits (None for folders), "average" or "first", number of parameters.
 
-    Args:
-        output_dir: the merged model's folder.
-        members, revisions, weights: what was merged; a revision is the commit of a repository, None of a folder.
-        log_std: "average" or "first".
-        parameters: number of parameters of the merged model.
-        differences: `{part: matrix}`, M x M: ||W_i - W_j|| / sqrt((||W_i||^2 + ||W_j||^2) / 2) over all tensors of
-            "all", "body", "value head" or "gate". 0 = equal; sqrt(2) = as far apart as unrelated weights.
+    `differences`: {part: (M, M)}, ||W_i - W_j|| / sqrt((||W_i||^2 + ||W_j||^2) / 2) over the tensors of "all", "body",
+    "value head" and "gate". 0 = equal, sqrt(2) = as far apart as unrelated weights.
     """
 
-    output_dir: Path
-    members: list[str]
-    revisions: list[str | None]
     weights: list[float]
+    revisions: list[str | None]
     log_std: str
     parameters: int
     differences: dict[str, list[list[float]]]
@@ -87,189 +72,231 @@ def merge_checkpoints(
     """
     Writes the weighted mean of two or more URMs' weights as one model; the paper's URM_reg is that of two seeds.
 
-    Members must share body, head layout, tokenizer and label and feature statistics. Statistics that differ are
-    refused, not folded into the weights: that would be exact for the means alone, since W has no bias to take a shift
-    of log sigma and `log_std_bounds` are in units of `label_stds`. The gate is averaged like all else, but gates of
-    different seeds are not aligned networks: merge after the attribute stage and train the gate on the merged model.
+    Label and feature statistics that differ are refused, not folded into the weights: that would be exact for the
+    means alone, for W has no bias to take a shift of log sigma, and `log_std_bounds` are in units of `label_stds`.
+    Gates of different seeds are not aligned: better merge after the attribute stage and train the merged model's gate.
 
     Args:
         checkpoints: folders or Hub repositories of URMs with safetensors; pickled weights are never read.
         output_dir: a new or empty folder. It appears whole, at the end.
         weights (*optional*): one a member, summing to 1. Default: equal.
         revisions (*optional*): a commit, branch or tag for each repository, None for a folder.
-        log_std (*optional*): "average" the log standard deviations, which is a geometric mean of sigma; or keep those
-            rows of W of the "first" member, which then read the merged body. Default: "average" for heads trained by
-            "regression" or "deterministic"; others must choose, since merging hurts them (appendix C.1).
-        max_shard_size: of the files written; this much is held in memory, with one tensor of each member.
+        log_std (*optional*): "average" the log stds, a geometric mean of sigma; or keep those rows of W of the
+            "first" member, on the merged body. Default: "average" for heads trained by "regression" or
+            "deterministic"; others must choose, since merging hurts them (appendix C.1).
+        max_shard_size: of the files written. This much is held in memory, and one tensor of each member.
         token, local_files_only: for the Hub. progress: shows a progress bar.
 
     Raises:
         ValueError: the members cannot be merged, an argument does not fit them, or a tensor is not finite.
         FileExistsError: `output_dir` exists and is not empty. FileNotFoundError: no such checkpoint.
     """
-    names = [str(checkpoint) for checkpoint in checkpoints]
-    weights = _check_weights(names, weights)
-    revisions = list(revisions) if revisions is not None else [None] * len(names)
-    if len(revisions) != len(names):
-        raise ValueError(f"`revisions` needs one entry for each of the {len(names)} checkpoints, got {revisions}.")
-    if log_std not in (None, "average", "first"):
-        raise ValueError(f'`log_std` must be "average", "first" or None, got {log_std!r}.')
-    output = Path(output_dir).resolve()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"`output_dir` {output_dir} exists and is not an empty folder; name a new one.")
-    hub = {"token": token, "local_files_only": local_files_only}
-    members = [_Member(name, revision, **hub) for name, revision in zip(names, revisions, strict=True)]
-    log_std = _check_members(members, log_std)
-
-    temporary = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        grams = _write_weights(members, weights, log_std, temporary, max_shard_size, progress)
-        _write_rest(members, weights, log_std, temporary)
-        if output.exists():
-            output.rmdir()  # empty, as seen above
-        temporary.rename(output)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shapes = members[0].tensors
-    parameters = sum(math.prod(shapes[name][0]) for name in shapes if name not in (FEATURE_MEAN, FEATURE_SCALE))
-    commits = [member.revision for member in members]
-    differences = {part: _relative_differences(gram) for part, gram in grams.items() if gram.any()}
-    return MergeResult(Path(output_dir), names, commits, weights, log_std, parameters, differences)
+    names = [checkpoints] if isinstance(checkpoints, str) else [str(name) for name in checkpoints]
+    weights, revisions = _check_arguments(names, weights, revisions, log_std)
+    with _appears_whole(output_dir) as folder:
+        hub = {"token": token, "local_files_only": local_files_only}
+        members = [_Member(name, revision, **hub) for name, revision in zip(names, revisions, strict=True)]
+        log_std = _check_members(members, log_std)
+        differences = _write_weights(members, weights, log_std, folder, max_shard_size, progress)
+        _write_rest(members, weights, log_std, folder)
+    parameters = sum(x.numel() for key, x in members[0].tensors.items() if key not in STATISTICS)
+    return MergeResult(weights, [member.revision for member in members], log_std, parameters, differences)
 
 
 class _Member:
-    """A checkpoint on disk: its config, tokenizer and the layout of its tensors. Tensors are read one at a time."""
+    """A checkpoint on disk: config, tokenizer and the layout of its tensors, which are read one at a time."""
 
     def __init__(self, name: str, revision: str | None, **hub):
-        self.name, self.revision = name, None
-        self.folder = Path(name)
+        self.name, self.revision, self.folder = name, None, Path(name)
         if self.folder.is_dir():
             if revision is not None:
                 raise ValueError(f"`revisions` pins {name} to {revision!r}, but it is a folder: pass None for it.")
         elif self.folder.is_absolute() or name.startswith(".") or name.count("/") > 1:
             raise FileNotFoundError(f"{name}: no such folder.")
         else:
-            self.folder = Path(snapshot_download(name, revision=revision, allow_patterns=DOWNLOADED, **hub))
+            wanted = ["config.json", WEIGHTS, INDEX, "model-*.safetensors", *TOKENIZER]
+            self.folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, **hub))
             self.revision = self.folder.name  # the commit
-        self.config = _urm_config(name, self.folder)
-        self.tokenizer = _describe_tokenizer(self.folder)
-        self.files = _weight_files(name, self.folder)
-        self.tensors: dict[str, tuple[list[int], str]] = {}  # shape, dtype as safetensors names it
-        self._shard: tuple[str, Any] = ("", None)
-        for key in self.files:
-            header = self._open(key).get_slice(key)
-            self.tensors[key] = (header.get_shape(), header.get_dtype())
-
-    def _open(self, key: str):
-        if self._shard[0] != self.files[key]:
-            self._shard = (self.files[key], safe_open(self.folder / self.files[key], framework="pt"))
-        return self._shard[1]
+        if not (self.folder / "config.json").is_file():
+            raise FileNotFoundError(f"{name} has no config.json. If it is an adapter, merge it into its model first.")
+        model_type = _json(self.folder / "config.json").get("model_type")
+        if model_type != URMConfig.model_type:
+            raise ValueError(f"{name} is not a URM: its `model_type` is {model_type!r}, not {URMConfig.model_type!r}.")
+        self.config = URMConfig.from_pretrained(self.folder)
+        self.tensors: dict[str, Tensor] = {}  # without data
+        self.files: dict[str, Path] = {}
+        for path in _weight_files(name, self.folder):
+            with safe_open(path, framework="pt") as file:
+                for key in file.keys():  # noqa: SIM118  (it is no mapping)
+                    header, self.files[key] = file.get_slice(key), path
+                    dtype = DTYPES.get(header.get_dtype())
+                    if dtype is None:
+                        raise ValueError(f"{key} of {name} is {header.get_dtype()}: only {[*DTYPES]} can be averaged.")
+                    self.tensors[key] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
+        if VALUE not in self.files:
+            raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")
 
     def tensor(self, key: str) -> Tensor:
-        return self._open(key).get_tensor(key)
+        with safe_open(self.files[key], framework="pt") as file:
+            return file.get_tensor(key)
+
+    def statistic(self, name: str) -> Tensor:
+        return self.tensor(name) if name in self.files else torch.tensor(getattr(self.config, name))
+
+    def layout(self) -> dict[str, Any]:
+        """All that members must share, by how an error names it."""
+        backbone = self.config.backbone_config.to_dict()
+        computing = [k for k in backbone if k not in NO_ARCHITECTURE.split() and "drop" not in k and k[0] != "_"]
+        return (
+            {f"`{field}`": getattr(self.config, field) for field in HEAD}
+            | {f"`backbone_config.{field}`": backbone[field] for field in computing}
+            | {f"the tokenizer's {field}": value for field, value in _tokenizer(self.folder).items()}
+            | {f"shape or dtype of {key}": (list(x.shape), x.dtype) for key, x in self.tensors.items()}
+        )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _urm_config(name: str, folder: Path) -> URMConfig:
-    if (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{name} is a PEFT adapter: merge it into its model (`merge_and_unload`) and save that first.")
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{name} has no config.json: it is not a saved model.")
-    model_type = _read_json(folder / "config.json").get("model_type")
-    if model_type != URMConfig.model_type:
-        raise ValueError(f"{name} is not a URM: its `model_type` is {model_type!r}, not {URMConfig.model_type!r}.")
-    config = URMConfig.from_pretrained(folder)
-    if getattr(config, "quantization_config", None) is not None:
-        raise ValueError(f"{name} is quantised: its weights cannot be averaged. Merge the unquantised model.")
-    return config
-
-
-def _weight_files(name: str, folder: Path) -> dict[str, str]:
-    """The file of each tensor."""
+def _weight_files(name: str, folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            return dict.fromkeys(file.keys(), WEIGHTS)
-    files = _read_json(folder / INDEX).get("weight_map", {})
+        return [folder / WEIGHTS]
+    files = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
     if not files:
-        found = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
-        raise ValueError(
-            f"{name} has neither {WEIGHTS} nor {INDEX}{f', only {found}' if found else ''}. Pickled weights are never "
-            "loaded: save the model again with `save_pretrained`."
-        )
-    for file in sorted(set(files.values())):
+        missing = f"{name} has neither {WEIGHTS} nor {INDEX}"
+        raise ValueError(f"{missing}; pickled weights (.bin) are never loaded. Save it again with `save_pretrained`.")
+    for file in files:
         if Path(file).name != file or not (folder / file).is_file():
             raise FileNotFoundError(f"{name} is incomplete: {INDEX} names {file!r}, which is not there.")
-    return files
+    return [folder / file for file in files]
 
 
-def _describe_tokenizer(folder: Path) -> dict[str, Any]:
-    """All that decides about the ids of a conversation; missing files are None."""
-    fast, settings = _read_json(folder / "tokenizer.json"), _read_json(folder / "tokenizer_config.json")
-    # `padding` and `truncation` are left over from the last call, not part of the tokenizer
-    described = {f"tokenizer.json: {key}": fast[key] for key in fast if key not in ("padding", "truncation")}
-    for name in VOCABULARY_FILES:
-        described[name] = (folder / name).read_bytes() if (folder / name).is_file() else None
-    for name in TOKEN_SETTINGS:
-        token = settings.get(name)
-        described[name] = token.get("content") if isinstance(token, dict) else token
+def _tokenizer(folder: Path) -> dict[str, Any]:
+    """What decides about the ids of a conversation."""
+    fast, settings = _json(folder / "tokenizer.json"), _json(folder / "tokenizer_config.json")
+    # `padding` and `truncation` are left over from the last call
+    found = {f"tokenizer.json: {key}": fast[key] for key in fast if key not in ("padding", "truncation")}
+    for pattern in ("*.model", "vocab.*", "merges.txt"):
+        found |= {path.name: path.read_bytes() for path in folder.glob(pattern)}
+    for key in ("add_bos_token", "add_eos_token", "bos_token", "eos_token", "pad_token"):
+        token = settings.get(key)
+        found[key] = token.get("content") if isinstance(token, dict) else token
     template = folder / "chat_template.jinja"
-    in_json = _read_json(folder / "chat_template.json").get("chat_template", settings.get("chat_template"))
-    described["chat template"] = template.read_text(encoding="utf-8") if template.is_file() else in_json
-    return described
+    found["chat template"] = template.read_text("utf-8") if template.is_file() else settings.get("chat_template")
+    return found
 
 
-def _check_weights(names: list[str], weights: Sequence[float] | None) -> list[float]:
+def _check_arguments(names: list[str], weights, revisions, log_std) -> tuple[list[float], list[str | None]]:
     if len(names) < 2:
         raise ValueError(f"`checkpoints` must name at least two models, got {names}.")
-    if weights is None:
-        return [1 / len(names)] * len(names)
-    if len(weights) != len(names):
-        raise ValueError(f"`weights` needs one number for each of the {len(names)} checkpoints, got {list(weights)}.")
+    weights = [1 / len(names)] * len(names) if weights is None else list(weights)
+    revisions = [None] * len(names) if revisions is None else list(revisions)
+    for argument, values in (("weights", weights), ("revisions", revisions)):
+        if len(values) != len(names):
+            raise ValueError(f"`{argument}` needs one entry for each of the {len(names)} checkpoints, got {values}.")
     if not all(weight >= 0 for weight in weights) or not abs(sum(weights) - 1) <= 1e-6:
-        raise ValueError(f"`weights` must not be negative and must sum to 1, got {list(weights)}: {sum(weights)}.")
-    return [weight / sum(weights) for weight in weights]
+        raise ValueError(f"`weights` must be at least 0 and sum to 1, got {weights} with the sum {sum(weights)}.")
+    if log_std not in (None, "average", "first"):
+        raise ValueError(f'`log_std` must be "average", "first" or None, got {log_std!r}.')
+    return [weight / sum(weights) for weight in weights], revisions
+
+
+@contextmanager
+def _appears_whole(output_dir: str | Path):
+    """A temporary folder that becomes `output_dir` at the end, or is removed after an error."""
+    output = Path(output_dir).resolve()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"`output_dir` {output_dir} exists and is not an empty folder; name a new one.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
+        folder = Path(temporary) / output.name
+        folder.mkdir()  # with the usual permissions, unlike its parent
+        yield folder
+        if output.exists():
+            output.rmdir()  # an error if it is no longer empty
+        folder.rename(output)
 
 
 def _check_members(members: list[_Member], log_std: str | None) -> str:
     """Refuses members that have no meaningful mean; returns how log stds are merged."""
-    for field in HEAD_FIELDS:
-        _require_equal(members, f"`{field}`", lambda member, field=field: getattr(member.config, field))
-    _require_equal_keys(members, "`backbone_config.{}`", lambda member: _architecture(member.config))
-    _require_equal_keys(members, "the tokenizer ({})", lambda member: member.tokenizer)
-    _require_equal_keys(members, "the shape and dtype of {}", lambda member: member.tensors)
-    _check_statistics(members)
-    log_std = _check_log_std(members, log_std)
-    for j, member in enumerate(members):
-        for other in members[:j]:
-            # the head first: as a rule its first tensor differs, and nothing more is read
-            if all(torch.equal(member.tensor(key), other.tensor(key)) for key in sorted(member.files, reverse=True)):
-                raise ValueError(f"{other.name} and {member.name} have identical weights: merging would do nothing.")
-    return log_std
-
-
-def _architecture(config: URMConfig) -> dict[str, Any]:
-    fields = config.backbone_config.to_dict()
-    ignored = ("_", "output_")
-    return {k: v for k, v in fields.items() if k not in NOT_ARCHITECTURE and "drop" not in k and not k.startswith(ignored)}
-
-
-def _require_equal(members: list[_Member], what: str, value_of: Callable[[_Member], Any]):
-    ours = value_of(members[0])
+    first, ours = members[0], members[0].layout()
     for member in members[1:]:
-        theirs = value_of(member)
-        if theirs != ours:
-            texts = [str(ours), str(theirs)]
+        theirs = member.layout()
+        for what in (what for what in ours | theirs if ours.get(what) != theirs.get(what)):
+            texts = [str(ours.get(what)), str(theirs.get(what))]
             start = len(commonprefix(texts)) if max(map(len, texts)) > 200 else 0  # where long texts part
-            ours, theirs = (f"{'...' if start else ''}{text[start : start + 200]}" for text in texts)
-            raise ValueError(f"Members differ in {what}: {members[0].name} has {ours}, {member.name} has {theirs}.")
+            a, b = (("..." if start else "") + text[start : start + 200] for text in texts)
+            raise ValueError(f"Members differ in {what}: {first.name} has {a}, {member.name} has {b}.")
+        for what, unit in STATISTICS.items():
+            gap = ((member.statistic(what) - first.statistic(what)) / first.statistic(unit)).abs().max().item()
+            if not gap <= 1e-5:  # measured on the same data, they are equal but for rounding
+                raise ValueError(
+                    f"Members differ in {what}, {first.name} and {member.name} by up to {gap:.3g} times {unit}. Train "
+                    f"both on the same rows, or with `standardize_{'labels' if 'label' in what else 'features'}=False`."
+                )
+    for a, b in combinations(members, 2):
+        # the head first: as a rule its first tensor differs, and nothing more is read
+        if all(torch.equal(a.tensor(key), b.tensor(key)) for key in sorted(a.files, reverse=True)):
+            raise ValueError(f"{a.name} and {b.name} have identical weights: merging them would do nothing.")
+    losses = [member.config.attribute_loss for member in members]
+    if log_std is None and not set(losses) <= {"regression", "deterministic"}:
+        raise ValueError(
+            f"`log_std` must be chosen, for the heads were trained by {losses}: averaging log standard deviations is "
+            "a geometric mean of sigma, and in the paper (appendix C.1) merging hurts such models. Pass "
+            f'`log_std="average"` to accept that, or `log_std="first"` to keep those of {first.name}.'
+        )
+    if log_std != "first" and len(set(losses)) > 1:
+        raise ValueError(f'Members differ in `attribute_loss`, {losses}: only `log_std="first"` can merge them.')
+    return log_std or "average"
 
 
-def _require_equal_keys(members: list[_Member], what: str, value_of: Callable[[_Member], dict[str, Any]]):
-    tables = {id(member): value_of(member) for member in members}
-    for key in dict.fromkeys(key for table in tables.values() for key in table):
-        _require_equal(members, what.format(key), lambda member, key=key: tables[id(member)].get(key, "none"))
+def _write_weights(
+    members: list[_Member], weights: list[float], log_std: str, folder: Path, max_shard_size: int | str, progress: bool
+) -> dict[str, list[list[float]]]:
+    """Writes the shards and their index; returns the members' relative differences."""
+    grams = {part: torch.zeros(len(members), len(members), dtype=torch.float64) for part in PARTS}
+    plan = split_torch_state_dict_into_shards(members[0].tensors, max_shard_size=max_shard_size)
+    with tqdm(total=len(members[0].tensors), unit="tensor", desc="Merging", disable=not progress) as bar:
+        for file, keys in plan.filename_to_tensors.items():
+            shard = {}
+            for key in keys:
+                shard[key], gram = _merge_tensor(key, members, torch.tensor(weights, dtype=torch.float64))
+                if key == VALUE and log_std == "first":
+                    n = len(shard[key]) // 2
+                    shard[key][n:] = members[0].tensor(key)[n:]
+                for part in (part for part, prefix in PARTS.items() if key.startswith(prefix)):
+                    grams[part] += gram
+                bar.update()
+            save_file(shard, folder / file, metadata={"format": "pt"})
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    squares = {part: gram.diagonal()[:, None] + gram.diagonal() for part, gram in grams.items() if gram.any()}
+    return {p: ((s - 2 * grams[p]).clamp(min=0) / (s / 2)).sqrt().tolist() for p, s in squares.items()}
+
+
+def _merge_tensor(key: str, members: list[_Member], weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of one tensor over the members, and their Gram matrix (M, M); a chunk of numbers at a time."""
+    parts = [member.tensor(key).view(-1) for member in members]
+    merged, gram = torch.empty_like(parts[0]), torch.zeros(len(parts), len(parts), dtype=torch.float64)
+    for start in range(0, len(merged), CHUNK):
+        numbers = torch.stack([part[start : start + CHUNK].double() for part in parts])  # (M, chunk)
+        for member, row in zip(members, numbers, strict=True):
+            if not torch.isfinite(row).all():
+                raise ValueError(f"{key} of {member.name} has values that are not finite.")
+        merged[start : start + CHUNK] = weights @ numbers
+        gram += numbers @ numbers.T
+    return merged.view(members[0].tensors[key].shape), gram
+
+
+def _write_rest(members: list[_Member], weights: list[float], log_std: str, folder: Path):
+    """Config, the installed package's modeling files, and the first member's tokenizer."""
+    config = members[0].config
+    pairs = zip(members, weights, strict=True)
+    sources = [{"name": m.name, "revision": m.revision, "weight": w, "training": m.config.training} for m, w in pairs]
+    config.training = {"merged_from": sources, "log_std": log_std}
+    config.save_pretrained(folder)
+    custom_object_save(URMForRewardModeling, folder)
+    for path in (path for pattern in TOKENIZER for path in members[0].folder.glob(pattern) if path.is_file()):
+        shutil.copyfile(path, folder / path.name)

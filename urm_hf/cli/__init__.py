@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": ("urm_hf.cli.demo", "train an ensemble of three on built-in conversations and show what it knows"),
     "train": ("urm_hf.cli.train", "train the attribute stage or the gating stage: `urm train attributes --help`"),
     "score": ("urm_hf.cli.score", "score conversations of a file or dataset with a model or an ensemble"),
+    "merge": ("urm_hf.cli.merge", "average the weights of two or more models into one"),
 }
 
 

@@ -139,7 +139,7 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
     )
     gating.remove_callback(PrinterCallback)
     gating.train()
-    model.config.training = {
+    model.config.training |= {
         "data": "built-in conversations of urm demo, simulated annotators",
         "seed": seed,
         "prompts": "80 %, drawn with the seed",

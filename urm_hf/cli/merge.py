@@ -1,0 +1,52 @@
+"""`urm merge`: the weighted mean of URMs in weight space, as one model; and how far apart they were."""
+
+import argparse
+from itertools import combinations
+
+FAR = 0.7  # half of the squared distance between unrelated weights, about
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="urm merge", description=__doc__)
+    parser.add_argument("models", nargs="+", help="two or more URMs: repositories or folders")
+    parser.add_argument("--out", required=True, help="folder to write, new or empty")
+    parser.add_argument("--weights", nargs="+", type=float, help="one for each model, summing to 1 (default: equal)")
+    parser.add_argument(
+        "--log-std",
+        choices=["average", "first"],
+        help="average the log standard deviations, or keep the first model's; needed unless the heads were trained by "
+        "regression or deterministic",
+    )
+    parser.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model, - for a folder")
+    parser.add_argument("--max-shard-size", default="5GB", help="of the files written (default: 5GB)")
+    parser.add_argument("--local-files-only", action="store_true", help="download nothing")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    from urm_hf.merging import merge_checkpoints
+
+    result = merge_checkpoints(
+        args.models,
+        args.out,
+        weights=args.weights,
+        revisions=args.revision and [None if revision == "-" else revision for revision in args.revision],
+        log_std=args.log_std,
+        max_shard_size=args.max_shard_size,
+        local_files_only=args.local_files_only,
+        progress=True,
+    )
+    print(f"{args.out}: {len(args.models)} models merged, {result.parameters:,} parameters")
+    for name, weight, revision in zip(args.models, result.weights, result.revisions, strict=True):
+        print(f"  {weight:.4g} x {name}{f' at {revision}' if revision else ''}")
+    print("log standard deviations:", "averaged" if result.log_std == "average" else f"those of {args.models[0]}")
+    print("norm of the difference / norm of the weights (0: equal, 1.41: unrelated):")
+    for i, j in combinations(range(len(args.models)), 2):
+        parts = ", ".join(f"{part} {matrix[i][j]:.3g}" for part, matrix in result.differences.items())
+        print(f"  {args.models[i]} - {args.models[j]}: {parts}")
+    gate = result.differences.get("gate")
+    if gate and max(map(max, gate)) > FAR:
+        print("The gates are far apart, and the mean of unlike networks is not their mean reward: train the merged")
+        print(f"model's gate with `urm train gating --model_name_or_path {args.out}`.")
+    return 0
