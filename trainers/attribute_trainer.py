@@ -15,6 +15,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
+from urm_hf.modeling.configuration_urm import checked_scales
 from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
@@ -70,7 +71,7 @@ class URMAttributeTrainer(RewardTrainer):
         if args.attributes is not None and list(args.attributes) != config.attributes:
             raise ValueError(f"`attributes` asks for {args.attributes}, but the model predicts {config.attributes}.")
         if args.attribute_scales is not None:
-            config.attribute_scales = args.attribute_scales
+            config.attribute_scales = checked_scales(args.attribute_scales, config.attributes)
         if args.loss_type == "censored_mle" and set(config.attribute_scales or {}) != set(config.attributes):
             raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
         self._measure_ratings(train_dataset, args)

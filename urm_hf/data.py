@@ -57,6 +57,33 @@ def load_rows(
     return _rows_of_split(dataset, split, path)
 
 
+def from_ultrafeedback(dataset: Dataset) -> Dataset:
+    """
+    Rows as openbmb/UltraFeedback publishes them, one for each of a prompt's completions.
+
+    `{"instruction": str, "completions": [{"response": str, "annotations": {attribute: {"Rating": "4"}}}]}` becomes
+    `{"prompt": str, "response": str, "ratings": {attribute: 4.0}}`; a rating "N/A" becomes null.
+
+    Raises:
+        ValueError: a row has another form; it is named.
+    """
+    rows = []
+    for number, row in enumerate(dataset):
+        try:
+            for completion in row["completions"]:
+                given = {name: note for name, note in completion["annotations"].items() if note is not None}
+                ratings = {name: _ultrafeedback_rating(note["Rating"]) for name, note in given.items()}
+                rows.append({"prompt": row["instruction"], "response": completion["response"], "ratings": ratings})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"row {number} is not of UltraFeedback's form: {error!r}.") from error
+    names = {name for row in rows for name in row["ratings"]}
+    return Dataset.from_list([row | {"ratings": {n: row["ratings"].get(n) for n in sorted(names)}} for row in rows])
+
+
+def _ultrafeedback_rating(value: str) -> float | None:
+    return None if value in (None, "N/A") else float(value)
+
+
 def _rows_of_split(dataset: Dataset, split: str | None, path: Path) -> Dataset:
     if not len(dataset):
         raise ValueError(f"{path} holds no rows.")

@@ -35,8 +35,7 @@ STATISTICS = {"label_means": "label_stds", "label_stds": "label_stds"}
 STATISTICS |= dict.fromkeys(["score.feature_mean", "score.feature_scale"], "score.feature_scale")
 HEAD = ("attributes", "attribute_scales", "gating_hidden_size", "reward_weights", "log_std_bounds")
 # fields of a backbone's config that do not change what it computes
-NO_ARCHITECTURE = "architectures dtype torch_dtype transformers_version id2label label2id problem_type use_cache "
-NO_ARCHITECTURE += "initializer_range output_attentions output_hidden_states return_dict"
+IGNORED = "architectures dtype transformers_version id2label label2id problem_type use_cache initializer_range"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CHUNK = 2**22  # numbers of a tensor that are averaged at once
 
@@ -94,8 +93,7 @@ def merge_checkpoints(
     names = [checkpoints] if isinstance(checkpoints, str) else [str(name) for name in checkpoints]
     weights, revisions = _check_arguments(names, weights, revisions, log_std)
     with _appears_whole(output_dir) as folder:
-        hub = {"token": token, "local_files_only": local_files_only}
-        members = [_Member(name, revision, **hub) for name, revision in zip(names, revisions, strict=True)]
+        members = [_Member(*pinned, token, local_files_only) for pinned in zip(names, revisions, strict=True)]
         log_std = _check_members(members, log_std)
         differences = _write_weights(members, weights, log_std, folder, max_shard_size, progress)
         _write_rest(members, weights, log_std, folder)
@@ -106,7 +104,7 @@ def merge_checkpoints(
 class _Member:
     """A checkpoint on disk: config, tokenizer and the layout of its tensors, which are read one at a time."""
 
-    def __init__(self, name: str, revision: str | None, **hub):
+    def __init__(self, name: str, revision: str | None, token: str | bool | None, local_files_only: bool):
         self.name, self.revision, self.folder = name, None, Path(name)
         if self.folder.is_dir():
             if revision is not None:
@@ -115,7 +113,8 @@ class _Member:
             raise FileNotFoundError(f"{name}: no such folder.")
         else:
             wanted = ["config.json", WEIGHTS, INDEX, "model-*.safetensors", *TOKENIZER]
-            self.folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, **hub))
+            hub = {"token": token, "local_files_only": local_files_only, "allow_patterns": wanted}
+            self.folder = Path(snapshot_download(name, revision=revision, **hub))
             self.revision = self.folder.name  # the commit
         if not (self.folder / "config.json").is_file():
             raise FileNotFoundError(f"{name} has no config.json. If it is an adapter, merge it into its model first.")
@@ -128,25 +127,23 @@ class _Member:
         for path in _weight_files(name, self.folder):
             with safe_open(path, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118  (it is no mapping)
-                    header, self.files[key] = file.get_slice(key), path
-                    dtype = DTYPES.get(header.get_dtype())
-                    if dtype is None:
-                        raise ValueError(f"{key} of {name} is {header.get_dtype()}: only {[*DTYPES]} can be averaged.")
-                    self.tensors[key] = torch.empty(header.get_shape(), dtype=dtype, device="meta")
+                    info, self.files[key] = file.get_slice(key), path
+                    if info.get_dtype() not in DTYPES:
+                        raise ValueError(f"{key} of {name} is {info.get_dtype()}: only {[*DTYPES]} can be averaged.")
+                    self.tensors[key] = torch.empty(info.get_shape(), dtype=DTYPES[info.get_dtype()], device="meta")
         if VALUE not in self.files:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")
 
     def tensor(self, key: str) -> Tensor:
+        if key not in self.files:  # a statistic in the config
+            return torch.tensor(getattr(self.config, key))
         with safe_open(self.files[key], framework="pt") as file:
             return file.get_tensor(key)
-
-    def statistic(self, name: str) -> Tensor:
-        return self.tensor(name) if name in self.files else torch.tensor(getattr(self.config, name))
 
     def layout(self) -> dict[str, Any]:
         """All that members must share, by how an error names it."""
         backbone = self.config.backbone_config.to_dict()
-        computing = [k for k in backbone if k not in NO_ARCHITECTURE.split() and "drop" not in k and k[0] != "_"]
+        computing = [k for k in backbone if k not in IGNORED.split() and "drop" not in k and k[0] != "_"]
         return (
             {f"`{field}`": getattr(self.config, field) for field in HEAD}
             | {f"`backbone_config.{field}`": backbone[field] for field in computing}
@@ -229,11 +226,11 @@ def _check_members(members: list[_Member], log_std: str | None) -> str:
             a, b = (("..." if start else "") + text[start : start + 200] for text in texts)
             raise ValueError(f"Members differ in {what}: {first.name} has {a}, {member.name} has {b}.")
         for what, unit in STATISTICS.items():
-            gap = ((member.statistic(what) - first.statistic(what)) / first.statistic(unit)).abs().max().item()
+            gap = ((member.tensor(what) - first.tensor(what)) / first.tensor(unit)).abs().max().item()
             if not gap <= 1e-5:  # measured on the same data, they are equal but for rounding
                 raise ValueError(
                     f"Members differ in {what}, {first.name} and {member.name} by up to {gap:.3g} times {unit}. Train "
-                    f"both on the same rows, or with `standardize_{'labels' if 'label' in what else 'features'}=False`."
+                    "both on the same rows, or with `standardize_labels=False` and `standardize_features=False`."
                 )
     for a, b in combinations(members, 2):
         # the head first: as a rule its first tensor differs, and nothing more is read

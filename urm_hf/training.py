@@ -9,7 +9,7 @@ from accelerate.utils import is_peft_model
 from datasets import Dataset
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from urm_hf.data import load_rows
+from urm_hf.data import from_ultrafeedback, load_rows
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 
@@ -44,6 +44,9 @@ class DataArguments:
             "backbone something to disagree about."
         },
     )
+    data_format: str = field(
+        default="rows", metadata={"help": "'rows' (docs/data.md), or 'ultrafeedback' for its nested annotations."}
+    )
     skip_unrated: bool = field(
         default=False, metadata={"help": "Leave rows without any rating out (and count them) instead of failing."}
     )
@@ -52,6 +55,8 @@ class DataArguments:
     def __post_init__(self):
         if not 0 < self.train_fraction <= 1:
             raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}.")
+        if self.data_format not in ("rows", "ultrafeedback"):
+            raise ValueError(f"`data_format` must be 'rows' or 'ultrafeedback', got {self.data_format!r}.")
 
 
 def train_attributes(data: DataArguments, args: URMAttributeConfig, model: ModelConfig) -> Path:
@@ -140,6 +145,8 @@ def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) 
 
 def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | None) -> Dataset:
     rows = load_rows(name, split, data.dataset_config, data.dataset_revision)
+    if data.data_format == "ultrafeedback":
+        rows = from_ultrafeedback(rows)
     if rated is None or not data.skip_unrated:
         return rows
     kept = [number for number, row in enumerate(rows) if _is_rated(row, rated)]

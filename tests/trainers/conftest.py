@@ -58,7 +58,12 @@ def pair_rows(count: int = 12, seed: int = 0, **columns) -> list[dict]:
 
 
 def dataset_of(rows):
-    return Dataset.from_list(rows) if isinstance(rows, list) else rows
+    """A table of rows; a column of numbers and lists becomes one of lists, as Arrow wants it."""
+    if not isinstance(rows, list):
+        return rows
+    mixed = {name for row in rows for name in ATTRIBUTES if isinstance(row.get(name), list)}
+    wrapped = [{name: [row[name]] for name in mixed if isinstance(row[name], (int, float))} for row in rows]
+    return Dataset.from_list([row | lists for row, lists in zip(rows, wrapped)])
 
 
 def attribute_trainer(

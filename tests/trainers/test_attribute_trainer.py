@@ -1,12 +1,22 @@
 """The attribute stage: its loss, its data, what it changes, what it saves and how it resumes."""
 
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, IterableDataset
 from scipy import stats
-from transformers import TrainerCallback
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
 
-from tests.conftest import pad_rows, tiny_tokenizer, tiny_urm
+from tests.conftest import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.trainers.conftest import (
     ATTRIBUTES,
     attribute_trainer,
@@ -18,6 +28,7 @@ from tests.trainers.conftest import (
     whole_batch,
 )
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.trainers.metrics import attribute_metrics
 
 HEAD = ["score.feature_mean", "score.feature_scale", "score.value.weight"]
 FROZEN = {"freeze_backbone": True, "num_train_epochs": 3, "per_device_train_batch_size": 4}
@@ -371,34 +382,463 @@ def test_the_best_head_is_that_of_the_loss_s_own_metric(tmp_path, loss_type, met
 # Rows that are refused
 
 
-MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
-GOOD = {"messages": MESSAGES, "help": 1.0, "depth": 2.0}
+USER, ANSWER = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
+GOOD = {"messages": [USER, ANSWER], "help": 1.0, "depth": 2.0}
+BAD = {
+    "outside its scale": ({"help": 5.0}, r"column `help` has the rating 5, outside its scale \[0, 4\]"),
+    "no rating": ({"help": None, "depth": None}, "no rating at all: help, depth are all empty"),
+    "NaN": ({"depth": float("nan")}, "column `depth` has nan. Use null"),
+    "infinite": ({"depth": float("inf")}, "column `depth` has inf"),
+    "no answer": ({"messages": [USER]}, "the last message has the role 'user'"),
+    "empty answer": ({"messages": [USER, ANSWER | {"content": " "}]}, r"message 1 \(assistant\) is empty"),
+    "late system turn": (
+        {"messages": [USER, {"role": "system", "content": "x"}, ANSWER]},
+        "message 1 is a system turn.*roles out of order",
+    ),
+    "unknown role": ({"messages": [USER | {"role": "human"}, ANSWER]}, "message 0 has the role 'human'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_row_is_refused_with_its_number_and_reason(tmp_path, case):
+    bad, reason = BAD[case]
+    with pytest.raises(ValueError, match=f"row 2 of the train dataset: .*{reason}"):
+        attribute_trainer(tmp_path, [GOOD, GOOD, GOOD | bad], attribute_scales={"help": [0, 4]})
+
+
+def test_a_bad_row_for_evaluation_is_refused_too(tmp_path):
+    with pytest.raises(ValueError, match="row 1 of the eval dataset: column `depth` has nan"):
+        attribute_trainer(tmp_path, [GOOD], [GOOD, GOOD | {"depth": float("nan")}])
+
+
+def test_an_empty_response_is_refused(tmp_path):
+    rows = [{"prompt": "hi", "response": response, "help": 1, "depth": 2} for response in ("hello", "")]
+    with pytest.raises(ValueError, match="row 1 of the train dataset: `response` is empty"):
+        attribute_trainer(tmp_path, rows)
+
+
+def test_a_rating_that_is_text_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="row 0 of the train dataset: column `help` has 'good', which is not a"):
+        attribute_trainer(tmp_path, rated_rows(3, help="good"))
+
+
+def test_rating_columns_that_are_not_there_are_named(tmp_path):
+    rows = [{"text": "hello", "tone": 1.0}]
+    with pytest.raises(ValueError, match=r"none of the rating columns \['help', 'depth'\] is there.*'tone'"):
+        attribute_trainer(tmp_path, rows)
+
+
+def test_an_attribute_without_any_rating_is_named(tmp_path):
+    with pytest.raises(ValueError, match="attribute 'depth' has no rating in any row"):
+        attribute_trainer(tmp_path, rated_rows(3, depth=None))
+
+
+def test_other_attributes_than_the_model_s_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`attributes` asks for \['tone'\], but the model predicts"):
+        attribute_trainer(tmp_path, rated_rows(), attributes=["tone"])
+
+
+def test_the_censored_likelihood_needs_a_scale_for_every_attribute(tmp_path):
+    with pytest.raises(ValueError, match="needs `attribute_scales` for every attribute"):
+        attribute_trainer(tmp_path, rated_rows(), loss_type="censored_mle", attribute_scales={"help": [0, 4, 1]})
+
+
+def test_a_scale_of_an_unknown_attribute_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`attribute_scales` names 'hepl'"):
+        attribute_trainer(tmp_path, rated_rows(), attribute_scales={"hepl": [0, 4, 1]})
+
+
+# Long rows
+
+
+LONG = [{"text": "abcdefghij", "help": 1, "depth": 2}, {"text": "abc", "help": 2, "depth": 3}]
+
+
+def texts_of(trainer) -> list[str]:
+    return tiny_tokenizer().batch_decode(list(trainer.train_dataset["input_ids"]))
+
+
+def test_a_row_over_the_limit_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="row 0 of the train dataset: the conversation has 10 tokens.*max_length=6"):
+        attribute_trainer(tmp_path, LONG, max_length=6)
+
+
+def test_a_row_at_the_limit_is_kept_whole(tmp_path):
+    assert texts_of(attribute_trainer(tmp_path, LONG, max_length=10)) == ["abcdefghij", "abc"]
 
 
 @pytest.mark.parametrize(
-    "bad, message",
-    {
-        "outside its scale": ({"help": 5.0}, r"column `help` has the rating 5, outside its scale \[0, 4\]"),
-        "no rating": ({"help": None, "depth": None}, "no rating at all: help, depth are all empty"),
-        "NaN": ({"depth": float("nan")}, "column `depth` has nan. Use null"),
-        "infinite": ({"depth": float("inf")}, "column `depth` has inf"),
-        "no answer": ({"messages": MESSAGES[:1]}, "the last message has the role 'user'"),
-        "empty answer": (
-            {"messages": [MESSAGES[0], {"role": "assistant", "content": " "}]},
-            r"message 1 \(assistant\) is empty",
-        ),
-        "roles out of order": (
-            {"messages": [MESSAGES[0], {"role": "system", "content": "x"}, MESSAGES[1]]},
-            "message 1 is a system turn.*roles out of order",
-        ),
-        "unknown role": (
-            {"messages": [{"role": "human", "content": "hi"}, MESSAGES[1]]},
-            "message 0 has the role 'human'",
-        ),
-    }.items(),
+    "truncation, kept, what",
+    [
+        ("left", ["efghij", "abc"], "truncated on the left"),
+        ("right", ["abcdef", "abc"], "truncated on the right"),
+        ("drop", ["abc"], "dropped"),
+    ],
 )
-def test_a_bad_row_is_refused_with_its_number_and_reason(tmp_path, bad, message):
-    _, message = message if isinstance(message, tuple) else (None, message)
-    rows = [GOOD, GOOD, GOOD | bad]
-    with pytest.raises(ValueError, match=f"row 2 of the train dataset: .*{message}"):
-        attribute_trainer(tmp_path, rows, attribute_scales={"help": [0, 4]})
+def test_what_is_cut_is_as_asked_and_counted_in_the_log(tmp_path, caplog, truncation, kept, what):
+    with caplog.at_level(logging.WARNING):
+        trainer = attribute_trainer(tmp_path, LONG, max_length=6, truncation=truncation)
+    assert texts_of(trainer) == kept
+    assert f"1 of 2 rows of the train dataset are over 6 tokens: {what}." in caplog.text
+
+
+def test_nothing_cut_is_nothing_logged(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        attribute_trainer(tmp_path, LONG, max_length=10, truncation="drop")
+    assert "rows of the train dataset" not in caplog.text
+
+
+def test_dropping_every_row_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="all rows of the train dataset are over max_length=2 and were dropped"):
+        attribute_trainer(tmp_path, LONG, max_length=2, truncation="drop")
+
+
+def test_label_statistics_are_of_the_rows_that_are_kept(tmp_path):
+    rows = [*LONG, {"text": "abcd", "help": 4, "depth": 1}]
+    config = attribute_trainer(tmp_path, rows, max_length=6, truncation="drop").model.config
+    assert (config.label_means, config.label_stds) == ([3.0, 2.0], [1.0, 1.0])
+
+
+# Forms of data
+
+
+def test_rows_of_token_ids_train_like_their_texts(tmp_path):
+    rows = rated_rows()
+    ids = tiny_tokenizer()([row["text"] for row in rows], add_special_tokens=False)["input_ids"]
+    tokenised = [{"input_ids": ids[i], **{name: row[name] for name in ATTRIBUTES}} for i, row in enumerate(rows)]
+    losses = [loss_of_all(attribute_trainer(tmp_path, data)).item() for data in (rows, tokenised)]
+    assert losses[0] == losses[1]
+
+
+def test_helpsteer_rows_are_read_as_they_come(tmp_path):
+    prompt = "first<extra_id_1>Assistant\nanswer\n<extra_id_1>User\nsecond"
+    row = {"prompt": prompt, "response": "last", "help": 1, "depth": 2}
+    (text,) = texts_of(attribute_trainer(tmp_path, [row]))
+    turns = [("user", "first"), ("assistant", "answer"), ("user", "second"), ("assistant", "last")]
+    assert text == "<|bos|>" + "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+
+
+def streaming(rows: list[dict], form: str) -> IterableDataset:
+    return (
+        Dataset.from_list(rows).to_iterable_dataset()
+        if form == "table"
+        else IterableDataset.from_generator(lambda: iter(rows))
+    )
+
+
+FORMS = ["table", "generator"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_streaming_dataset_cannot_be_measured_in_advance(tmp_path, form):
+    with pytest.raises(ValueError, match="streaming dataset cannot be measured.*`standardize_labels=False`"):
+        attribute_trainer(tmp_path, streaming(rated_rows(), form), max_steps=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_streaming_dataset_trains_like_the_same_rows_in_memory(tmp_path, form):
+    rows, losses = rated_rows(8, depth=[[1, 2], 3, 0, [4, 4, 1], 2, 2, 1, 0]), []
+    for data in (rows, streaming(rows, form)):
+        model = tiny_urm(attributes=ATTRIBUTES)
+        kwargs = {"max_steps": 2, "per_device_train_batch_size": 4, "train_sampling_strategy": "sequential"}
+        trainer = attribute_trainer(tmp_path, data, model=model, standardize_labels=False, **kwargs)
+        trainer._ratings_per_row = np.ones(2)  # a stream is not measured: each rating weighs 1 there
+        trainer.train()
+        losses.append(logged(trainer, "loss"))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_streaming_dataset_cannot_be_cached(tmp_path, form):
+    with pytest.raises(ValueError, match="streaming"):
+        attribute_trainer(
+            tmp_path, streaming(rated_rows(), form), standardize_labels=False, freeze_backbone=True, max_steps=1
+        )
+
+
+# Evaluation
+
+
+def without_runtime(metrics: dict[str, float]) -> dict[str, float]:
+    ignored = ("runtime", "samples_per_second", "steps_per_second", "num_tokens", "epoch", "preparation_time")
+    return {name: value for name, value in metrics.items() if not name.endswith(ignored)}
+
+
+@pytest.mark.parametrize("config", [{}, {"freeze_backbone": True}], ids=["tokens", "cached"])
+def test_evaluation_metrics_are_those_of_the_outputs(tmp_path, config):
+    held_out = rated_rows(10, seed=5, help=[[1, 2], 3, 0, 4, None, 2, [1, 1, 4], 0, 2, 3])
+    trainer = attribute_trainer(
+        tmp_path, rated_rows(), held_out, attribute_scales={"help": [0, 4, 1]}, per_device_eval_batch_size=4, **config
+    )
+    units = trainer.model.config
+    ratings = np.full((10, 2, 3), np.nan)
+    for i, row in enumerate(held_out):
+        for k, name in enumerate(ATTRIBUTES):
+            values = row[name] if isinstance(row[name], list) else [] if row[name] is None else [row[name]]
+            ratings[i, k, : len(values)] = values
+    expected = attribute_metrics(
+        *forward(trainer.model, held_out),
+        ratings,
+        ATTRIBUTES,
+        units.label_means,
+        units.label_stds,
+        {"help": [0, 4, 1]},
+    )
+    metrics = without_runtime(trainer.evaluate())
+    metrics.pop("eval_loss")
+    assert metrics == pytest.approx({f"eval_{k}": v for k, v in expected.items()}, rel=1e-4, abs=1e-6, nan_ok=True)
+
+
+def test_the_evaluation_loss_is_the_sum_of_the_attributes_nll(tmp_path):
+    held_out = rated_rows(8, seed=5)
+    metrics = attribute_trainer(tmp_path, rated_rows(), held_out, per_device_eval_batch_size=4).evaluate()
+    assert metrics["eval_loss"] == pytest.approx(metrics["eval_nll/help"] + metrics["eval_nll/depth"], rel=1e-5)
+
+
+@pytest.mark.parametrize("config", [{}, {"freeze_backbone": True}], ids=["tokens", "cached"])
+def test_another_dataset_can_be_evaluated(tmp_path, config):
+    held_out, other = rated_rows(10, seed=5), rated_rows(9, seed=6)
+    model = tiny_urm(attributes=ATTRIBUTES, label_means=[2, 2], label_stds=[1, 1.5])
+    kwargs = {"model": model, "standardize_features": False} | config
+    expected = attribute_trainer(tmp_path, rated_rows(), other, **kwargs).evaluate()
+    trainer = attribute_trainer(tmp_path, rated_rows(), held_out, **kwargs)
+    actual = trainer.evaluate(Dataset.from_list(other))
+    assert without_runtime(actual) == pytest.approx(without_runtime(expected), nan_ok=True)
+    assert actual["eval_nll"] != pytest.approx(trainer.evaluate()["eval_nll"])
+
+
+def test_several_datasets_are_evaluated_by_name(tmp_path):
+    first, second = rated_rows(6, seed=5), rated_rows(6, seed=6)
+    both = {"a": Dataset.from_list(first), "b": Dataset.from_list(second)}
+    metrics = attribute_trainer(tmp_path, rated_rows(), both).evaluate()
+    alone = attribute_trainer(tmp_path, rated_rows(), second).evaluate()
+    assert metrics["eval_b_nll"] == pytest.approx(alone["eval_nll"])
+    assert metrics["eval_a_nll"] != pytest.approx(alone["eval_nll"])
+
+
+# Loading
+
+
+@pytest.fixture
+def causal_lm(tmp_path) -> str:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(tiny_backbone_config()).save_pretrained(tmp_path / "lm")
+    tiny_tokenizer().save_pretrained(tmp_path / "lm")
+    return str(tmp_path / "lm")
+
+
+def test_a_causal_lm_becomes_a_urm_with_fresh_heads_on_its_backbone(tmp_path, causal_lm):
+    model = attribute_trainer(tmp_path, rated_rows(), model=causal_lm, attributes=ATTRIBUTES).model
+    assert type(model) is URMForRewardModeling
+    assert (model.config.attributes, model.config.attribute_loss) == (ATTRIBUTES, "mle")
+    expected = AutoModelForCausalLM.from_pretrained(causal_lm).model.state_dict()
+    assert [name for name, tensor in model.model.state_dict().items() if not tensor.equal(expected[name])] == []
+
+
+def test_fresh_heads_follow_the_seed(tmp_path, causal_lm):
+    def head(seed: int) -> torch.Tensor:
+        kwargs = {"model": causal_lm, "attributes": ATTRIBUTES, "seed": seed}
+        return attribute_trainer(tmp_path, rated_rows(), **kwargs).model.score.value.weight
+
+    assert head(1).equal(head(1))
+    assert not head(1).equal(head(2))
+
+
+def test_a_urm_is_loaded_with_its_head(tmp_path):
+    model = tiny_urm(attributes=ATTRIBUTES)
+    folder = save_with_tokenizer(model, tmp_path / "urm")
+    assert changed(snapshot(model), attribute_trainer(tmp_path, rated_rows(), model=folder).model) == []
+
+
+def test_a_urm_of_other_attributes_is_refused(tmp_path):
+    folder = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "urm")
+    with pytest.raises(ValueError, match=r"predicts \['help', 'depth'\], but `attributes` asks for \['tone'\]"):
+        attribute_trainer(tmp_path, rated_rows(), model=folder, attributes=["tone"])
+
+
+# Checkpoints
+
+
+def test_every_epoch_s_checkpoint_is_complete(tmp_path):
+    trainer = attribute_trainer(tmp_path, rated_rows(), **FULL | {"save_strategy": "epoch"})
+    trainer.train()
+    folders = sorted(tmp_path.glob("checkpoint-*"))
+    assert [folder.name for folder in folders] == ["checkpoint-3", "checkpoint-6", "checkpoint-9"]
+    needed = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
+    code = {"modeling_urm.py", "configuration_urm.py", "distributions_urm.py"}
+    for folder in folders:
+        assert needed | code <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification])
+def test_a_checkpoint_loads_as_the_model_that_was_trained(tmp_path, auto):
+    trainer = attribute_trainer(tmp_path, rated_rows(), **FULL | {"save_strategy": "epoch"})
+    trainer.train()
+    model = auto.from_pretrained(tmp_path / "checkpoint-9")
+    assert type(model) is URMForRewardModeling
+    assert changed(snapshot(trainer.model), model) == []
+
+
+def test_a_checkpoint_keeps_units_scales_and_loss_in_its_config(tmp_path):
+    scales = {"help": [0, 4, 1]}
+    trainer = attribute_trainer(
+        tmp_path, rated_rows(), attribute_scales=scales, loss_type="beta_nll", **FULL | {"save_strategy": "epoch"}
+    )
+    trainer.train()
+    config, saved = trainer.model.config, json.loads((tmp_path / "checkpoint-3" / "config.json").read_text())
+    assert (saved["label_means"], saved["label_stds"]) == (config.label_means, config.label_stds)
+    assert (saved["attribute_scales"], saved["attribute_loss"]) == (scales, "beta_nll")
+
+
+def test_a_saved_model_has_the_template_it_was_trained_with(tmp_path):
+    trainer = attribute_trainer(tmp_path, rated_rows())
+    trainer.save_model(str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "chat_template.jinja").read_text() == tiny_tokenizer().chat_template
+
+
+# Resuming
+
+
+class Interruption(TrainerCallback):
+    """Ends the process, as it were, at the end of a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def script_of_steps(trainer_box: list):
+    """NLL by step: step 2 is the best, whichever process evaluates."""
+    script = {2: 1.0, 4: 2.0, 6: 3.0, 8: 1.5}
+    return lambda prediction: {"nll": script[trainer_box[-1].state.global_step]}
+
+
+RESUMED = {"max_steps": 8, "per_device_train_batch_size": 4, "save_strategy": "steps"}
+RESUMED_FULL = RESUMED | {"save_steps": 3, "learning_rate": 1e-3}
+RESUMED_FROZEN = RESUMED | {"save_steps": 4, "freeze_backbone": True, "eval_strategy": "steps", "eval_steps": 2}
+
+
+@pytest.mark.parametrize("config", [RESUMED_FULL, RESUMED_FROZEN], ids=["full", "frozen with the best head kept"])
+def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_path, config):
+    frozen, box = "freeze_backbone" in config, []
+
+    def run(folder: Path, callbacks=()):
+        box.append(
+            attribute_trainer(
+                folder,
+                rated_rows(14),
+                rated_rows(6, seed=5) if frozen else None,
+                callbacks=list(callbacks),
+                compute_metrics=script_of_steps(box) if frozen else None,
+                **config,
+            )
+        )
+        return box[-1]
+
+    whole = run(tmp_path / "whole")
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", [Interruption(5)]).train()
+    resumed = run(tmp_path / "parts")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 8
+    assert changed(snapshot(whole.model), resumed.model) == []
+    assert changed(snapshot(whole.model), tiny_urm(attributes=ATTRIBUTES)) != []
+
+
+def test_the_best_head_of_before_the_interruption_survives_it(tmp_path):
+    heads, box = HeadsAtEvaluation(), []
+
+    def run(*callbacks):
+        box.append(
+            attribute_trainer(
+                tmp_path,
+                rated_rows(14),
+                rated_rows(6, seed=5),
+                callbacks=list(callbacks),
+                compute_metrics=script_of_steps(box),
+                **RESUMED_FROZEN,
+            )
+        )
+        return box[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(heads, Interruption(5)).train()
+    resumed = run()
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.model.score.value.weight.equal(heads.heads[0])
+
+
+def test_a_run_resumed_from_a_folder_elsewhere_keeps_its_best_head(tmp_path):
+    """The checkpoint was copied: it is not in the new run's `output_dir`."""
+    heads, box = HeadsAtEvaluation(), []
+
+    def run(folder, *callbacks):
+        box.append(
+            attribute_trainer(
+                folder,
+                rated_rows(14),
+                rated_rows(6, seed=5),
+                callbacks=list(callbacks),
+                compute_metrics=script_of_steps(box),
+                **RESUMED_FROZEN,
+            )
+        )
+        return box[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "old", heads, Interruption(5)).train()
+    resumed = run(tmp_path / "new")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "old" / "checkpoint-4"))
+    assert resumed.model.score.value.weight.equal(heads.heads[0])
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from transformers import TrainerCallback
+from tests.trainers.conftest import attribute_trainer, rated_rows
+
+folder, slow = Path(sys.argv[1]), sys.argv[2] == "slow"
+
+class Slow(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep(0.5 if slow and state.global_step >= 4 else 0)
+
+trainer = attribute_trainer(
+    folder, rated_rows(14), callbacks=[Slow()], max_steps=12, per_device_train_batch_size=4, learning_rate=1e-3,
+    save_strategy="steps", save_steps=3,
+)
+trainer.train(resume_from_checkpoint=len(list(folder.glob("checkpoint-*"))) > 0)
+trainer.save_model(str(folder / "final"))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_resumes_bit_for_bit(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def start(folder: Path, speed: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", KILLED, str(folder), speed]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    killed = start(tmp_path / "killed", "slow")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "checkpoint-3" / "trainer_state.json").exists():
+        assert killed.poll() is None and time.monotonic() < deadline, killed.stderr.read()
+        time.sleep(0.05)
+    time.sleep(0.3)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "final").exists()
+
+    for folder in ("killed", "whole"):
+        process = start(tmp_path / folder, "fast")
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-3000:]
+    killed, whole = (AutoModel.from_pretrained(tmp_path / folder / "final") for folder in ("killed", "whole"))
+    assert changed(snapshot(whole), killed) == []
+    assert changed(snapshot(tiny_urm(attributes=ATTRIBUTES)), whole) != []

@@ -3,7 +3,7 @@
 import argparse
 from itertools import combinations
 
-FAR = 0.7  # half of the squared distance between unrelated weights, about
+FAR = 0.7  # half of what unrelated weights have
 
 
 def build_parser() -> argparse.ArgumentParser:
