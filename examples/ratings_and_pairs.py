@@ -5,7 +5,7 @@ Train a URM on a file of ratings, gate it on a file of pairs, and measure it on 
         --ratings ratings.jsonl.gz --attributes correctness fluency --scale 0 100 --pairs pairs.jsonl.gz --out urm
 
 Both files have a column `split` with train, validation and test. The backbone is frozen: every conversation passes it
-once, the hidden states stay in a cache, and the heads train on them. Prints a table and writes OUT/results.json.
+once, the hidden states stay in a cache, and the heads train on them. With --lora_epochs an adapter trains instead. Prints a table and writes OUT/results.json.
 Intervals are 95 % percentile intervals of 2000 bootstrap samples of prompts.
 """
 
@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peft import LoraConfig
+from transformers import PreTrainedTokenizerBase
 
 from urm_hf.conversations import encode_conversation
 from urm_hf.data import load_rows
 from urm_hf.features import pooled_features
+from urm_hf.modeling import URMForRewardModeling, URMOutput
 from urm_hf.ratings import ratings_array, read_ratings
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.metrics import attribute_metrics
@@ -38,37 +41,56 @@ def main():
     )
     parser.add_argument("--loss_type", default="mle")
     parser.add_argument("--pairs")
+    parser.add_argument("--lora_epochs", type=float, help="train LoRA adapters (r=16) for so many epochs instead")
+    parser.add_argument("--max_train_rows", type=int, help="of the ratings, drawn with the seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    trainer, results = attribute_stage(args)
+    model, tokenizer, results = attribute_stage(args)
     if args.pairs:
-        trainer, pair_results = gating_stage(args, trainer.model, trainer.processing_class)
-        results |= pair_results
-    trainer.save_model(str(args.out))
+        results |= gating_stage(args, model, tokenizer)
+    model.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
     results |= {"seed": args.seed, "base": args.base, "dtype": args.dtype, "loss_type": args.loss_type}
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
     print(f"\nSaved to {args.out}")
 
 
-def attribute_stage(args) -> tuple[URMAttributeTrainer, dict]:
-    data = {split: rated(load_rows(args.ratings, split), args.attributes) for split in ("train", "validation", "test")}
+def train_attributes(args, train, validation) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase]:
+    settings = {"freeze_backbone": True}
+    peft_config = None
+    if args.lora_epochs:
+        targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        peft_config = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, target_modules=targets)
+        settings = {"num_train_epochs": args.lora_epochs, "learning_rate": 5e-4, "warmup_steps": 10, "bf16": True}
     config = URMAttributeConfig(
         str(args.out),
         attributes=args.attributes,
         attribute_scales={name: args.scale for name in args.attributes} if args.scale else None,
         loss_type=args.loss_type,
-        freeze_backbone=True,
         seed=args.seed,
         model_init_kwargs={"dtype": args.dtype},
         save_strategy="no",
         report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        **settings,
     )
-    trainer = URMAttributeTrainer(args.base, config, train_dataset=data["train"], eval_dataset=data["validation"])
+    if args.max_train_rows and args.max_train_rows < len(train):
+        train = train.shuffle(seed=args.seed).select(range(args.max_train_rows))
+    trainer = URMAttributeTrainer(
+        args.base, config, train_dataset=train, eval_dataset=validation, peft_config=peft_config
+    )
     trainer.train()
-    urm = trainer.model.config
+    model = trainer.model.merge_and_unload() if args.lora_epochs else trainer.model
+    return model, trainer.processing_class
+
+
+def attribute_stage(args) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase, dict]:
+    data = {split: rated(load_rows(args.ratings, split), args.attributes) for split in ("train", "validation", "test")}
+    model, tokenizer = train_attributes(args, data["train"], data["validation"])
+    urm = model.config
     ratings = [read_ratings(row, args.attributes) for row in data["test"]]
-    output = predict(trainer, data["test"])
+    output = predict(model, tokenizer, data["test"])
     means, stds, truth = output.attribute_means.numpy(), output.attribute_stds.numpy(), ratings_array(ratings)
     constant = np.broadcast_to(np.float32(urm.label_means), means.shape)
     spread = np.broadcast_to(np.float32(urm.label_stds), means.shape)
@@ -90,10 +112,14 @@ def attribute_stage(args) -> tuple[URMAttributeTrainer, dict]:
     print(
         "  nll gained on the constant       {:.3f} [{:.3f}, {:.3f}]".format(base["nll"] - ours["nll"], *gain["gain"])
     )
-    return trainer, {"attributes": ours, "attribute_intervals": low_high, "constant": base, "nll_gain": gain["gain"]}
+    return (
+        model,
+        tokenizer,
+        {"attributes": ours, "attribute_intervals": low_high, "constant": base, "nll_gain": gain["gain"]},
+    )
 
 
-def gating_stage(args, model, tokenizer) -> tuple[URMGatingTrainer, dict]:
+def gating_stage(args, model, tokenizer) -> dict:
     data = {split: load_rows(args.pairs, split) for split in ("train", "validation", "test")}
     config = URMGatingConfig(str(args.out), seed=args.seed, save_strategy="no", report_to="none")
     before = pair_margins(model, tokenizer, data["test"])
@@ -114,14 +140,14 @@ def gating_stage(args, model, tokenizer) -> tuple[URMGatingTrainer, dict]:
             "ties": int((margin == 0).sum()),
         }
         print(f"  {name:<14} {results[name]['accuracy']:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]")
-    return trainer, {"pairs": results, "n_pairs": len(longer)}
+    return {"pairs": results, "n_pairs": len(longer)}
 
 
-def predict(trainer, rows):
-    ids = [encode_conversation(trainer.processing_class, row) for row in rows]
-    hidden = pooled_features(trainer.model, ids, trainer.processing_class.pad_token_id)[:]
+def predict(model, tokenizer, rows) -> URMOutput:
+    ids = [encode_conversation(tokenizer, row) for row in rows]
+    hidden = pooled_features(model, ids, tokenizer.pad_token_id)[:]
     with torch.inference_mode():
-        return trainer.model.eval()(pooled_hidden=torch.from_numpy(hidden))
+        return model.eval()(pooled_hidden=torch.from_numpy(hidden))
 
 
 def pair_margins(model, tokenizer, rows) -> np.ndarray:

@@ -70,7 +70,7 @@ def test_an_unknown_command_is_named_with_the_known_ones(capsys):
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("command", ["score", "train attributes", "train gating", "demo"])
+@pytest.mark.parametrize("command", ["score", "train attributes", "train gating", "train ensemble", "merge", "demo"])
 def test_every_command_explains_its_options(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])
@@ -89,7 +89,7 @@ def test_the_training_help_holds_the_flags_of_the_stage_and_of_trl(capsys):
         "--freeze_backbone",
         "--loss_type",
         "--learning_rate",
-        "--config",
+        "--use_peft",
     ]
     assert [flag for flag in flags if flag not in printed] == []
 
@@ -186,7 +186,7 @@ EMPTY_ANSWER = [*ROWS[:2], ROWS[2] | {"response": " "}]
     "rows, argv, error",
     [
         (EMPTY_ANSWER, [], "row 2: `response` is empty."),
-        (ROWS, ["--max-length", "70"], "row 2: the conversation has 98 tokens, more than max_length=70."),
+        (ROWS, ["--max-length", "70"], "row 2: the conversation has 93 tokens, more than max_length=70."),
         (ROWS, ["--revision", "a", "b"], "--revision needs one entry for each of the 1 models."),
         (ROWS, ["--dtype", "float23"], "float23"),
         ([], [], "rows.jsonl holds no rows."),
@@ -258,7 +258,7 @@ def pairs(count: int) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[str, Path]:
-    """Folders of a tiny causal LM, of the URM that the attribute stage makes of it, and of that with a trained gate."""
+    """A tiny causal LM, the URM that the attribute stage makes of it, and that with a trained gate."""
     root = tmp_path_factory.mktemp("trained")
     folders = {name: root / name for name in ("base", "attributes", "gating")}
     torch.manual_seed(0)
@@ -347,11 +347,11 @@ def test_a_row_without_a_rating_is_told_in_one_line(trained, tmp_path, capsys):
     assert error.startswith("urm train: error: row 3 of the train dataset: no rating at all: helpfulness, clarity")
 
 
-def test_rows_without_a_rating_are_left_out_on_request_and_counted(trained, tmp_path, capsys):
+def test_rows_without_a_rating_are_left_out_on_request_and_counted(trained, tmp_path, caplog):
     rows = rated("train", 3) + [{"prompt": "a", "response": "b", "helpfulness": None, "clarity": []}] * 2
     data = write(tmp_path / "ratings.jsonl", [row | {"split": "train"} for row in rows])
     assert train_attributes(trained, data, tmp_path / "out", "--skip_unrated", "true") == 0
-    assert "left out 2 of 5 rows without a rating" in capsys.readouterr().err
+    assert f"{data}: left out 2 of 5 rows without a rating." in caplog.messages
 
 
 def test_the_number_of_training_rows_can_be_limited(trained, tmp_path):

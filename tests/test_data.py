@@ -8,7 +8,7 @@ import datasets
 import pytest
 from datasets import Dataset
 
-from urm_hf.data import load_rows
+from urm_hf.data import from_ultrafeedback, load_rows
 
 ROWS = [
     {"prompt": "a?", "response": "It is ä.", "helpfulness": 3, "split": "train"},
@@ -20,7 +20,7 @@ SUFFIXES = pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "json", "json
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path, monkeypatch):
-    """`datasets` copies CSV and Parquet files into its cache: not into the user's."""
+    """Whatever `datasets` keeps, it does not keep it in the cache of the user."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
@@ -123,3 +123,43 @@ def test_an_unknown_type_of_file_is_an_error_that_lists_the_known_ones(tmp_path,
 def test_a_missing_file_is_an_error_that_names_it(name):
     with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
         load_rows(name)
+
+
+# Rows of several kinds
+
+
+def test_a_rating_that_is_a_number_in_some_rows_and_a_list_in_others_becomes_a_list(tmp_path):
+    rows = [{"text": "a", "clarity": 3}, {"text": "b", "clarity": [1, 2.5]}, {"text": "c", "clarity": None}]
+    assert load_rows(write(tmp_path, "jsonl", rows))["clarity"] == [[3.0], [1.0, 2.5], None]
+
+
+def test_ratings_in_one_column_may_mix_numbers_and_lists(tmp_path):
+    rows = [{"ratings": {"clarity": 3, "depth": 1}}, {"ratings": {"clarity": [1, 2]}}]
+    expected = [{"clarity": [3], "depth": 1}, {"clarity": [1, 2], "depth": None}]
+    assert load_rows(write(tmp_path, "jsonl", rows))["ratings"] == expected
+
+
+def test_a_column_of_two_kinds_is_an_error_that_names_column_and_kinds(tmp_path):
+    rows = [{"prompt": "a"}, {"prompt": [{"role": "user", "content": "b"}]}]
+    with pytest.raises(ValueError, match=r"rows\.jsonl: column `prompt` mixes list, str"):
+        load_rows(write(tmp_path, "jsonl", rows))
+
+
+def test_ultrafeedback_becomes_one_row_for_each_completion():
+    completions = [
+        {"response": "x", "annotations": {"honesty": {"Rating": "4"}, "truthfulness": {"Rating": "N/A"}}},
+        {"response": "y", "annotations": {"honesty": {"Rating": "1"}, "truthfulness": None}},
+    ]
+    rows = from_ultrafeedback(Dataset.from_list([{"instruction": "a?", "completions": completions}])).to_list()
+    assert rows == [
+        {"prompt": "a?", "response": "x", "ratings": {"honesty": 4.0, "truthfulness": None}},
+        {"prompt": "a?", "response": "y", "ratings": {"honesty": 1.0, "truthfulness": None}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "completion", [{"response": "x"}, {"response": "x", "annotations": {"honesty": {"Rating": "good"}}}]
+)
+def test_a_row_of_another_form_than_ultrafeedback_s_is_an_error_that_names_it(completion):
+    with pytest.raises(ValueError, match="row 0 is not of UltraFeedback's form"):
+        from_ultrafeedback(Dataset.from_list([{"instruction": "a?", "completions": [completion]}]))

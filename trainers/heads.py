@@ -1,6 +1,7 @@
 """Training of heads on a frozen backbone: what stays fixed, and which heads are kept."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -141,7 +142,7 @@ class KeepBestHead(TrainerCallback):
         if metrics is None or self.metric not in metrics or state.global_step <= self.burn_in_steps(state.max_steps):
             return
         value = metrics[self.metric]
-        if self.best is None or self.sign * value > self.sign * self.best:
+        if math.isfinite(value) and (self.best is None or self.sign * value > self.sign * self.best):
             self.best, self.best_step, self.waited = value, state.global_step, 0
             self.weights = {k: v.detach().cpu().clone().contiguous() for k, v in self.head.state_dict().items()}
         else:

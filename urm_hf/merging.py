@@ -37,7 +37,7 @@ HEAD = ("attributes", "attribute_scales", "gating_hidden_size", "reward_weights"
 # fields of a backbone's config that do not change what it computes
 IGNORED = "architectures dtype transformers_version id2label label2id problem_type use_cache initializer_range"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-CHUNK = 2**22  # numbers of a tensor that are averaged at once
+CHUNK = 2**20  # numbers of a tensor that are averaged at once
 
 
 @dataclass
@@ -113,7 +113,7 @@ class _Member:
             raise FileNotFoundError(f"{name}: no such folder.")
         else:
             wanted = ["config.json", WEIGHTS, INDEX, "model-*.safetensors", *TOKENIZER]
-            hub = {"token": token, "local_files_only": local_files_only, "allow_patterns": wanted}
+            hub: Any = {"token": token, "local_files_only": local_files_only, "allow_patterns": wanted}
             self.folder = Path(snapshot_download(name, revision=revision, **hub))
             self.revision = self.folder.name  # the commit
         if not (self.folder / "config.json").is_file():
@@ -232,10 +232,10 @@ def _check_members(members: list[_Member], log_std: str | None) -> str:
                     f"Members differ in {what}, {first.name} and {member.name} by up to {gap:.3g} times {unit}. Train "
                     "both on the same rows, or with `standardize_labels=False` and `standardize_features=False`."
                 )
-    for a, b in combinations(members, 2):
+    for one, other in combinations(members, 2):
         # the head first: as a rule its first tensor differs, and nothing more is read
-        if all(torch.equal(a.tensor(key), b.tensor(key)) for key in sorted(a.files, reverse=True)):
-            raise ValueError(f"{a.name} and {b.name} have identical weights: merging them would do nothing.")
+        if all(torch.equal(one.tensor(key), other.tensor(key)) for key in sorted(one.files, reverse=True)):
+            raise ValueError(f"{one.name} and {other.name} have identical weights: merging them would do nothing.")
     losses = [member.config.attribute_loss for member in members]
     if log_std is None and not set(losses) <= {"regression", "deterministic"}:
         raise ValueError(
@@ -279,11 +279,11 @@ def _merge_tensor(key: str, members: list[_Member], weights: Tensor) -> tuple[Te
     merged, gram = torch.empty_like(parts[0]), torch.zeros(len(parts), len(parts), dtype=torch.float64)
     for start in range(0, len(merged), CHUNK):
         numbers = torch.stack([part[start : start + CHUNK].double() for part in parts])  # (M, chunk)
-        for member, row in zip(members, numbers, strict=True):
-            if not torch.isfinite(row).all():
-                raise ValueError(f"{key} of {member.name} has values that are not finite.")
         merged[start : start + CHUNK] = weights @ numbers
         gram += numbers @ numbers.T
+    for member, square in zip(members, gram.diagonal(), strict=True):
+        if not torch.isfinite(square):  # then a number is not: no square of a float32 overflows float64
+            raise ValueError(f"{key} of {member.name} has values that are not finite.")
     return merged.view(members[0].tensors[key].shape), gram
 
 

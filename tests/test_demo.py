@@ -1,0 +1,293 @@
+"""The demo: what is true of its data, and what a run of it leaves behind."""
+
+import dataclasses
+import functools
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+from tests.conftest import tiny_tokenizer
+from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.conversations import check_messages
+from urm_hf.demo import base, data, report, run
+from urm_hf.modeling import URMForRewardModeling
+
+ANSWERS = data.load_answers()
+PARTS = data.split_prompts(ANSWERS)
+
+# Data
+
+
+def test_there_are_84_prompts_of_7_topics_with_5_answers_each():
+    prompts = {answer.prompt_id: answer.messages[0]["content"] for answer in ANSWERS}
+    assert len(ANSWERS) == 420 and len(prompts) == len(set(prompts.values())) == 84
+    topics = [answer.topic for answer in ANSWERS]
+    assert {topic: topics.count(topic) for topic in set(topics)} == dict.fromkeys(data.TOPIC_NOISE, 60)
+    assert {len([a for a in ANSWERS if a.prompt_id == prompt]) for prompt in prompts} == {5}
+
+
+def test_every_answer_differs_and_is_a_conversation_that_can_be_scored():
+    for answer in ANSWERS:
+        check_messages(answer.messages)
+    assert len({answer.messages[1]["content"] for answer in ANSWERS}) == 420
+
+
+def test_every_prompt_has_one_answer_of_each_grade_wrong_and_garbled_in_turn():
+    grades = {}
+    for answer in ANSWERS:
+        grades.setdefault(answer.prompt_id, []).append(answer.grade)
+    assert {frozenset(values) for values in grades.values()} == {
+        frozenset({"right", "padded", "thin", "off_topic", last}) for last in ("wrong", "garbled")
+    }
+    assert sum("wrong" in values for values in grades.values()) == 42
+
+
+def test_the_splits_hold_every_answer_once():
+    assert [len(PARTS[name]) for name in ("train", "validation", "test")] == [280, 70, 70]
+    assert sorted(id(answer) for part in PARTS.values() for answer in part) == sorted(map(id, ANSWERS))
+
+
+def test_no_prompt_is_in_two_splits():
+    prompts = [{answer.messages[0]["content"] for answer in part} for part in PARTS.values()]
+    assert [len(part) for part in prompts] == [56, 14, 14]
+    assert len(set.union(*prompts)) == 84
+
+
+def test_every_split_holds_every_topic_in_equal_parts():
+    for part in PARTS.values():
+        topics = [answer.topic for answer in part]
+        assert {topics.count(topic) for topic in data.TOPIC_NOISE} == {len(part) // 7}
+
+
+@pytest.mark.parametrize("topic", data.TOPIC_NOISE)
+@pytest.mark.parametrize("grade", ["right", "thin", "garbled"])
+def test_the_true_moments_are_those_of_a_large_simulation(topic, grade):
+    rng = np.random.default_rng(0)
+    noise = data.TOPIC_NOISE[topic] * rng.standard_normal((200_000, 5))
+    ratings = np.clip(data.GRADE_PROFILE[grade] + noise, 0, 4)
+    answer = next(a for a in ANSWERS if (a.topic, a.grade) == (topic, grade))
+    np.testing.assert_allclose(answer.true_means, ratings.mean(0), atol=0.015)
+    np.testing.assert_allclose(answer.true_std, ratings.std(0), atol=0.015)
+
+
+def test_clipping_changes_the_moments_where_noise_is_large():
+    answer = next(a for a in ANSWERS if (a.topic, a.grade) == ("writing", "garbled"))
+    assert (answer.true_means > data.GRADE_PROFILE["garbled"]).all()
+    assert (answer.true_std < 0.9 * data.TOPIC_NOISE["writing"]).all()
+
+
+def test_every_row_has_three_ratings_of_each_attribute_on_the_scale():
+    rows = data.rated_rows(ANSWERS, np.random.default_rng(0))
+    ratings = np.array([[row[attribute] for attribute in data.ATTRIBUTES] for row in rows])
+    assert ratings.shape == (420, 5, 3)
+    assert ratings.min() == 0 and ratings.max() == 4
+    assert [row["messages"] for row in rows] == [answer.messages for answer in ANSWERS]
+
+
+def test_ratings_scatter_around_the_true_means():
+    rng = np.random.default_rng(0)
+    draws = [data.rated_rows(ANSWERS[:50], rng) for _ in range(200)]
+    ratings = np.array([[[row[a] for a in data.ATTRIBUTES] for row in rows] for rows in draws])  # (200, 50, 5, 3)
+    true = np.array([answer.true_means for answer in ANSWERS[:50]])
+    scatter = np.array([answer.true_std for answer in ANSWERS[:50]]) / np.sqrt(600)
+    assert (np.abs(ratings.mean((0, 3)) - true) < 5 * scatter + 0.001).all()
+
+
+def test_preferences_are_all_pairs_of_answers_to_one_prompt():
+    rows = data.preference_rows(PARTS["test"], np.random.default_rng(0))
+    pairs = {frozenset((row["chosen"][1]["content"], row["rejected"][1]["content"])) for row in rows}
+    assert len(rows) == len(pairs) == 14 * 10
+    assert all(row["chosen"][0] == row["rejected"][0] for row in rows)
+
+
+def test_preferences_follow_bradley_terry():
+    rng = np.random.default_rng(0)
+    pair = [answer for answer in ANSWERS[:5] if answer.grade in ("padded", "right")]
+    quality = {answer.grade: np.dot([0.5, 0.4, 0.2, 0, -0.1], data.GRADE_PROFILE[answer.grade]) for answer in pair}
+    right = next(answer.messages for answer in pair if answer.grade == "right")
+    chosen = [data.preference_rows(pair, rng)[0]["chosen"] == right for _ in range(4000)]
+    expected = 1 / (1 + np.exp(-4 * (quality["right"] - quality["padded"])))
+    assert 0.8 < expected < 0.99
+    assert stats.binomtest(sum(chosen), 4000, expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("draw", [data.rated_rows, data.preference_rows, lambda _, rng: data.out_of_distribution(rng)])
+def test_what_is_drawn_depends_on_the_seed_alone(draw):
+    first, again, other = (draw(ANSWERS, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_unfamiliar_conversations_are_wrong_products_and_random_letters():
+    outside = data.out_of_distribution(np.random.default_rng(0), n=30)
+    assert {name: len(group) for name, group in outside.items()} == {"arithmetic": 30, "gibberish": 30}
+    for question, answer in outside["arithmetic"]:
+        a, b = map(int, question["content"].removesuffix(" =?").split(" * "))
+        assert int(answer["content"]) != a * b
+    assert all(text["content"].replace(" ", "").isalpha() for messages in outside["gibberish"] for text in messages)
+
+
+def test_nothing_of_the_showcase_was_trained_on():
+    seen = {message["content"] for answer in ANSWERS for message in answer.messages}
+    shown = data.showcase()
+    assert len(shown) == 10
+    assert not seen & {message["content"] for _, messages in shown for message in messages}
+
+
+# The base model
+
+
+def test_the_built_in_base_is_the_same_every_time():
+    (first, tokenizer), (second, _) = base.tiny_model(), base.tiny_model()
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    ids = tokenizer.apply_chat_template(ANSWERS[0].messages, tokenize=True, return_dict=True)["input_ids"]
+    assert tokenizer.decode(ids).count("<|im_start|>") == 2 and max(ids) < first.config.vocab_size
+
+
+def test_a_base_that_is_named_is_loaded(tmp_path):
+    model, tokenizer = base.tiny_model()
+    model.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    loaded, tokenizer, note = base.load_base(str(tmp_path))
+    assert torch.equal(loaded.embed_tokens.weight, model.embed_tokens.weight)
+    assert tokenizer.chat_template == tiny_tokenizer().chat_template
+    assert note == f"{tmp_path} (named by --base)"
+
+
+def test_without_a_real_base_a_random_one_is_built_and_called_so(monkeypatch):
+    monkeypatch.setattr(base, "_smollm2_file", lambda: None)
+    assert "tiny random Llama" in base.load_base(None)[2]
+
+
+# A run, on the beginnings of a third of the conversations and with few steps
+
+
+def shortened(answer: data.Answer) -> data.Answer:
+    messages = [message | {"content": message["content"][:60]} for message in answer.messages]
+    return dataclasses.replace(answer, messages=messages)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory) -> tuple[Path, run.DemoResult]:
+    """The folder and the result of `run` on the built-in base."""
+    folder = tmp_path_factory.mktemp("demo")
+    few = [shortened(answer) for answer in ANSWERS if int(answer.prompt_id.rsplit("-", 1)[1]) in (1, 2, 9, 11)]
+    attributes, gating = run.URMAttributeConfig, run.URMGatingConfig
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(base, "_smollm2_file", lambda: None)
+        patch.setattr(data, "load_answers", lambda: few)
+        patch.setattr(data, "out_of_distribution", functools.partial(data.out_of_distribution, n=10))
+        patch.setattr(run, "URMAttributeConfig", lambda *args, **kw: attributes(*args, **kw | {"num_train_epochs": 2}))
+        patch.setattr(run, "URMGatingConfig", lambda *args, **kw: gating(*args, **kw | {"max_steps": 4}))
+        return folder, run.run(folder)
+
+
+def test_a_run_writes_three_members_that_load_as_an_ensemble(outcome):
+    folder, result = outcome
+    assert result.members == [folder / f"member-{number}" for number in range(3)]
+    ensemble = URMEnsemble.from_pretrained([str(member) for member in result.members])
+    (score,) = RewardScorer(ensemble).score([result.showcase[0][1]])
+    assert score.reward == pytest.approx(result.showcase[0][2].reward, abs=1e-4)
+    assert score.reward_gap == pytest.approx(result.showcase[0][2].reward_gap, abs=1e-4)
+
+
+def test_a_member_says_how_it_was_trained_and_on_what_scale(outcome):
+    configs = [URMForRewardModeling.from_pretrained(member).config for member in outcome[1].members]
+    assert [config.training["seed"] for config in configs] == [0, 1, 2]
+    assert {tuple(config.attributes) for config in configs} == {tuple(data.ATTRIBUTES)}
+    assert configs[0].attribute_scales == data.SCALE
+
+
+def test_members_share_the_base_and_differ_in_both_heads(outcome):
+    states = [URMForRewardModeling.from_pretrained(member).state_dict() for member in outcome[1].members]
+    for name in states[0]:
+        equal = [torch.equal(states[0][name], state[name]) for state in states[1:]]
+        if name.startswith("model."):
+            assert equal == [True, True], name
+        elif name.startswith(("score.value", "score.gate")):
+            assert equal == [False, False], name
+
+
+def test_scores_from_cached_features_are_those_of_the_scorer(outcome):
+    _, result = outcome
+    scorer = RewardScorer(URMEnsemble.from_pretrained([str(member) for member in result.members]))
+    direct = scorer.score([answer.messages for answer in result.test[:6]])
+    for score, expected in zip(result.test_scores, direct):
+        for measure in ["reward", *run.MEASURES]:
+            assert score[measure] == pytest.approx(expected[measure], abs=1e-4), measure
+
+
+def test_the_metrics_are_of_held_out_conversations(outcome):
+    metrics, result = outcome[1].metrics, outcome[1]
+    assert (metrics["n_test"], metrics["n_pairs"], metrics["n_out"]) == (35, 70, {"arithmetic": 10, "gibberish": 10})
+    truth = [answer.true_means[4] for answer in result.test]
+    predicted = [score.attribute_means["verbosity"] for score in result.test_scores]
+    assert metrics["pearson"]["verbosity"] == pytest.approx(np.corrcoef(truth, predicted)[0, 1])
+
+
+def test_auroc_is_the_share_of_pairs_in_which_the_unfamiliar_is_higher(outcome):
+    result = outcome[1]
+    for name, group in result.out_scores.items():
+        for measure in run.MEASURES:
+            wins = [
+                (a[measure] > b[measure]) + 0.5 * (a[measure] == b[measure]) for a in group for b in result.test_scores
+            ]
+            assert result.metrics["auroc"][f"{measure}/{name}"] == pytest.approx(np.mean(wins)), (measure, name)
+
+
+def test_the_table_names_reward_and_uncertainties_and_shows_every_conversation(outcome, capsys):
+    result = outcome[1]
+    report.print_report(result, [])
+    printed = capsys.readouterr().out
+    header = next(line for line in printed.splitlines() if line.startswith("kind"))
+    assert [n for n in ("reward", "reward_std", "reward_gap", "covariance_norm") if n not in header.split()] == []
+    lines = printed.splitlines()[printed.splitlines().index(header) + 1 :][: len(result.showcase)]
+    for line, (kind, _, score) in zip(lines, result.showcase, strict=True):
+        assert line.startswith(kind)
+        assert f"{score.reward:.2f}" in line.split() and f"{score.reward_gap:.2f}" in line.replace("*", " ").split()
+
+
+def test_the_report_says_what_the_base_is_and_how_to_load_the_members(outcome, capsys):
+    result = outcome[1]
+    report.print_report(result, [])
+    printed = capsys.readouterr().out
+    assert "tiny random Llama" in printed
+    assert f"URMEnsemble.from_pretrained({[str(member) for member in result.members]})" in printed
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"reward_gap": 0.9, "covariance_norm": 0.2}, "flagged, best by reward_gap; covariance_norm would call it"),
+        ({"reward_gap": 0.9}, "flagged, best by reward_gap."),
+        ({"reward_gap": 0.79}, r"NOT reliably flagged by any measure \(best reward_gap, AUROC 0.79\)"),
+    ],
+)
+def test_the_verdict_is_honest(outcome, values, said):
+    result = outcome[1]
+    auroc = {f"{measure}/new": values.get(measure, 0.6) for measure in run.MEASURES}
+    changed = run.DemoResult(**vars(result) | {"metrics": {"auroc": auroc}})
+    assert re.match(f"new: {said}", report.verdict(changed, "new"))
+
+
+def test_plots_are_written_and_not_blank(outcome):
+    folder, result = outcome
+    pytest.importorskip("matplotlib")
+    plots = report.plot_report(result, folder)
+    assert [path.name for path in plots] == ["attributes.png", "uncertainty.png"]
+    for path in plots:
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.shape[1] > 1000 and pixels.std() > 10
+
+
+@pytest.mark.parametrize("share, n", [(0.6, 140), (0.0, 10), (1.0, 10)])
+def test_the_interval_of_a_share_is_wilson_s(share, n):
+    z = stats.norm.ppf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    assert report.wilson(share, n) == pytest.approx((middle - half, middle + half))
