@@ -5,8 +5,8 @@ Train a URM on a file of ratings, gate it on a file of pairs, and measure it on 
         --ratings ratings.jsonl.gz --attributes correctness fluency --scale 0 100 --pairs pairs.jsonl.gz --out urm
 
 Both files have a column `split` with train, validation and test. The backbone is frozen: every conversation passes it
-once, the hidden states stay in a cache, and the heads train on them. With --lora_epochs an adapter trains instead. Prints a table and writes OUT/results.json.
-Intervals are 95 % percentile intervals of 2000 bootstrap samples of prompts.
+once, the hidden states stay in a cache, and the heads train on them. With --lora_epochs an adapter trains instead.
+Prints a table and writes OUT/results.json. Intervals are 95 % percentiles of 2000 bootstrap samples of prompts.
 """
 
 import argparse

@@ -146,6 +146,13 @@ def test_several_models_make_an_ensemble(models, data, tmp_path):
             assert written[name] == pytest.approx(expected_score[name], abs=1e-4), name
 
 
+def test_a_saved_ensemble_is_scored_as_its_members_are(models, data, tmp_path):
+    URMEnsemble.from_pretrained(models).save_pretrained(tmp_path / "ensemble")
+    score(*models, "--data", data, "--out", tmp_path / "members.jsonl")
+    score(tmp_path / "ensemble", "--data", data, "--out", tmp_path / "saved.jsonl")
+    assert list(read_jsonl(tmp_path / "saved.jsonl")) == list(read_jsonl(tmp_path / "members.jsonl"))
+
+
 def test_only_the_split_that_is_named_is_scored(models, tmp_path):
     data = write(tmp_path / "rows.jsonl", [row | {"split": split} for row, split in zip(ROWS, ["a", "b", "a"])])
     assert score(models[0], "--data", data, "--split", "a", "--out", tmp_path / "scores.jsonl") == 0

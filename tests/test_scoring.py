@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaForSequenceClassification
+from transformers import AutoTokenizer, LlamaForSequenceClassification
 
 from tests.conftest import PAD, pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
@@ -277,6 +277,19 @@ def test_a_saved_ensemble_is_loaded_by_its_folder_with_the_tokenizer_of_its_memb
     assert set(score) == set(expected)
     for name in expected:
         assert score[name] == pytest.approx(expected[name]), name
+
+
+def test_the_tokenizer_of_an_ensemble_is_of_the_revision_of_its_first_member(folders, monkeypatch):
+    ensemble, seen = URMEnsemble.from_pretrained(folders), {}
+    ensemble.config.revisions = ["v1", None, None]
+
+    def recording(name, **kwargs):
+        seen.update(name=name, revision=kwargs.get("revision"))
+        return tiny_tokenizer()
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", recording)
+    RewardScorer(ensemble)
+    assert seen == {"name": folders[0], "revision": "v1"}
 
 
 def test_a_model_is_loaded_in_the_dtype_that_is_named(folders):

@@ -14,6 +14,7 @@ from datasets import IterableDataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
+from trl.data_utils import get_dataset_column_names
 
 from urm_hf.modeling.configuration_urm import checked_scales
 from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
@@ -25,6 +26,7 @@ from urm_hf.trainers.loading import load_urm
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
 
+ENCODED = {"input_ids", "ratings", "weight"}  # the columns of a dataset that was prepared before
 ID_COLUMNS = {"input_ids": "feature"}
 
 
@@ -104,6 +106,8 @@ class URMAttributeTrainer(RewardTrainer):
         config = self._urm_config
         n = len(config.attributes)
         self._ratings_per_row = np.ones(n)
+        if isinstance(dataset, IterableDataset) and args.freeze_backbone:
+            raise ValueError("a streaming dataset has no end to compute in advance: set `freeze_backbone=False`.")
         if dataset is None or isinstance(dataset, IterableDataset):
             if args.standardize_labels and dataset is not None:
                 raise ValueError(
@@ -111,7 +115,7 @@ class URMAttributeTrainer(RewardTrainer):
                     "whole."
                 )
             return
-        if "ratings" in dataset.column_names and "input_ids" in dataset.column_names:
+        if set(dataset.column_names) >= ENCODED:
             ratings = np.asarray(dataset["ratings"], dtype=np.float32)
         else:
             ratings = ratings_array(_read_all(dataset, config.attributes, config.attribute_scales, "train"))
@@ -134,10 +138,11 @@ class URMAttributeTrainer(RewardTrainer):
             self.add_callback(keeper)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        if "feature" in dataset.column_names:
+        columns = get_dataset_column_names(dataset)
+        if "feature" in columns:
             return dataset
         config = self._urm_config
-        if "input_ids" not in dataset.column_names:
+        if not ENCODED <= set(columns):
 
             def extra(row):
                 ratings = read_ratings(row, config.attributes, config.attribute_scales)

@@ -31,6 +31,7 @@ def encode_dataset(
         max_length, truncation: see [`limit_length`]. Rows that are cut or dropped are counted and logged.
     """
     streaming = isinstance(dataset, IterableDataset)
+    given = list(dataset.column_names or next(iter(dataset)))
     if streaming and truncation != "error" and max_length is not None:
         raise ValueError(
             f"truncation={truncation!r} on the streaming dataset {name!r}: what is cut could not be counted in "
@@ -50,7 +51,7 @@ def encode_dataset(
         return new | {"_cut": cut}
 
     options = {} if streaming else {"desc": f"Tokenizing {name} dataset", "num_proc": num_proc}
-    encoded = dataset.map(encode, with_indices=True, remove_columns=dataset.column_names, **options)
+    encoded = dataset.map(encode, with_indices=True, remove_columns=given, **options)
     if streaming:
         return encoded.remove_columns("_cut")
     affected = sum(encoded["_cut"])

@@ -6,8 +6,10 @@ state of each distinct conversation is computed once, and an epoch costs no more
 """
 
 import torch
+from datasets import IterableDataset
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
+from trl.data_utils import get_dataset_column_names
 
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
@@ -62,6 +64,8 @@ class URMGatingTrainer(RewardTrainer):
             raise ValueError(
                 "the gating stage freezes the backbone, so that `peft_config` would have nothing to adapt."
             )
+        if args.cache_features and isinstance(train_dataset, IterableDataset):
+            raise ValueError("a streaming dataset has no end to compute in advance: set `cache_features=False`.")
         model = load_urm(model, args)
         if args.reward_weights is not None:
             raise ValueError(
@@ -88,10 +92,11 @@ class URMGatingTrainer(RewardTrainer):
             self.add_callback(KeepBestHead(self.model.score.gate, "eval_accuracy", True, args.patience))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        if "chosen_feature" in dataset.column_names:
+        columns = get_dataset_column_names(dataset)
+        if "chosen_feature" in columns:
             return dataset
-        if "chosen_ids" not in dataset.column_names:
-            with_margin = "margin" in dataset.column_names
+        if "chosen_ids" not in columns:
+            with_margin = "margin" in columns
             dataset = encode_dataset(
                 dataset,
                 processing_class,

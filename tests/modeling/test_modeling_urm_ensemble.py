@@ -187,6 +187,12 @@ def test_pooled_hidden_states_of_a_shared_backbone_give_the_same_numbers():
     assert_equal_outputs(pooled, run(ensemble))
 
 
+def test_an_ensemble_built_of_models_in_memory_knows_their_attributes():
+    config = URMEnsembleConfig(members=["a", "b"])
+    ensemble = URMEnsemble(config, [tiny_urm(seed=seed, attributes=["clarity", "depth"]) for seed in range(2)])
+    assert ensemble.config.attributes == ["clarity", "depth"]
+
+
 # Saving and loading
 
 
@@ -376,10 +382,10 @@ def test_a_missing_member_is_an_error_that_names_it(members, tmp_path):
         URMEnsemble.from_pretrained([members[0], str(tmp_path / "absent")])
 
 
-def test_a_member_that_is_no_urm_is_an_error(members, tmp_path):
-    AutoModelForCausalLM.from_config(tiny_backbone_config()).save_pretrained(tmp_path)
-    with pytest.raises(ValueError):
-        URMEnsemble.from_pretrained([members[0], str(tmp_path)])
+def test_a_member_that_is_no_urm_is_an_error_that_names_it(members, tmp_path):
+    AutoModelForCausalLM.from_config(tiny_backbone_config()).save_pretrained(tmp_path / "plain")
+    with pytest.raises(ValueError, match="plain"):
+        URMEnsemble.from_pretrained([members[0], str(tmp_path / "plain")])
 
 
 def test_a_single_urm_is_no_ensemble(members):

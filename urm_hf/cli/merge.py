@@ -47,6 +47,6 @@ def main(argv: list[str]) -> int:
         print(f"  {args.models[i]} - {args.models[j]}: {parts}")
     gate = result.differences.get("gate")
     if gate and max(map(max, gate)) > FAR:
-        print("The gates are far apart, and the mean of two unlike networks may weigh as neither did: train the merged")
+        print("The gates are far apart, and a mean of unlike networks may weigh as none of them did: train the merged")
         print(f"model's gate with `urm train gating --model_name_or_path {args.out}`.")
     return 0
