@@ -195,10 +195,9 @@ EMPTY_ANSWER = [*ROWS[:2], ROWS[2] | {"response": " "}]
         (EMPTY_ANSWER, [], "row 2: `response` is empty."),
         (ROWS, ["--max-length", "70"], "row 2: the conversation has 93 tokens, more than max_length=70."),
         (ROWS, ["--revision", "a", "b"], "--revision needs one entry for each of the 1 models."),
-        (ROWS, ["--dtype", "float23"], "float23"),
         ([], [], "rows.jsonl holds no rows."),
     ],
-    ids=["empty answer", "over-long", "revisions", "dtype", "no rows"],
+    ids=["empty answer", "over-long", "revisions", "no rows"],
 )
 def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(models, tmp_path, capsys, rows, argv, error):
     data = write(tmp_path / "rows.jsonl", rows)
@@ -206,6 +205,14 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_is_written(models, tmp_pa
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("urm score: error: ")]
     assert len(told) == 1 and error in told[0]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["rows.jsonl"]
+
+
+def test_an_unknown_dtype_is_an_error_that_lists_the_known_ones(models, data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        score(models[0], "--data", data, "--out", tmp_path / "scores.jsonl", "--dtype", "float23")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("urm score: error: ") and "float23" in error and "bfloat16" in error
 
 
 @pytest.mark.parametrize("missing", ["data", "model"])

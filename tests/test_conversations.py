@@ -99,11 +99,14 @@ def test_columns_that_are_null_are_as_good_as_absent():
     assert encode_conversation(tokenizer, row) == template_ids(tokenizer, turns)
 
 
-def test_keys_of_messages_that_a_table_filled_with_null_are_left_out():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{{ 'TOOLS' if 'tool_calls' in m }}{% endfor %}"
-    messages = [QUESTION | {"tool_calls": None}, ANSWER | {"tool_calls": None}]
-    assert tokenizer.decode(encode_conversation(tokenizer, messages)) == QUESTION["content"] + ANSWER["content"]
+def test_keys_of_messages_that_a_table_filled_with_null_do_not_reach_the_template(monkeypatch):
+    tokenizer, written = tiny_tokenizer(), []
+    apply = tokenizer.apply_chat_template
+    monkeypatch.setattr(
+        tokenizer, "apply_chat_template", lambda turns, **kwargs: written.extend(turns) or apply(turns, **kwargs)
+    )
+    encode_conversation(tokenizer, [QUESTION | {"tool_calls": None}, ANSWER | {"name": None}])
+    assert written == [QUESTION, ANSWER]
 
 
 @pytest.mark.parametrize("answer", ["The Po.", [{"role": "assistant", "content": "The Po."}]])
