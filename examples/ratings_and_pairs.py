@@ -43,6 +43,7 @@ def main():
     parser.add_argument("--pairs")
     parser.add_argument("--lora_epochs", type=float, help="train LoRA adapters (r=16) for so many epochs instead")
     parser.add_argument("--max_train_rows", type=int, help="of the ratings, drawn with the seed")
+    parser.add_argument("--bootstrap_samples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -101,9 +102,10 @@ def attribute_stage(args) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase
         return attribute_metrics(mu[rows], sigma[rows], truth[rows], *settings)
 
     clusters = prompt_clusters(data["test"])
-    ours, low_high = measure(np.arange(len(truth))), bootstrap(measure, clusters, args.seed)
+    ours, low_high = measure(np.arange(len(truth))), bootstrap(args, measure, clusters)
     base = measure(np.arange(len(truth)), (constant, spread))
-    gain = bootstrap(lambda rows: {"gain": measure(rows, (constant, spread))["nll"] - measure(rows)["nll"]}, clusters)
+    gained = lambda rows: {"gain": measure(rows, (constant, spread))["nll"] - measure(rows)["nll"]}  # noqa: E731
+    gain = bootstrap(args, gained, clusters)
     print(f"\nTest: {len(truth)} conversations, {len(clusters)} prompts, {int((~np.isnan(truth)).sum())} ratings")
     for name in (f"{metric}{suffix}" for metric in REPORTED for suffix in ("", *(f"/{a}" for a in args.attributes))):
         if name in ours:
@@ -133,7 +135,8 @@ def gating_stage(args, model, tokenizer) -> dict:
     results = {}
     print(f"\nTest: {len(longer)} pairs, {len(clusters)} prompts; ties count as wrong")
     for name, margin in margins.items():
-        interval = bootstrap(lambda rows, margin=margin: {"accuracy": (margin[rows] > 0).mean()}, clusters)["accuracy"]
+        won = margin > 0
+        interval = bootstrap(args, lambda rows, won=won: {"accuracy": won[rows].mean()}, clusters)["accuracy"]
         results[name] = {
             "accuracy": float((margin > 0).mean()),
             "interval": interval,
@@ -176,13 +179,13 @@ def prompt_clusters(rows) -> list[np.ndarray]:
 
 
 def bootstrap(
-    measure: Callable[[np.ndarray], dict[str, float]], clusters: list[np.ndarray], seed: int = 0, samples: int = 2000
+    args, measure: Callable[[np.ndarray], dict[str, float]], clusters: list[np.ndarray]
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals over samples of whole prompts."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(args.seed)
     draws = [
         measure(np.concatenate([clusters[i] for i in rng.integers(0, len(clusters), len(clusters))]))
-        for _ in range(samples)
+        for _ in range(args.bootstrap_samples)
     ]
     return {
         name: tuple(float(q) for q in np.nanquantile([draw[name] for draw in draws], [0.025, 0.975]))

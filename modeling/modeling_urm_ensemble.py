@@ -4,6 +4,7 @@ URME: an ensemble of URMs whose disagreement shows what they do not know. This f
 Shapes: M members, B conversations, T tokens, n attributes. The member axis comes first and is never folded into B.
 """
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,14 @@ class URMEnsembleOutput(ModelOutput):
     epistemic_variance: Tensor | None = None
 
 
+class NonFiniteReward(ValueError):
+    """A reward is NaN or infinite; `rows` are its rows in the batch."""
+
+    def __init__(self, message: str, rows: list[int]):
+        super().__init__(message)
+        self.rows = rows
+
+
 class URMEnsemble(PreTrainedModel):
     """
     M URMs as one reward model.
@@ -64,6 +73,10 @@ class URMEnsemble(PreTrainedModel):
         super().__init__(config)
         _check_alike(config.members, members)
         self.members = nn.ModuleList(members)
+        config.attributes = list(members[0].config.attributes)
+        config.pad_token_id, config.eos_token_id = members[0].config.pad_token_id, members[0].config.eos_token_id
+        limits = [m.config.max_position_embeddings for m in members if m.config.max_position_embeddings is not None]
+        config.max_position_embeddings = min(limits, default=None)
         self.post_init()
 
     def _init_weights(self, module: nn.Module):
@@ -85,7 +98,7 @@ class URMEnsemble(PreTrainedModel):
             pooled_hidden (`(B, H)`, *optional*): pooled hidden states of a backbone that all members share.
 
         Raises:
-            ValueError: a member gave a reward that is not finite.
+            NonFiniteReward: a member gave a reward that is not finite.
         """
         outputs = [
             member(input_ids=input_ids, attention_mask=attention_mask, pooled_hidden=pooled_hidden, **kwargs)
@@ -111,18 +124,20 @@ class URMEnsemble(PreTrainedModel):
             kwargs.pop(name, None)
         revision, subfolder = kwargs.pop("revision", None), kwargs.pop("subfolder", "")
         if isinstance(pretrained_model_name_or_path, (list, tuple)):
-            config = URMEnsembleConfig(members=[str(m) for m in pretrained_model_name_or_path], revisions=revisions)
+            names = [os.path.abspath(m) if os.path.isdir(m) else str(m) for m in pretrained_model_name_or_path]
+            config = URMEnsembleConfig(members=names, revisions=revisions)
         elif not isinstance(config, URMEnsembleConfig):
             hub = {name: kwargs[name] for name in ("token", "cache_dir", "local_files_only") if name in kwargs}
             config = URMEnsembleConfig.from_pretrained(
                 pretrained_model_name_or_path, revision=revision, subfolder=subfolder, **hub
             )
-        members = [
-            URMForRewardModeling.from_pretrained(name, *args, **({"revision": pin} if pin else {}), **kwargs)
-            for name, pin in zip(config.members, config.revisions, strict=True)
-        ]
-        config.attributes = list(members[0].config.attributes)
-        config.pad_token_id, config.eos_token_id = members[0].config.pad_token_id, members[0].config.eos_token_id
+        members = []
+        for name, pin in zip(config.members, config.revisions, strict=True):
+            pinned = {"revision": pin} if pin else {}
+            try:
+                members.append(URMForRewardModeling.from_pretrained(name, *args, **pinned, **kwargs))
+            except ValueError as error:
+                raise ValueError(f"Member {name}: {error}") from error
         ensemble = cls(config, members).eval()
         # generic tools (TRL, pipelines) load the tokenizer from here: that of the first member
         ensemble.config.name_or_path = config.members[0]
@@ -142,7 +157,7 @@ def combine(rewards: list[Tensor], outputs: list, names: list[str]) -> URMEnsemb
     for name, reward in zip(names, rewards, strict=True):
         if not torch.compiler.is_compiling() and not torch.isfinite(reward).all():
             rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
-            raise ValueError(f"Member {name} gave rewards that are not finite in rows {rows[:8]} of the batch.")
+            raise NonFiniteReward(f"Member {name} gave rewards that are not finite in rows {rows[:8]}.", rows)
     device = rewards[0].device
     all_rewards = torch.stack([reward.to(device) for reward in rewards])
     means, stds, weights, reward_stds = (

@@ -219,7 +219,7 @@ def test_a_reward_that_is_not_finite_is_an_error_that_names_its_row():
 def test_a_reward_of_a_member_that_is_not_finite_is_an_error_that_names_row_and_member(folders):
     ensemble = URMEnsemble.from_pretrained(folders)
     unsound(ensemble.members[1], "z")
-    with pytest.raises(ValueError, match="row 1.*member-1|member-1.*row 1"):
+    with pytest.raises(ValueError, match=r"^rows? \[?1\b.*member-1 gave"):
         RewardScorer(ensemble).score(["a", "z", "long enough to come first", "b"])
 
 

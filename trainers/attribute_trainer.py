@@ -93,6 +93,8 @@ class URMAttributeTrainer(RewardTrainer):
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
+        if self.model.score.gate is not None:
+            self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
         if self.compute_metrics is None:
             self.compute_metrics = self._attribute_metrics
         self.label_names = ["ratings"]
@@ -142,7 +144,7 @@ class URMAttributeTrainer(RewardTrainer):
         if "feature" in columns:
             return dataset
         config = self._urm_config
-        if not ENCODED <= set(columns):
+        if not set(columns) >= ENCODED:
 
             def extra(row):
                 ratings = read_ratings(row, config.attributes, config.attribute_scales)

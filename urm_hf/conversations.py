@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 Messages = list[dict[str, Any]]
 TRUNCATIONS = ("error", "left", "right", "drop")
 ANSWER_COLUMNS = ("completion", "response")
-_TURN = re.compile(r"<extra_id_1>(Assistant|User)\s*\n?")
+_TURN = re.compile(r"<extra_id_1>(Assistant|User)[ \t]*\n?")
 
 
 def encode_conversation(
@@ -39,6 +39,8 @@ def encode_conversation(
         ValueError: the form is unknown, roles are out of order, an answer is empty, or there is no chat template.
     """
     if isinstance(conversation, Mapping) and conversation.get("input_ids") is not None:
+        if len(conversation["input_ids"]) == 0:
+            raise ValueError("`input_ids` is empty.")
         return [int(token) for token in conversation["input_ids"]]
     text_or_messages, verbatim = _read(conversation, answer_column)
     if isinstance(text_or_messages, str):
@@ -87,6 +89,8 @@ def check_messages(messages: Messages):
     if not messages:
         raise ValueError("the conversation has no messages.")
     for number, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise ValueError(f"message {number} must have a role and a content, got {type(message).__name__}.")
         role, content = message.get("role"), message.get("content")
         if role not in ("system", "developer", "user", "assistant", "tool"):
             raise ValueError(f"message {number} has the role {role!r}; known are system, user, assistant and tool.")
@@ -122,14 +126,24 @@ def _read(conversation: Any, answer_column: str | None) -> tuple[str | Messages,
     if answer_column is None:
         for column, verbatim in (("messages", False), ("text", True)):
             if conversation.get(column) is not None:
-                return conversation[column], verbatim
+                return _typed(conversation, column, str if verbatim else list), verbatim
         answer_column = next((c for c in ANSWER_COLUMNS if conversation.get(c) is not None), None)
         if answer_column is None:
             raise ValueError(
                 f"the row has the columns {sorted(conversation)}; expected `messages`, `text`, `input_ids`, or "
                 "`prompt` with `completion` or `response` (and these not null)."
             )
-    return _join(conversation.get("prompt"), conversation.get(answer_column), answer_column), False
+    prompt, answer = (_typed(conversation, column, str, list) for column in ("prompt", answer_column))
+    return _join(prompt, answer, answer_column), False
+
+
+def _typed(row: Mapping[str, Any], column: str, *kinds: type) -> Any:
+    """The value of a column, of one of these types or null."""
+    value = list(row[column]) if isinstance(row.get(column), tuple) else row.get(column)
+    if value is not None and not isinstance(value, kinds):
+        expected = " or ".join("text" if kind is str else "messages" for kind in kinds)
+        raise ValueError(f"`{column}` must be {expected}, got {type(value).__name__}.")
+    return value
 
 
 def _join(prompt: str | Messages | None, answer: str | Messages | None, column: str) -> str | Messages:

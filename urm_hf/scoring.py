@@ -1,5 +1,6 @@
 """Rewards with uncertainty for conversations: batches, order kept, the ids that the model was trained on."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from urm_hf.batching import pad_batch, pad_token_id, token_batches
 from urm_hf.conversations import check_truncation, encode_conversation, limit_length
+from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward
 
 
 @dataclass
@@ -72,7 +74,7 @@ class RewardScorer:
 
     def __init__(
         self,
-        model: PreTrainedModel | str,
+        model: PreTrainedModel | str | os.PathLike,
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         max_tokens_per_batch: int = 8192,
@@ -87,14 +89,18 @@ class RewardScorer:
         if max_tokens_per_batch < 1:
             raise ValueError(f"`max_tokens_per_batch` must be positive, got {max_tokens_per_batch}.")
         hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-        if isinstance(model, str):
-            import urm_hf.modeling  # noqa: F401  (registers the classes)
-
+        if isinstance(model, (str, os.PathLike)):
             model = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, **hub, **model_kwargs)
         elif model_kwargs:
             raise ValueError(f"{sorted(model_kwargs)} are for loading a model by name, but `model` is an instance.")
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(model.config.name_or_path, **hub)
+            # an ensemble has the tokenizer of its first member
+            pins = getattr(model.config, "revisions", None)
+            tokenizer = AutoTokenizer.from_pretrained(
+                model.config.name_or_path, **(hub | {"revision": pins[0]} if pins else hub)
+            )
+        if not hasattr(model.config, "attributes"):  # such models look for the last token that is not padding
+            model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.max_tokens_per_batch, self.truncation = max_tokens_per_batch, truncation
         self.max_length = max_length or getattr(model.config, "max_position_embeddings", None)
@@ -133,8 +139,12 @@ class RewardScorer:
         with tqdm(total=len(sequences), unit="conv", desc="Scoring", disable=not progress) as bar:
             for batch in token_batches([len(sequence) for sequence in sequences], self.max_tokens_per_batch):
                 inputs = pad_batch([sequences[row] for row in batch], pad)
-                with torch.inference_mode():
-                    output = self.model(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
+                try:
+                    with torch.inference_mode():
+                        output = self.model(**{name: tensor.to(self.model.device) for name, tensor in inputs.items()})
+                except NonFiniteReward as error:
+                    rows = [batch[row] for row in error.rows]
+                    raise ValueError(f"rows {rows[:8]} of the conversations: {error}") from error
                 for row, score in zip(batch, output_rows(output, self.attributes), strict=True):
                     if not torch.isfinite(torch.tensor(score["reward"])):
                         raise ValueError(f"row {row}: the model gave the reward {score['reward']}.")

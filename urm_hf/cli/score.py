@@ -16,7 +16,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--truncation", default="error", choices=["error", "left", "right"])
     parser.add_argument("--max-tokens-per-batch", type=int, default=8192)
     parser.add_argument(
-        "--dtype", default="float32", help="of the backbone: float32 (default), bfloat16, float16, auto"
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16", "auto"],
+        help="of the backbone (default: float32)",
     )
     parser.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that a checkpoint brings")
@@ -28,9 +31,12 @@ def main(argv: list[str]) -> int:
     if args.revision and len(args.revision) != len(args.model):
         raise ValueError(f"--revision needs one entry for each of the {len(args.model)} models.")
     from urm_hf.data import load_rows
-    from urm_hf.scoring import RewardScorer
+    from urm_hf.scoring import RewardScore, RewardScorer
 
     rows = load_rows(args.data, args.split)
+    taken = [name for name in RewardScore.__dataclass_fields__ if name in rows.column_names]
+    if taken:
+        raise ValueError(f"{args.data} has columns that the scores would overwrite: {', '.join(taken)}. Rename them.")
     limits = {
         "max_tokens_per_batch": args.max_tokens_per_batch,
         "max_length": args.max_length,

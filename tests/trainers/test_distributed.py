@@ -1,0 +1,71 @@
+"""Two processes are one process with batches of twice the size."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.trainers.conftest import attribute_trainer, gating_trainer, logged, pair_rows, rated_rows
+
+pytestmark = pytest.mark.slow
+STEPS = {"max_steps": 4, "learning_rate": 1e-3, "per_device_eval_batch_size": 4}
+
+# `accelerate launch --cpu` starts a single process where there is no MPI: this is the launcher it uses on GPUs
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from tests.trainers.test_distributed import attribute_stage, gating_stage, curve
+
+folder, results = Path(sys.argv[1]), {}
+for name, stage in {"attributes": attribute_stage, "gating": gating_stage}.items():
+    trainer = stage(folder / name, per_device_train_batch_size=4)
+    results[name] = curve(trainer) | {"processes": trainer.accelerator.num_processes}
+if trainer.is_world_process_zero():
+    (folder / "results.json").write_text(json.dumps(results))
+"""
+
+
+def attribute_stage(folder, **config):
+    """The full tiny model, with gradient checkpointing as it is by default."""
+    rows, held_out = rated_rows(32, depth=[None, 1, 2, [0, 3]] * 8), rated_rows(16, seed=5)
+    return attribute_trainer(folder, rows, held_out, **STEPS | {"gradient_checkpointing": True} | config)
+
+
+def gating_stage(folder, **config):
+    return gating_trainer(folder, pair_rows(32), pair_rows(16, seed=5), keep_best=False, **STEPS | config)
+
+
+def curve(trainer) -> dict[str, list[float]]:
+    """Loss of each step, and the evaluation after them."""
+    trainer.train()
+    trainer.evaluate()
+    names = ["loss", "eval_loss", "eval_nll", "eval_accuracy"]
+    return {name: logged(trainer, name) for name in names}
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT)
+    finished = subprocess.run(
+        [*LAUNCHER, str(folder / "script.py"), str(folder)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("name, stage", [("attributes", attribute_stage), ("gating", gating_stage)])
+def test_two_processes_train_and_evaluate_like_one(tmp_path, two_processes, name, stage):
+    expected = curve(stage(tmp_path, per_device_train_batch_size=8))
+    assert two_processes[name].pop("processes") == 2
+    assert len(expected["loss"]) == 4 and len(expected["eval_loss"]) == 1
+    for metric, values in expected.items():
+        assert two_processes[name][metric] == pytest.approx(values, abs=1e-4, rel=1e-4), metric
