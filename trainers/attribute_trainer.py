@@ -21,7 +21,7 @@ from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.encoding import encode_dataset
-from urm_hf.trainers.heads import FeatureStore, KeepBestHead, index_datasets, record_stage, train_only
+from urm_hf.trainers.heads import FeatureStore, KeepBestHead, index_datasets, load_best_heads, record_stage, train_only
 from urm_hf.trainers.loading import load_urm
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
@@ -76,7 +76,8 @@ class URMAttributeTrainer(RewardTrainer):
             config.attribute_scales = checked_scales(args.attribute_scales, config.attributes)
         if args.loss_type == "censored_mle" and set(config.attribute_scales or {}) != set(config.attributes):
             raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
-        self._measure_ratings(train_dataset, args)
+        self._fresh_head = config.attribute_loss is None
+        self._measure_ratings(model, train_dataset, args)
         config.attribute_loss = args.loss_type
         record_stage(config, "attribute_stage", args, train_dataset)
         if kwargs.get("peft_config") is not None:
@@ -86,6 +87,8 @@ class URMAttributeTrainer(RewardTrainer):
                 )
             saved = kwargs["peft_config"].modules_to_save or []
             kwargs["peft_config"].modules_to_save = list(dict.fromkeys([*saved, "score"]))
+        if isinstance(eval_dataset, dict) and args.freeze_backbone and args.keep_best:
+            raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
         keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
         if keep_best and args.eval_strategy == IntervalStrategy.NO:
             args.eval_strategy = IntervalStrategy.EPOCH
@@ -103,7 +106,7 @@ class URMAttributeTrainer(RewardTrainer):
         if data_collator is None:
             self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features or {})
 
-    def _measure_ratings(self, dataset, args):
+    def _measure_ratings(self, model, dataset, args):
         """Reads all training ratings once: errors come before any computing, label statistics go into the config."""
         config = self._urm_config
         n = len(config.attributes)
@@ -125,14 +128,14 @@ class URMAttributeTrainer(RewardTrainer):
         self._ratings_per_row = (~np.isnan(ratings)).sum((0, 2)) / len(ratings)
         untouched = config.label_means == [0.0] * n and config.label_stds == [1.0] * n
         if args.standardize_labels and untouched:
-            config.label_means, config.label_stds = means, stds
+            model.score.set_label_statistics(means, stds)
 
     def _freeze(self, keep_best: bool):
         """Only the value head trains; every dataset becomes indices into hidden states that are computed now."""
         train_only(self.model, self.model.score.value)
         self._features = FeatureStore(self)
         index_datasets(self, self._features, ID_COLUMNS)
-        if self.args.standardize_features:
+        if self.args.standardize_features and self._fresh_head:  # a trained head reads the features it was trained on
             self.model.score.standardize_features(torch.from_numpy(self._features["train"][:]))
         if keep_best:
             metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"
@@ -168,6 +171,10 @@ class URMAttributeTrainer(RewardTrainer):
             padded = ratings_array(dataset["ratings"])
             dataset = dataset.remove_columns("ratings").add_column("ratings", list(padded.tolist()))
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_best_heads(self, resume_from_checkpoint)
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:

@@ -89,7 +89,7 @@ class URMAttributeConfig(URMTrainingConfig):
     )
     standardize_labels: bool = field(
         default=True,
-        metadata={"help": "The head predicts in units of the training ratings' mean and std, kept in the config."},
+        metadata={"help": "The head predicts in units of mean and std of all training ratings, also of dropped rows."},
     )
     freeze_backbone: bool = field(
         default=False,

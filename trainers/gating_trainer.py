@@ -5,6 +5,8 @@ The loss is TRL's Bradley-Terry loss, as it is: URM's `logits` are the gated rew
 state of each distinct conversation is computed once, and an epoch costs no more than the gate.
 """
 
+import math
+
 import torch
 from datasets import IterableDataset
 from transformers.trainer_utils import IntervalStrategy
@@ -19,6 +21,7 @@ from urm_hf.trainers.heads import (
     KeepBestHead,
     frozen_fingerprint,
     index_datasets,
+    load_best_heads,
     record_stage,
     train_only,
 )
@@ -66,15 +69,18 @@ class URMGatingTrainer(RewardTrainer):
             )
         if args.cache_features and isinstance(train_dataset, IterableDataset):
             raise ValueError("a streaming dataset has no end to compute in advance: set `cache_features=False`.")
-        model = load_urm(model, args)
+        model = load_urm(model, args, fresh_heads=False)
         if args.reward_weights is not None:
             raise ValueError(
                 "`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains."
             )
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
+        if isinstance(eval_dataset, dict) and args.keep_best:
+            raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
         if eval_dataset is not None and args.keep_best and args.eval_strategy == IntervalStrategy.NO:
-            args.eval_strategy, args.eval_steps = IntervalStrategy.STEPS, max(1, args.max_steps // 40)
+            args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
+            args.eval_steps = max(1, args.max_steps // 40)
         self._features: FeatureStore | None = None
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
@@ -88,7 +94,7 @@ class URMGatingTrainer(RewardTrainer):
             self.data_collator = DataCollatorForCachedPreference(
                 self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
-        if eval_dataset is not None and args.keep_best and not isinstance(eval_dataset, dict):
+        if eval_dataset is not None and args.keep_best:
             self.add_callback(KeepBestHead(self.model.score.gate, "eval_accuracy", True, args.patience))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
@@ -101,13 +107,17 @@ class URMGatingTrainer(RewardTrainer):
                 dataset,
                 processing_class,
                 {"chosen_ids": "chosen", "rejected_ids": "rejected"},
-                lambda row: {"margin": float(row["margin"])} if with_margin else {},
+                lambda row: {"margin": _margin(row["margin"])} if with_margin else {},
                 max_length=args.max_length,
                 truncation=args.truncation,
                 name=dataset_name,
                 num_proc=args.dataset_num_proc,
             )
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_best_heads(self, resume_from_checkpoint)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
@@ -135,4 +145,17 @@ class URMGatingTrainer(RewardTrainer):
     def compute_loss(self, model, inputs, *args, **kwargs):
         if self.model.training:  # Trainer puts the whole model in training mode before each step
             self.model.model.eval()
-        return super().compute_loss(model, inputs, *args, **kwargs)
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        # TRL averages over batches, of which the last may be smaller; counting a batch once a pair makes it exact
+        pairs = len(inputs["attention_mask"]) // 2
+        for name in ("accuracy", "margin", "mean_reward"):
+            values = self._metrics["eval"][name]
+            values += values[-1:] * (pairs - 1)
+        return result
+
+
+def _margin(value) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"column `margin` has {value!r}; it must be a finite number in every row.")
+    return float(value)

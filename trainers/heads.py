@@ -102,6 +102,13 @@ def index_datasets(trainer, store: FeatureStore, id_columns: dict[str, str]):
         trainer.eval_dataset = store.index(trainer.eval_dataset, id_columns, "eval")
 
 
+def load_best_heads(trainer, checkpoint: str | Path):
+    """What a trainer's [`KeepBestHead`] knew when a checkpoint was written."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, KeepBestHead):
+            callback.load(checkpoint)
+
+
 class KeepBestHead(TrainerCallback):
     """
     Remembers the head that did best in evaluation and puts it back at the end of training.
@@ -130,10 +137,13 @@ class KeepBestHead(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if args.eval_strategy == IntervalStrategy.NO:
             raise ValueError("`keep_best` needs evaluations: set `eval_strategy` to 'epoch' or 'steps'.")
-        resumed = Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.file_name
-        if state.global_step and resumed.exists():
-            self.weights = load_file(resumed)
-            with safe_open(resumed, framework="pt") as file:
+
+    def load(self, checkpoint: str | Path):
+        """The best head so far of a checkpoint that training is resumed from."""
+        path = Path(checkpoint) / self.file_name
+        if path.exists():
+            self.weights = load_file(path)
+            with safe_open(path, framework="pt") as file:
                 record = file.metadata()
             self.best, self.best_step = float(record["best"]), int(record["step"])
             self.waited = int(record["waited"])

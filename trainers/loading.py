@@ -6,13 +6,14 @@ from transformers import AutoConfig, PreTrainedModel, set_seed
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 
 
-def load_urm(model: str | PreTrainedModel, args, **head) -> PreTrainedModel:
+def load_urm(model: str | PreTrainedModel, args, fresh_heads: bool = True, **head) -> PreTrainedModel:
     """
     A URM from a repository or folder: loaded, if it is one; else built on the causal LM or reward model found there.
 
     Args:
         model: an instance is returned as it is.
         args: `seed` (set before fresh heads are drawn), `model_init_kwargs` and `trust_remote_code` are read.
+        fresh_heads: whether a model that is not a URM may get heads here.
         head: arguments of [`URMForRewardModeling.from_backbone`] for fresh heads.
     """
     if not isinstance(model, str):
@@ -29,4 +30,9 @@ def load_urm(model: str | PreTrainedModel, args, **head) -> PreTrainedModel:
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
         return URMForRewardModeling.from_pretrained(model, **kwargs)
+    if not fresh_heads:
+        raise ValueError(
+            f"{model} is of type {config.model_type!r}, not a URM: its attributes are not trained, and a gate has "
+            "nothing to weigh. Run the attribute stage first (`urm train attributes`)."
+        )
     return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)

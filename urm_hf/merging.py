@@ -33,6 +33,7 @@ VALUE = "score.value.weight"  # (2n, H): n rows of means, then n of log standard
 # statistics of the training data, and the one in whose unit each is compared
 STATISTICS = {"label_means": "label_stds", "label_stds": "label_stds"}
 STATISTICS |= dict.fromkeys(["score.feature_mean", "score.feature_scale"], "score.feature_scale")
+STATISTICS |= dict.fromkeys(["score.label_mean", "score.label_std"], "score.label_std")
 HEAD = ("attributes", "attribute_scales", "gating_hidden_size", "reward_weights", "log_std_bounds")
 # fields of a backbone's config that do not change what it computes
 IGNORED = "architectures dtype transformers_version id2label label2id problem_type use_cache initializer_range"

@@ -88,6 +88,8 @@ class RewardScorer:
             raise ValueError('`truncation="drop"` would lose rows of the result; use "error", "left" or "right".')
         if max_tokens_per_batch < 1:
             raise ValueError(f"`max_tokens_per_batch` must be positive, got {max_tokens_per_batch}.")
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"`max_length` must be positive, got {max_length}.")
         hub = {"revision": revision, "trust_remote_code": trust_remote_code}
         if isinstance(model, (str, os.PathLike)):
             model = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1, **hub, **model_kwargs)
@@ -103,7 +105,8 @@ class RewardScorer:
             model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
         self.model, self.tokenizer = model.eval(), tokenizer
         self.max_tokens_per_batch, self.truncation = max_tokens_per_batch, truncation
-        self.max_length = max_length or getattr(model.config, "max_position_embeddings", None)
+        limit = getattr(model.config, "max_position_embeddings", None)
+        self.max_length = limit if max_length is None else max_length
         self.attributes: list[str] | None = getattr(model.config, "attributes", None)
         self.stats: dict[str, int] = {}
 

@@ -157,7 +157,8 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
 
 def _is_rated(row: dict, attributes: list[str]) -> bool:
     source = row["ratings"] if isinstance(row.get("ratings"), dict) else row
-    return any(source.get(attribute) not in (None, []) for attribute in attributes)
+    values = [source.get(attribute) for attribute in attributes]
+    return any(x is not None for value in values for x in (value if isinstance(value, list) else [value]))
 
 
 def _run(trainer, args, data: DataArguments) -> Path:

@@ -31,7 +31,8 @@ from tests.trainers.conftest import (
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.trainers.metrics import attribute_metrics
 
-HEAD = ["score.feature_mean", "score.feature_scale", "score.value.weight"]
+LABELS = ["score.label_mean", "score.label_std"]
+HEAD = ["score.feature_mean", "score.feature_scale", *LABELS, "score.value.weight"]
 FROZEN = {"freeze_backbone": True, "num_train_epochs": 3, "per_device_train_batch_size": 4}
 FULL = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
 
@@ -287,7 +288,7 @@ def test_features_stay_as_they_are_on_request(tmp_path):
     model = tiny_urm(attributes=ATTRIBUTES)
     before = snapshot(model)
     attribute_trainer(tmp_path, rated_rows(), model=model, standardize_features=False, **FROZEN).train()
-    assert changed(before, model) == ["score.value.weight"]
+    assert changed(before, model) == [*LABELS, "score.value.weight"]
 
 
 def test_training_on_cached_hidden_states_is_training_on_tokens(tmp_path):
@@ -504,10 +505,10 @@ def test_dropping_every_row_is_an_error(tmp_path):
         attribute_trainer(tmp_path, LONG, max_length=2, truncation="drop")
 
 
-def test_label_statistics_are_of_the_rows_that_are_kept(tmp_path):
+def test_label_statistics_are_of_all_rated_rows_also_of_those_that_are_dropped(tmp_path):
     rows = [*LONG, {"text": "abcd", "help": 4, "depth": 1}]
     config = attribute_trainer(tmp_path, rows, max_length=6, truncation="drop").model.config
-    assert (config.label_means, config.label_stds) == ([3.0, 2.0], [1.0, 1.0])
+    assert config.label_means == pytest.approx([7 / 3, 2.0])
 
 
 # Forms of data
@@ -656,7 +657,8 @@ def test_fresh_heads_follow_the_seed(tmp_path, causal_lm):
 def test_a_urm_is_loaded_with_its_head(tmp_path):
     model = tiny_urm(attributes=ATTRIBUTES)
     folder = save_with_tokenizer(model, tmp_path / "urm")
-    assert changed(snapshot(model), attribute_trainer(tmp_path, rated_rows(), model=folder).model) == []
+    loaded = attribute_trainer(tmp_path, rated_rows(), model=folder).model
+    assert changed(snapshot(model), loaded) == LABELS
 
 
 def test_a_urm_of_other_attributes_is_refused(tmp_path):
