@@ -4,7 +4,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from .configuration_urm import HELPSTEER2_ATTRIBUTES, URMConfig
 from .configuration_urm_ensemble import URMEnsembleConfig
-from .modeling_urm import URMForRewardModeling, URMHead, URMOutput
+from .head_urm import URMHead
+from .modeling_urm import URMForRewardModeling, URMOutput
 from .modeling_urm_ensemble import URMEnsemble, URMEnsembleOutput
 
 for config_class, model_class in ((URMConfig, URMForRewardModeling), (URMEnsembleConfig, URMEnsemble)):

@@ -296,7 +296,7 @@ def trained(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("stage", ["attributes", "gating"])
 def test_a_trained_folder_holds_weights_code_tokenizer_and_chat_template(trained, stage):
     names = {path.name for path in trained[stage].iterdir()}
-    code = {"configuration_urm.py", "distributions_urm.py", "modeling_urm.py"}
+    code = {"configuration_urm.py", "distributions_urm.py", "head_urm.py", "modeling_urm.py"}
     tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     assert names >= {"config.json", "model.safetensors", "trainer_state.json"} | code | tokenizer
     assert AutoTokenizer.from_pretrained(trained[stage]).chat_template == tiny_tokenizer().chat_template

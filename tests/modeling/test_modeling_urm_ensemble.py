@@ -44,6 +44,7 @@ SHIPPED = [
     "configuration_urm.py",
     "configuration_urm_ensemble.py",
     "distributions_urm.py",
+    "head_urm.py",
     "modeling_urm.py",
     "modeling_urm_ensemble.py",
 ]

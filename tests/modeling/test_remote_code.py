@@ -16,7 +16,7 @@ from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
 TEXTS = ["<|im_start|>user\nhi<|im_end|>", "<|im_start|>user\na longer one<|im_end|>"]
-SHIPPED = ["configuration_urm.py", "distributions_urm.py", "modeling_urm.py"]
+SHIPPED = ["configuration_urm.py", "distributions_urm.py", "head_urm.py", "modeling_urm.py"]
 
 SESSION = """
 import json, sys
@@ -136,7 +136,7 @@ def test_a_folder_saved_by_remote_code_loads_with_the_package(session, again):
     assert rewards(URMForRewardModeling.from_pretrained(again)) == pytest.approx(rewards(tiny_urm()), abs=1e-6)
 
 
-def test_a_saved_folder_ships_three_flat_files_that_need_torch_and_transformers_only(folder):
+def test_a_saved_folder_ships_four_flat_files_that_need_torch_and_transformers_only(folder):
     paths = sorted(Path(folder).rglob("*.py"))
     assert [path.relative_to(folder).as_posix() for path in paths] == SHIPPED
     for path in paths:

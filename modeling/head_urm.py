@@ -1,0 +1,110 @@
+"""The uncertainty-aware head: value head and gate. This file travels with every checkpoint."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .configuration_urm import URMConfig
+from .distributions_urm import bend, gated_reward
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32 under any autocast and whatever dtype its weights were cast to."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__(in_features, out_features, bias, dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight.float(), None if self.bias is None else self.bias.float())
+
+
+class URMHead(nn.Module):
+    """
+    Value head (mu, log sigma) = W h and gating MLP w = MLP(h).
+
+    `feature_mean` and `feature_scale` standardise h, `label_mean` and `label_std` take the prediction to the rating
+    scale. They are 0 and 1 unless a trainer measured them, and are saved with the weights, so that an adapter carries
+    them as well.
+    """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+    label_mean: Tensor
+    label_std: Tensor
+
+    def __init__(self, config: URMConfig):
+        super().__init__()
+        hidden, width, n = config.hidden_size, config.gating_hidden_size, len(config.attributes)
+        self.config = config
+        self.register_buffer("feature_mean", torch.zeros(hidden, dtype=torch.float32))
+        self.register_buffer("feature_scale", torch.ones(hidden, dtype=torch.float32))
+        self.register_buffer("label_mean", torch.tensor(config.label_means, dtype=torch.float32))
+        self.register_buffer("label_std", torch.tensor(config.label_stds, dtype=torch.float32))
+        self.value = Float32Linear(hidden, 2 * n, bias=False)  # rows: n means, then n log standard deviations
+        self.gate = None
+        if config.reward_weights is None:
+            self.gate = nn.Sequential(
+                Float32Linear(hidden, width),
+                nn.SELU(),
+                Float32Linear(width, width),
+                nn.SELU(),
+                Float32Linear(width, n),
+            )
+
+    def reset_parameters(self):
+        """
+        Small means and log sigmas: the first predictions are near the mean and spread of the ratings. SELU wants
+        weights of variance 1/fan_in (Klambauer et al., 2017); the last layer starts near equal weights 1/n.
+        """
+        nn.init.zeros_(self.feature_mean)
+        nn.init.ones_(self.feature_scale)
+        self.set_label_statistics(self.config.label_means, self.config.label_stds)
+        nn.init.normal_(self.value.weight, std=0.1 * self.value.in_features**-0.5)
+        if self.gate is not None:
+            for layer in (self.gate[0], self.gate[2]):
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+                nn.init.zeros_(layer.bias)
+            nn.init.normal_(self.gate[4].weight, std=0.1 * self.gate[4].in_features ** -0.5)
+            nn.init.constant_(self.gate[4].bias, 1 / len(self.config.attributes))
+
+    @torch.no_grad()
+    def set_label_statistics(self, means: list[float], stds: list[float]):
+        """The location and scale of the ratings, in the head and, for people and other tools, in the config."""
+        self.label_mean.copy_(torch.tensor(means))
+        self.label_std.copy_(torch.tensor(stds))
+        self.config.label_means, self.config.label_stds = list(means), list(stds)
+
+    @torch.no_grad()
+    def standardize_features(self, hidden: Tensor):
+        """
+        Makes the head read (h - mean) / std of these hidden states (N, H), plus a constant 1/2 in every feature.
+
+        The constant stands in for the bias that W does not have: without it centred features would fix the average
+        of mu and of log sigma.
+        """
+        std, mean = torch.std_mean(hidden.float(), dim=0, correction=0)
+        # a feature that hardly varied in training must not explode where it varies later
+        scale = std.clamp(min=max(0.01 * float(std.median()), 1e-6))
+        self.feature_scale.copy_(scale)
+        self.feature_mean.copy_(mean - 0.5 * scale)
+
+    def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""
+        config = self.config
+        hidden = (hidden.to(self.value.weight.device).float() - self.feature_mean.float()) / self.feature_scale.float()
+        means, log_stds = self.value(hidden).chunk(2, dim=-1)  # (mu, log sigma) = W h
+        if config.log_std_bounds is not None:
+            log_stds = bend(log_stds, *config.log_std_bounds)
+        label_std = self.label_std.float()
+        means = self.label_mean.float() + label_std * means
+        stds = label_std * log_stds.exp()
+        if self.gate is None:
+            return means, stds, means.new_tensor(config.reward_weights).expand_as(means)
+        return means, stds, self.gate(hidden) / label_std  # w = MLP(h)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for."""
+        means, stds, weights = self.distribution(hidden)
+        reward, _ = gated_reward(means, stds, weights)
+        return reward.unsqueeze(-1)
