@@ -118,3 +118,13 @@ def test_an_attribute_whose_ratings_are_all_the_same_has_std_1(value, count):
 def test_an_attribute_that_no_row_rates_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="attribute 'depth' has no rating in any row"):
         rating_statistics(ratings_array([[[1.0], []], [[2.0], []]]), NAMES)
+
+
+def test_a_list_of_ratings_is_read_in_the_order_of_the_attributes():
+    assert read_ratings({"ratings": [4, [1, 2], None]}, ["a", "b", "c"]) == [[4.0], [1.0, 2.0], []]
+
+
+def test_a_list_with_more_or_fewer_ratings_than_attributes_is_refused():
+    for ratings in ([4], [4, 3, 2]):
+        with pytest.raises(ValueError, match=rf"`ratings` has {len(ratings)} entries for the 2 attributes"):
+            read_ratings({"ratings": ratings}, ["a", "b"])

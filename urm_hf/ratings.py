@@ -15,7 +15,7 @@ def read_ratings(
     All ratings of a row: one list per attribute, empty where the attribute was not rated.
 
     A rating column holds a number, a list of numbers (several annotators) or null. The columns may also sit together
-    in one column `ratings` that holds a mapping of them.
+    in one column `ratings` that holds a mapping of them, or a list with one entry for each attribute, in their order.
 
     Args:
         scales (`dict[str, [min, max, ...]]`, *optional*): ratings outside an attribute's scale are an error.
@@ -25,6 +25,13 @@ def read_ratings(
             that the row has no rating at all, or lacks all the columns.
     """
     nested = row.get("ratings")
+    if isinstance(nested, (list, tuple)) and not any(attribute in row for attribute in attributes):
+        if len(nested) != len(attributes):
+            raise ValueError(
+                f"column `ratings` has {len(nested)} entries for the {len(attributes)} attributes {list(attributes)}: "
+                "one is needed for each, null where there is no rating."
+            )
+        nested = dict(zip(attributes, nested, strict=True))
     source = nested if isinstance(nested, Mapping) else row
     if not any(attribute in source for attribute in attributes):
         raise ValueError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
