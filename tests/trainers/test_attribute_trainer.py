@@ -815,7 +815,7 @@ from tests.trainers.test_attribute_trainer import killable
 
 class Slow(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
-        time.sleep(600 if state.global_step == 5 else 0)
+        time.sleep(600 if state.global_step == int(sys.argv[2]) else 0)
 
 killable(Path(sys.argv[1]), [Slow()]).train()
 """
@@ -827,16 +827,15 @@ def killable(folder: Path, callbacks=None):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_resumes_bit_for_bit(tmp_path):
+@pytest.mark.parametrize(("killed_in_step", "checkpoint"), [(4, 3), (5, 3), (7, 6)])
+def test_a_run_that_was_killed_resumes_bit_for_bit(tmp_path, killed_in_step, checkpoint):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command, checkpoint = (
-        [sys.executable, "-c", KILLED, str(tmp_path / "killed")],
-        tmp_path / "killed" / "checkpoint-3",
-    )
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(killed_in_step)]
+    last = tmp_path / "killed" / f"checkpoint-{checkpoint}"
     with open(tmp_path / "errors", "w") as errors:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
     deadline = time.monotonic() + 120
-    while not (checkpoint / "trainer_state.json").exists():  # the last file to be written
+    while not (last / "trainer_state.json").exists():  # the last file to be written
         assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "errors").read_text()[-3000:]
         time.sleep(0.05)
     time.sleep(0.5)
