@@ -23,7 +23,7 @@ from urm_hf.conversations import encode_conversation
 from urm_hf.data import load_rows
 from urm_hf.features import pooled_features
 from urm_hf.modeling import URMForRewardModeling, URMOutput
-from urm_hf.ratings import ratings_array, read_ratings
+from urm_hf.ratings import is_rated, ratings_array, read_ratings
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.metrics import attribute_metrics
 
@@ -164,7 +164,7 @@ def pair_margins(model, tokenizer, rows) -> np.ndarray:
 
 def rated(rows, attributes: list[str]):
     """Rows with at least one rating; how many have none is said."""
-    kept = [i for i, row in enumerate(rows) if any((row.get("ratings") or row).get(name) for name in attributes)]
+    kept = [i for i, row in enumerate(rows) if is_rated(row, attributes)]
     if len(kept) < len(rows):
         print(f"left out {len(rows) - len(kept)} of {len(rows)} rows without a rating")
     return rows.select(kept)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
+from urm_hf.ratings import is_rated, rating_statistics, ratings_array, read_ratings
 
 NAMES = ["clarity", "depth"]
 NAN = float("nan")
@@ -128,3 +128,10 @@ def test_a_list_with_more_or_fewer_ratings_than_attributes_is_refused():
     for ratings in ([4], [4, 3, 2]):
         with pytest.raises(ValueError, match=rf"`ratings` has {len(ratings)} entries for the 2 attributes"):
             read_ratings({"ratings": ratings}, ["a", "b"])
+
+
+def test_a_row_is_rated_if_any_form_of_its_ratings_holds_one():
+    for row in ({"a": 0}, {"a": [None, 2]}, {"ratings": {"a": [1]}}, {"ratings": [1]}):
+        assert is_rated(row, ["a"])
+    for row in ({"a": None}, {"a": []}, {"a": [None]}, {"ratings": {"a": None}}, {"ratings": [None]}):
+        assert not is_rated(row, ["a"])

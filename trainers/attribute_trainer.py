@@ -194,10 +194,11 @@ class URMAttributeTrainer(RewardTrainer):
         if mode == "train" and self.state.global_step < self.args.burn_in_steps(self.state.max_steps):
             per_rating = squared_error(mu, s)
         else:
-            scales = scales_tensor(config.attribute_scales, config.attributes, config.label_means, config.label_stds)
-            per_rating = attribute_loss(
-                self.args.loss_type, mu, sigma, s, beta=self.args.beta, scales=scales.to(mu.device)
-            )
+            scales = None
+            if self.args.loss_type == "censored_mle":
+                units = (config.attributes, config.label_means, config.label_stds)
+                scales = scales_tensor(config.attribute_scales, *units).to(mu.device)
+            per_rating = attribute_loss(self.args.loss_type, mu, sigma, s, beta=self.args.beta, scales=scales)
         ratings_per_row = means.new_tensor(self._ratings_per_row).clamp(min=1e-9)
         loss = (weight[:, None] * per_rating.sum(-1) / ratings_per_row).sum(-1).mean()
 

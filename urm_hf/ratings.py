@@ -24,15 +24,7 @@ def read_ratings(
         ValueError: names the column and the value of what is not a finite number or lies outside its scale; or says
             that the row has no rating at all, or lacks all the columns.
     """
-    nested = row.get("ratings")
-    if isinstance(nested, (list, tuple)) and not any(attribute in row for attribute in attributes):
-        if len(nested) != len(attributes):
-            raise ValueError(
-                f"column `ratings` has {len(nested)} entries for the {len(attributes)} attributes {list(attributes)}: "
-                "one is needed for each, null where there is no rating."
-            )
-        nested = dict(zip(attributes, nested, strict=True))
-    source = nested if isinstance(nested, Mapping) else row
+    source = _columns(row, attributes)
     if not any(attribute in source for attribute in attributes):
         raise ValueError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
     ratings = [_numbers(attribute, source.get(attribute)) for attribute in attributes]
@@ -48,6 +40,13 @@ def read_ratings(
                     "Correct the rating, or the declared scale (`attribute_scales`)."
                 )
     return ratings
+
+
+def is_rated(row: Mapping[str, Any], attributes: Sequence[str]) -> bool:
+    """Whether a row has a rating of any of these attributes."""
+    source = _columns(row, attributes)
+    values = [source.get(attribute) for attribute in attributes]
+    return any(x is not None for value in values for x in (value if isinstance(value, list) else [value]))
 
 
 def ratings_array(ratings: Sequence[Sequence[Sequence[float]]], width: int | None = None) -> np.ndarray:
@@ -73,6 +72,19 @@ def rating_statistics(ratings: np.ndarray, attributes: Sequence[str]) -> tuple[l
             raise ValueError(f"attribute {attribute!r} has no rating in any row; remove it from the attributes.")
     means, stds = np.nanmean(ratings, axis=(0, 2)), np.nanstd(ratings, axis=(0, 2))
     return means.tolist(), np.where(stds > 0, stds, 1.0).tolist()
+
+
+def _columns(row: Mapping[str, Any], attributes: Sequence[str]) -> Mapping[str, Any]:
+    """The rating columns by name, wherever the row keeps them."""
+    nested = row.get("ratings")
+    if isinstance(nested, (list, tuple)) and not any(attribute in row for attribute in attributes):
+        if len(nested) != len(attributes):
+            raise ValueError(
+                f"column `ratings` has {len(nested)} entries for the {len(attributes)} attributes {list(attributes)}: "
+                "one is needed for each, null where there is no rating."
+            )
+        nested = dict(zip(attributes, nested, strict=True))
+    return nested if isinstance(nested, Mapping) else row
 
 
 def _numbers(column: str, value: Any) -> list[float]:

@@ -11,6 +11,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from urm_hf.data import from_ultrafeedback, load_rows
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
+from urm_hf.ratings import is_rated
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 
 logger = logging.getLogger(__name__)
@@ -149,16 +150,10 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
         rows = from_ultrafeedback(rows)
     if rated is None or not data.skip_unrated:
         return rows
-    kept = [number for number, row in enumerate(rows) if _is_rated(row, rated)]
+    kept = [number for number, row in enumerate(rows) if is_rated(row, rated)]
     if len(kept) < len(rows):
         logger.warning("%s: left out %d of %d rows without a rating.", name, len(rows) - len(kept), len(rows))
     return rows.select(kept)
-
-
-def _is_rated(row: dict, attributes: list[str]) -> bool:
-    source = row["ratings"] if isinstance(row.get("ratings"), dict) else row
-    values = [source.get(attribute) for attribute in attributes]
-    return any(x is not None for value in values for x in (value if isinstance(value, list) else [value]))
 
 
 def _run(trainer, args, data: DataArguments) -> Path:
