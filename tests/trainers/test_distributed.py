@@ -15,7 +15,7 @@ STEPS = {"max_steps": 4, "learning_rate": 1e-3, "per_device_eval_batch_size": 4}
 # `accelerate launch --cpu` starts a single process where there is no MPI: this is the launcher it uses on GPUs
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from tests.trainers.test_distributed import attribute_stage, gating_stage, curve
 
@@ -25,6 +25,8 @@ for name, stage in {"attributes": attribute_stage, "gating": gating_stage}.items
     results[name] = curve(trainer) | {"processes": trainer.accelerator.num_processes}
 if trainer.is_world_process_zero():
     (folder / "results.json").write_text(json.dumps(results))
+trainer.accelerator.wait_for_everyone()
+os._exit(0)  # an orderly exit now and then aborts in gloo's threads, after all that is tested here is done
 """
 
 
