@@ -10,14 +10,26 @@ ENSEMBLE_AUTO_MAP = {
     "AutoModelForSequenceClassification": "modeling_urm_ensemble.URMEnsemble",
 }
 
+AGGREGATIONS = ("mean", "min", "mean_minus_k_std")
+STRATEGIES = ("resident", "sequential", "shared")
+
 
 class URMEnsembleConfig(PretrainedConfig):
     """
     Names the members of a [`URMEnsemble`]; it holds no weights.
 
     Args:
-        members (`list[str]`): Hub repositories or folders of at least two URMs.
+        members (`list[str]`): Hub repositories or folders of at least two URMs, or of LoRA adapters of one base. A
+            name that begins with "." is a folder relative to the ensemble's own.
         revisions (`list[str | None]`, *optional*): a commit, branch or tag for each member.
+        aggregation (`str`, defaults to "mean"): what the M rewards become in `logits`: "mean" (the paper), "min" (the
+            most pessimistic member), or "mean_minus_k_std" (mean - k * standard deviation over members).
+        aggregation_k (`float`, defaults to 1): that k.
+        reward_means, reward_stds (`list[float]`, *optional*): mean and standard deviation of each member's reward on
+            reference conversations (`URMEnsemble.standardise`). A member's reward is then (r - mean) / std; without
+            them it is r itself, as in the paper.
+        strategy (`str`, defaults to "resident"): how the members are held: "resident" (all in memory), "sequential"
+            (one at a time), or "shared" (one backbone for all: frozen heads, or LoRA adapters that are switched).
         attributes (`list[str]`): the attributes that all members predict, in their order.
         pad_token_id, eos_token_id (`int`, *optional*): those of the members.
 
@@ -32,6 +44,11 @@ class URMEnsembleConfig(PretrainedConfig):
         self,
         members: list[str] | None = None,
         revisions: list[str | None] | None = None,
+        aggregation: str = "mean",
+        aggregation_k: float = 1.0,
+        reward_means: list[float] | None = None,
+        reward_stds: list[float] | None = None,
+        strategy: str = "resident",
         attributes: list[str] | None = None,
         pad_token_id: int | None = None,
         eos_token_id: int | list[int] | None = None,
@@ -41,10 +58,22 @@ class URMEnsembleConfig(PretrainedConfig):
         if len(self.members) < 2:
             raise ValueError(f"`members` must name at least two models, got {self.members}: disagreement needs two.")
         self.revisions = list(revisions) if revisions is not None else [None] * len(self.members)
-        if len(self.revisions) != len(self.members):
+        self.reward_means, self.reward_stds = reward_means, reward_stds
+        for name in ("revisions", "reward_means", "reward_stds"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.members):
+                raise ValueError(
+                    f"`{name}` needs one entry for each of the {len(self.members)} members, got {values}."
+                )
+        if (reward_means is None) != (reward_stds is None) or not all(0 < s < float("inf") for s in reward_stds or []):
             raise ValueError(
-                f"`revisions` needs one entry for each of the {len(self.members)} members, got {self.revisions}."
+                f"`reward_means` and positive `reward_stds` go together, got {reward_means} and {reward_stds}."
             )
+        self.aggregation = _one_of("aggregation", aggregation, AGGREGATIONS)
+        self.aggregation_k = float(aggregation_k)
+        if self.aggregation_k < 0:
+            raise ValueError(f"`aggregation_k` must not be negative, got {aggregation_k}: doubt would be rewarded.")
+        self.strategy = _one_of("strategy", strategy, STRATEGIES)
         self.attributes = list(attributes or [])
         for name in ("num_labels", "id2label", "label2id", "auto_map"):
             kwargs.pop(name, None)
@@ -53,3 +82,9 @@ class URMEnsembleConfig(PretrainedConfig):
         self.pad_token_id = pad_token_id
         self.eos_token_id = eos_token_id
         self.auto_map = dict(ENSEMBLE_AUTO_MAP)
+
+
+def _one_of(argument: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"`{argument}` must be one of {', '.join(allowed)}, got {value!r}.")
+    return value

@@ -50,3 +50,19 @@ def total_variance(means: Tensor, stds: Tensor) -> tuple[Tensor, Tensor]:
     aleatoric = mean_i sigma_i^2; epistemic = population variance of mu_i (divisor M).
     """
     return stds.square().mean(0), means.var(0, correction=0)
+
+
+def aggregate_rewards(rewards: Tensor, how: str = "mean", k: float = 1.0) -> Tensor:
+    """
+    One reward of M members' (M, B) -> (B,).
+
+    "mean" is the paper's; "min" and "mean_minus_k_std" are conservative (Coste et al., 2024, arXiv:2310.02743, use the
+    minimum and a penalised mean): mean - k * population standard deviation over members.
+    """
+    if how == "mean":
+        return rewards.mean(0)
+    if how == "min":
+        return rewards.amin(0)
+    if how == "mean_minus_k_std":
+        return rewards.mean(0) - k * rewards.std(0, correction=0)
+    raise ValueError(f"`how` must be mean, min or mean_minus_k_std, got {how!r}.")

@@ -4,53 +4,35 @@ URME: an ensemble of URMs whose disagreement shows what they do not know. This f
 Shapes: M members, B conversations, T tokens, n attributes. The member axis comes first and is never folded into B.
 """
 
+import importlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers import AutoTokenizer, PreTrainedModel
+from transformers.dynamic_module_utils import custom_object_save
 
 from .configuration_urm_ensemble import URMEnsembleConfig
-from .distributions_urm import max_covariance_norm, max_gap, total_variance
-from .modeling_urm import URMForRewardModeling
+from .members_urm import (
+    MemberSource,
+    absolute_name,
+    check_configs,
+    check_heads,
+    check_tokenizers,
+    load_adapters,
+    load_on_one_backbone,
+    name_beside,
+    switch_adapter,
+)
+from .modeling_urm import URMForRewardModeling, URMOutput
+from .output_urm_ensemble import NonFiniteReward, URMEnsembleOutput, combine
 
+__all__ = ["NonFiniteReward", "URMEnsemble", "URMEnsembleOutput"]
 
-@dataclass
-class URMEnsembleOutput(ModelOutput):
-    """
-    Args:
-        logits (`(B, 1)`, float32): mean of the members' rewards; higher is better.
-        rewards (`(M, B)`): each member's reward.
-        reward_std (`(B,)`): root of the total variance of the reward over members, in its unit; higher = less sure.
-        reward_gap (`(B,)`): max_ij |r_i - r_j|, Eq. 7, in the unit of the reward; higher = less known.
-        covariance_norm (`(B,)`): max_i ||Sigma_i||_F, Eq. 8, in squared units of the ratings; higher = less sure.
-        attribute_gap (`(B, n)`): Eq. 7 on each attribute's means, on the scale of the ratings.
-        attribute_means, attribute_stds, gating_weights (`(M, B, n)`): each member's distribution and gate.
-        aleatoric_variance (`(B, n)`): mean over members of sigma^2: noise of the ratings.
-        epistemic_variance (`(B, n)`): population variance over members of mu: what training data did not settle.
-    """
-
-    logits: Tensor | None = None
-    rewards: Tensor | None = None
-    reward_std: Tensor | None = None
-    reward_gap: Tensor | None = None
-    covariance_norm: Tensor | None = None
-    attribute_gap: Tensor | None = None
-    attribute_means: Tensor | None = None
-    attribute_stds: Tensor | None = None
-    gating_weights: Tensor | None = None
-    aleatoric_variance: Tensor | None = None
-    epistemic_variance: Tensor | None = None
-
-
-class NonFiniteReward(ValueError):
-    """A reward is NaN or infinite; `rows` are its rows in the batch."""
-
-    def __init__(self, message: str, rows: list[int]):
-        super().__init__(message)
-        self.rows = rows
+HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")
 
 
 class URMEnsemble(PreTrainedModel):
@@ -60,6 +42,12 @@ class URMEnsemble(PreTrainedModel):
     ```python
     ensemble = URMEnsemble.from_pretrained(["org/urm-a", "org/urm-b", "org/urm-c"])
     ```
+
+    Args:
+        config: names the members, and says how their rewards become one.
+        members: loaded URMs; their attributes and tokens must agree and their heads differ.
+        sources: where the members come from, if not all are loaded by themselves: with `strategy="sequential"`, or
+            where `members` is a single base with an adapter for each source.
     """
 
     config_class = URMEnsembleConfig
@@ -69,18 +57,60 @@ class URMEnsemble(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
 
-    def __init__(self, config: URMEnsembleConfig, members: list[URMForRewardModeling]):
+    def __init__(
+        self,
+        config: URMEnsembleConfig,
+        members: Sequence[URMForRewardModeling],
+        sources: Sequence[MemberSource] | None = None,
+        **load_kwargs: Any,
+    ):
         super().__init__(config)
-        _check_alike(config.members, members)
-        self.members = nn.ModuleList(members)
-        config.attributes = list(members[0].config.attributes)
-        config.pad_token_id, config.eos_token_id = members[0].config.pad_token_id, members[0].config.eos_token_id
-        limits = [m.config.max_position_embeddings for m in members if m.config.max_position_embeddings is not None]
+        self.post_init()  # before there are members: it would draw adapters and heads anew that were built in memory
+        configs = [source.config() for source in sources] if sources else [member.config for member in members]
+        if len(configs) < 2:
+            raise ValueError(f"An ensemble needs at least two members, got {len(configs)}.")
+        check_configs(config.members, configs)
+        if sources is None:
+            check_heads(config.members, [member.score.state_dict() for member in members])
+        self.members: Any = nn.ModuleList(members)
+        self._sources, self._load_kwargs = sources, load_kwargs
+        config.attributes = list(configs[0].attributes)
+        config.pad_token_id, config.eos_token_id = configs[0].pad_token_id, configs[0].eos_token_id
+        limits = [c.max_position_embeddings for c in configs if c.max_position_embeddings is not None]
         config.max_position_embeddings = min(limits, default=None)
-        self.post_init()
 
     def _init_weights(self, module: nn.Module):
         """Members come with their weights; there is nothing to initialise."""
+
+    @property
+    def strategy(self) -> str:
+        """How the members are held: "resident", "sequential" or "shared"."""
+        return self.config.strategy
+
+    @property
+    def shares_backbone(self) -> bool:
+        """Whether all members read the hidden states of one backbone, so that it runs once."""
+        return len(self.members) > 1 and all(member.model is self.members[0].model for member in self.members)
+
+    @property
+    def device(self) -> torch.device:
+        first = next(self.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def iter_members(self) -> Iterator[URMForRewardModeling]:
+        """The M members, one after the other. Use each only in its turn: it may be freed, or switched, after it."""
+        if self._sources is None:
+            yield from self.members
+        elif len(self.members):  # one base, an adapter for each
+            for number in range(len(self._sources)):
+                switch_adapter(self.members[0], number)
+                yield self.members[0]
+        else:
+            for source in self._sources:
+                member = source.load(**self._load_kwargs)
+                yield member
+                for tensor in chain(member.parameters(), member.buffers()):
+                    tensor.data = tensor.data.new_empty(0)  # whoever still holds the member holds no memory
 
     def forward(
         self,
@@ -93,6 +123,9 @@ class URMEnsemble(PreTrainedModel):
         """
         Scores B conversations with every member.
 
+        With `strategy="sequential"` each call loads every member anew: score whole datasets with
+        `urm_hf.RewardScorer`, which loads each once.
+
         Args:
             input_ids, attention_mask: as in [`URMForRewardModeling.forward`].
             pooled_hidden (`(B, H)`, *optional*): pooled hidden states of a backbone that all members share.
@@ -100,12 +133,62 @@ class URMEnsemble(PreTrainedModel):
         Raises:
             NonFiniteReward: a member gave a reward that is not finite.
         """
-        outputs = [
-            member(input_ids=input_ids, attention_mask=attention_mask, pooled_hidden=pooled_hidden, **kwargs)
-            for member in self.members
-        ]
-        output = combine([output.logits.squeeze(-1) for output in outputs], outputs, self.config.members)
+        if pooled_hidden is None and self.shares_backbone:
+            pooled_hidden = self.members[0].pool(input_ids, attention_mask)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "pooled_hidden": pooled_hidden, **kwargs}
+        outputs = []
+        for member in self.iter_members():
+            there = {k: v.to(member.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+            outputs.append(member(**there))
+        output = self.combine(outputs)
         return output if return_dict is not False else output.to_tuple()
+
+    def combine(self, outputs: Sequence[URMOutput]) -> URMEnsembleOutput:
+        """
+        The ensemble's output from one output per member for the same B conversations.
+
+        Raises:
+            NonFiniteReward: a member gave a reward that is not finite.
+        """
+        return combine(outputs, self.config)
+
+    def standardise(self, reference: Tensor | Sequence[Any], tokenizer=None, progress: bool = False):
+        """
+        Puts the members' rewards on one scale: each member's mean and standard deviation on reference conversations
+        go into the config, and rewards become (r - mean) / std from now on.
+
+        Gates that are trained apart give rewards of different scale and offset, which Bradley-Terry leaves free; on
+        raw rewards the gap (Eq. 7) measures that too. Raw is the default, and the paper's.
+
+        Args:
+            reference: conversations as `urm_hf.RewardScorer` takes them (needs urm_hf), or raw rewards `(M, N)`.
+            tokenizer (*optional*): for conversations; default: the first member's.
+
+        Raises:
+            ValueError: fewer than two conversations, or a member gives all of them the same reward.
+        """
+        rewards = reference if isinstance(reference, Tensor) else self._raw_rewards(reference, tokenizer, progress)
+        if rewards.ndim != 2 or rewards.shape[1] < 2:
+            raise ValueError(
+                f"`reference` needs two or more conversations, got rewards of shape {tuple(rewards.shape)}."
+            )
+        stds = rewards.double().std(1)
+        if not (stds > 0).all():
+            constant = self.config.members[int(stds.argmin())]
+            raise ValueError(f"Member {constant} gives all reference conversations the same reward.")
+        self.config.reward_means, self.config.reward_stds = rewards.double().mean(1).tolist(), stds.tolist()
+
+    def _raw_rewards(self, conversations: Sequence[Any], tokenizer, progress: bool) -> Tensor:
+        """Each member's rewards (M, N), not standardised."""
+        # by name, because the package need not be installed where this file is
+        scorer = importlib.import_module("urm_hf.scoring").RewardScorer(self, tokenizer)
+        former = self.config.reward_means, self.config.reward_stds
+        self.config.reward_means = self.config.reward_stds = None
+        try:
+            scores = scorer.score(conversations, progress=progress)
+        finally:
+            self.config.reward_means, self.config.reward_stds = former
+        return torch.tensor([score.member_rewards for score in scores]).T
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, revisions=None, config=None, **kwargs):
@@ -113,95 +196,82 @@ class URMEnsemble(PreTrainedModel):
         Loads the members.
 
         Args:
-            pretrained_model_name_or_path: a list of at least two repositories or folders of URMs; or one repository
-                or folder that `save_pretrained` of an ensemble wrote.
+            pretrained_model_name_or_path: a list of at least two repositories or folders of URMs, or of LoRA adapters
+                of one base; or one repository or folder that `save_pretrained` of an ensemble wrote.
             revisions (`list[str | None]`, *optional*): pins each member of a list.
+            aggregation, aggregation_k, strategy (*optional*): see [`URMEnsembleConfig`].
             kwargs: `dtype`, `device_map`, `token`, `cache_dir`, ... for every member. Members are always loaded with
                 the classes beside this file: no further code is run, whatever `trust_remote_code` says.
+
+        Raises:
+            ValueError: members differ in attributes, tokenizer or chat template, or have equal heads.
         """
         output_loading_info = kwargs.pop("output_loading_info", False)
-        for name in ("trust_remote_code", "num_labels", "code_revision"):
+        settings = {n: kwargs.pop(n) for n in ("aggregation", "aggregation_k", "strategy") if n in kwargs}
+        for name in ("num_labels", "code_revision"):
             kwargs.pop(name, None)
-        revision, subfolder = kwargs.pop("revision", None), kwargs.pop("subfolder", "")
+        trust = {"trust_remote_code": kwargs.pop("trust_remote_code", None)}
+        place = {name: kwargs.pop(name) for name in ("revision", "subfolder") if name in kwargs}
+        hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         if isinstance(pretrained_model_name_or_path, (list, tuple)):
             names = [os.path.abspath(m) if os.path.isdir(m) else str(m) for m in pretrained_model_name_or_path]
-            config = URMEnsembleConfig(members=names, revisions=revisions)
-        elif not isinstance(config, URMEnsembleConfig):
-            hub = {name: kwargs[name] for name in ("token", "cache_dir", "local_files_only") if name in kwargs}
-            config = URMEnsembleConfig.from_pretrained(
-                pretrained_model_name_or_path, revision=revision, subfolder=subfolder, **hub
-            )
-        members = []
-        for name, pin in zip(config.members, config.revisions, strict=True):
-            pinned = {"revision": pin} if pin else {}
-            try:
-                members.append(URMForRewardModeling.from_pretrained(name, *args, **pinned, **kwargs))
-            except ValueError as error:
-                raise ValueError(f"Member {name}: {error}") from error
-        ensemble = cls(config, members).eval()
+            config = URMEnsembleConfig(members=names, revisions=revisions, **settings)
+        else:
+            if not isinstance(config, URMEnsembleConfig):
+                config = URMEnsembleConfig.from_pretrained(pretrained_model_name_or_path, **place, **hub)
+            config = URMEnsembleConfig.from_dict(config.to_dict() | settings)
+            config.members = [absolute_name(name, pretrained_model_name_or_path) for name in config.members]
+        sources = [MemberSource(*pin, hub) for pin in zip(config.members, config.revisions, strict=True)]
+        config.revisions = [source.revision for source in sources]
+        check_configs(config.members, [source.config() for source in sources])
+        check_tokenizers(sources, **trust)
+        check_heads(config.members, [source.head() for source in sources])
+        ensemble = cls._from_sources(config, sources, **kwargs).eval()
         # generic tools (TRL, pipelines) load the tokenizer from here: that of the first member
         ensemble.config.name_or_path = config.members[0]
         return (ensemble, {"missing_keys": [], "unexpected_keys": []}) if output_loading_info else ensemble
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
-        """Writes a small folder that only names the members; `from_pretrained` and AutoModel load it."""
+    @classmethod
+    def _from_sources(cls, config: URMEnsembleConfig, sources: list[MemberSource], **kwargs) -> "URMEnsemble":
+        if config.strategy == "sequential":
+            return cls(config, [], sources, **kwargs)
+        if config.strategy == "shared" and any(source.adapter for source in sources):
+            return cls(config, [load_adapters(sources, **kwargs).get_base_model()], sources)
+        if config.strategy == "shared":
+            return cls(config, load_on_one_backbone(sources, **kwargs))
+        return cls(config, [source.load(**kwargs) for source in sources])
+
+    def save_pretrained(self, save_directory, *args, push_to_hub: bool = False, **kwargs):
+        """
+        Writes a small folder that names the members, repositories by commit, and holds their tokenizer but no weights.
+        `from_pretrained` and AutoModel load it. Members in folders inside or beside it may be moved along with it.
+        """
+        if push_to_hub:
+            raise ValueError("Use `ensemble.push_to_hub(repo_id)`.")
+        os.makedirs(save_directory, exist_ok=True)
         self.config.architectures = [type(self).__name__]
-        self.config.save_pretrained(save_directory)
-        from transformers.dynamic_module_utils import custom_object_save
+        members = self.config.members
+        self.config.members = [name_beside(name, save_directory) for name in members]
+        try:
+            self.config.save_pretrained(save_directory)
+            custom_object_save(self, save_directory, config=self.config)
+        finally:
+            self.config.members = members
+        first = MemberSource(members[0], self.config.revisions[0]) if self.config.name_or_path == members[0] else None
+        if first is not None and first.file("tokenizer_config.json") is not None:
+            AutoTokenizer.from_pretrained(first.name, revision=first.revision).save_pretrained(save_directory)
 
-        custom_object_save(self, save_directory, config=self.config)
+    def push_to_hub(self, repo_id: str, **kwargs):
+        """
+        Uploads what `save_pretrained` writes.
 
-
-def combine(rewards: list[Tensor], outputs: list, names: list[str]) -> URMEnsembleOutput:
-    """The ensemble's output from its members' rewards (B,) and outputs."""
-    for name, reward in zip(names, rewards, strict=True):
-        if not torch.compiler.is_compiling() and not torch.isfinite(reward).all():
-            rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
-            raise NonFiniteReward(f"Member {name} gave rewards that are not finite in rows {rows[:8]}.", rows)
-    device = rewards[0].device
-    all_rewards = torch.stack([reward.to(device) for reward in rewards])
-    means, stds, weights, reward_stds = (
-        torch.stack([output[field].to(device) for output in outputs])
-        for field in ("attribute_means", "attribute_stds", "gating_weights", "reward_std")
-    )
-    aleatoric, epistemic = total_variance(means, stds)
-    reward_variance = torch.stack(total_variance(all_rewards, reward_stds)).sum(0)
-    return URMEnsembleOutput(
-        logits=all_rewards.mean(0).unsqueeze(-1),
-        rewards=all_rewards,
-        reward_std=reward_variance.sqrt(),
-        reward_gap=max_gap(all_rewards),
-        covariance_norm=max_covariance_norm(stds),
-        attribute_gap=max_gap(means),
-        attribute_means=means,
-        attribute_stds=stds,
-        gating_weights=weights,
-        aleatoric_variance=aleatoric,
-        epistemic_variance=epistemic,
-    )
-
-
-def _check_alike(names: list[str], members: list[URMForRewardModeling]):
-    """Members must predict the same attributes, in one order, with different heads."""
-    if len(members) < 2:
-        raise ValueError(f"An ensemble needs at least two members, got {len(members)}.")
-    first = members[0]
-    for name, member in zip(names[1:], members[1:], strict=True):
-        for field in ("attributes", "vocab_size", "pad_token_id"):
-            ours, theirs = getattr(first.config, field), getattr(member.config, field)
-            if ours != theirs:
-                raise ValueError(f"Members differ in {field}: {names[0]} has {ours}, {name} has {theirs}.")
-    for i in range(len(members)):
-        for j in range(i):
-            if _equal_heads(members[i].score, members[j].score):
-                raise ValueError(
-                    f"Members {names[j]} and {names[i]} have equal heads: their disagreement would always be zero. "
-                    "Train them with different seeds."
-                )
-
-
-def _equal_heads(a: nn.Module, b: nn.Module) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(
-        ours[key].shape == theirs[key].shape and torch.equal(ours[key].cpu(), theirs[key].cpu()) for key in ours
-    )
+        Raises:
+            ValueError: a member is a local folder, which nobody else could load: push it first.
+        """
+        local = [name for name in self.config.members if os.path.isdir(name)]
+        if local:
+            raise ValueError(
+                f"Members {local} are local folders. Push them first, and build the ensemble from their repositories: "
+                "`URMEnsemble.from_pretrained([repo_a, repo_b, ...])`."
+            )
+        return super().push_to_hub(repo_id, **kwargs)

@@ -10,6 +10,7 @@ Where this differs from the paper:
 
 import numpy as np
 import torch
+from accelerate.utils import is_peft_model
 from datasets import IterableDataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
@@ -18,6 +19,7 @@ from trl.data_utils import get_dataset_column_names
 
 from urm_hf.modeling.configuration_urm import checked_scales
 from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
+from urm_hf.trainers.adapters import complete_adapter
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.encoding import encode_dataset
@@ -28,6 +30,9 @@ from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
 
 ENCODED = {"input_ids", "ratings", "weight"}  # the columns of a dataset that was prepared before
 ID_COLUMNS = {"input_ids": "feature"}
+# Standardised by N rows, a Gaussian feature of another row has the mean square (N + 1) / (N - 3), not 1: beyond all
+# bounds up to N = 3, 1.5 at 11, 1.04 at 100.
+FEWEST_ROWS = 11
 
 
 class URMAttributeTrainer(RewardTrainer):
@@ -85,8 +90,8 @@ class URMAttributeTrainer(RewardTrainer):
                 raise ValueError(
                     "`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained."
                 )
-            saved = kwargs["peft_config"].modules_to_save or []
-            kwargs["peft_config"].modules_to_save = list(dict.fromkeys([*saved, "score"]))
+            adapter = kwargs["peft_config"]
+            adapter.modules_to_save = list(dict.fromkeys([*(adapter.modules_to_save or []), "score"]))
         if isinstance(eval_dataset, dict) and args.freeze_backbone and args.keep_best:
             raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
         keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
@@ -136,7 +141,14 @@ class URMAttributeTrainer(RewardTrainer):
         self._features = FeatureStore(self)
         index_datasets(self, self._features, ID_COLUMNS)
         if self.args.standardize_features and self._fresh_head:  # a trained head reads the features it was trained on
-            self.model.score.standardize_features(torch.from_numpy(self._features["train"][:]))
+            hidden = torch.from_numpy(self._features["train"][:])
+            if len(hidden) < FEWEST_ROWS:
+                raise ValueError(
+                    f"`standardize_features` needs {FEWEST_ROWS} different conversations to tell the spread of hidden "
+                    f"states from, got {len(hidden)}: predictions for others would be wild. Train on more rows, or set "
+                    "`standardize_features=False`."
+                )
+            self.model.score.standardize_features(hidden)
         if keep_best:
             metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"
             keeper = KeepBestHead(self.model.score, metric, False, self.args.patience, self.args.burn_in_steps)
@@ -171,6 +183,11 @@ class URMAttributeTrainer(RewardTrainer):
             padded = ratings_array(dataset["ratings"])
             dataset = dataset.remove_columns("ratings").add_column("ratings", list(padded.tolist()))
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        if is_peft_model(self.model):
+            complete_adapter(output_dir or self.args.output_dir, self._urm_config)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)

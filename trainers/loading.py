@@ -4,11 +4,15 @@ import torch
 from transformers import AutoConfig, PreTrainedModel, set_seed
 
 from urm_hf.modeling import URMConfig, URMForRewardModeling
+from urm_hf.modeling.backbone_urm import raw_config
+from urm_hf.modeling.configuration_urm import refuse_published_layout
+from urm_hf.trainers.adapters import is_adapter, load_merged
 
 
 def load_urm(model: str | PreTrainedModel, args, fresh_heads: bool = True, **head) -> PreTrainedModel:
     """
-    A URM from a repository or folder: loaded, if it is one; else built on the causal LM or reward model found there.
+    A URM from a repository or folder: loaded, if it is one (an adapter is merged into its base); else built on the
+    causal LM or reward model found there.
 
     Args:
         model: an instance is returned as it is.
@@ -25,11 +29,16 @@ def load_urm(model: str | PreTrainedModel, args, fresh_heads: bool = True, **hea
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])
     hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
     trust = kwargs.pop("trust_remote_code", args.trust_remote_code)
+    found = raw_config(model, hub)
+    refuse_published_layout(found.get("architectures"), model)
+    if not found and fresh_heads:  # an adapter of a causal LM or reward model; one of a URM has a config.json
+        return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
     config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **hub)
     if isinstance(config, URMConfig):
+        adapter = is_adapter(model)
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
-        return URMForRewardModeling.from_pretrained(model, **kwargs)
+        return load_merged(model, **kwargs) if adapter else URMForRewardModeling.from_pretrained(model, **kwargs)
     if not fresh_heads:
         raise ValueError(
             f"{model} is of type {config.model_type!r}, not a URM: its attributes are not trained, and a gate has "

@@ -45,9 +45,12 @@ SHIPPED = [
     "configuration_urm_ensemble.py",
     "distributions_urm.py",
     "head_urm.py",
+    "members_urm.py",
     "modeling_urm.py",
     "modeling_urm_ensemble.py",
+    "output_urm_ensemble.py",
 ]
+TOKENIZER = ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
 
 
 def save_members(folder: Path, models: list[URMForRewardModeling]) -> list[str]:
@@ -226,7 +229,7 @@ def test_members_named_relative_to_the_working_directory_are_found_from_another(
 
 
 def test_a_saved_ensemble_is_its_config_and_the_code_it_needs(folder):
-    assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", *SHIPPED]
+    assert sorted(path.name for path in Path(folder).iterdir()) == sorted(["config.json", *SHIPPED, *TOKENIZER])
     config = json.loads((Path(folder) / "config.json").read_text())
     assert config["auto_map"] == {
         "AutoConfig": "configuration_urm_ensemble.URMEnsembleConfig",

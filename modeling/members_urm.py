@@ -1,0 +1,263 @@
+"""
+Where the members of an ensemble come from: whole checkpoints, or LoRA adapters of one base, on the Hub or in folders.
+This file travels with ensemble repositories.
+
+A member can be asked for its config, its head and its backbone's weights without being loaded.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from .configuration_urm import URMConfig
+from .head_urm import URMHead
+from .modeling_urm import URMForRewardModeling
+
+BACKBONE, HEAD = "model.", "score."
+ADAPTER_PREFIX = "base_model.model."
+TOKENIZER_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+
+
+@dataclass
+class MemberSource:
+    """A member that is not loaded yet. `hub`: token, cache_dir, ... for finding its files."""
+
+    name: str
+    revision: str | None = None
+    hub: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Everything is read from one commit, also if somebody pushes meanwhile."""
+        known = self.file("adapter_config.json") or self.file("config.json")
+        self.revision = extract_commit_hash(known, None) or self.revision
+
+    def file(self, name: str) -> str | None:
+        """The path of one of the member's files, downloaded if need be; None if it has no such file."""
+        missing = {"_raise_exceptions_for_missing_entries": False}
+        return cached_file(self.name, name, revision=self.revision, **missing, **self.hub)
+
+    @property
+    def adapter(self) -> dict[str, Any] | None:
+        """The member's `adapter_config.json`, if it is a LoRA adapter."""
+        path = self.file("adapter_config.json")
+        if path is None:
+            return None
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def config(self) -> URMConfig:
+        """The URM's configuration; an adapter's own, or that of its base."""
+        name, revision = self.name, self.revision
+        if self.adapter is not None and self.file("config.json") is None:
+            name, revision = self.adapter["base_model_name_or_path"], self.adapter.get("revision")
+        config = AutoConfig.from_pretrained(name, revision=revision, **self.hub)
+        if config.model_type != URMConfig.model_type:
+            raise ValueError(f"Member {self.name}: {name} is of type {config.model_type!r}, not a URM.")
+        return config
+
+    def weight_files(self) -> dict[str, str]:
+        """Path of the safetensors file of each tensor, by the tensor's name in a URM."""
+        index = None if self.adapter else self.file("model.safetensors.index.json")
+        if index is not None:
+            with open(index, encoding="utf-8") as file:
+                shards = json.load(file)["weight_map"]
+            paths = {shard: self.file(shard) or "" for shard in set(shards.values())}
+            return {key: paths[shard] for key, shard in shards.items()}
+        name = "adapter_model.safetensors" if self.adapter else "model.safetensors"
+        path = self.file(name)
+        if path is None:
+            raise ValueError(f"Member {self.name} has no {name}; other formats are not read.")
+        with safe_open(path, framework="pt") as file:
+            return dict.fromkeys(file.keys(), path)
+
+    def head(self) -> dict[str, Tensor]:
+        """The head's tensors, by their names in [`URMHead`]."""
+        prefix = ADAPTER_PREFIX + HEAD if self.adapter else HEAD
+        return {key.removeprefix(prefix): tensor for key, tensor in tensors_of(self.weight_files(), prefix)}
+
+    def load(self, **kwargs) -> URMForRewardModeling:
+        """The member by itself, in eval mode."""
+        if self.adapter is not None:
+            return load_adapters([self], **kwargs).get_base_model()
+        pinned: dict[str, Any] = {"revision": self.revision} if self.revision else {}
+        try:
+            return URMForRewardModeling.from_pretrained(self.name, **pinned, **self.hub, **kwargs)
+        except ValueError as error:
+            raise ValueError(f"Member {self.name}: {error}") from error
+
+
+def tensors_of(files: dict[str, str], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of the tensors whose names begin with `prefix`; one is in memory at a time."""
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(safe_open(path, framework="pt")) for path in sorted(set(files.values()))}
+        for key in sorted(key for key in files if key.startswith(prefix)):
+            yield key, opened[files[key]].get_tensor(key)
+
+
+def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMForRewardModeling]:
+    """
+    Members that were trained on one frozen backbone: it is loaded once, and only heads are loaded for the rest.
+
+    Raises:
+        ValueError: the backbones differ; the first tensor that does is named.
+    """
+    first = sources[0].load(**kwargs)
+    members = [first]
+    for source in sources[1:]:
+        _check_equal_backbones(sources[0], source)
+        config = source.config()
+        with torch.device("meta"):
+            member = URMForRewardModeling(config)
+        member.model, member.score = first.model, URMHead(config)
+        member.score.load_state_dict(source.head())
+        member.score.to(first.score.value.weight.device)
+        member.config.name_or_path = source.name
+        members.append(member.eval())
+    return members
+
+
+def _check_equal_backbones(a: MemberSource, b: MemberSource):
+    ours, theirs = a.weight_files(), b.weight_files()
+    backbone = {key for key in ours if key.startswith(BACKBONE)}
+    unlike = sorted(backbone ^ {key for key in theirs if key.startswith(BACKBONE)})
+    if not unlike:
+        pairs = zip(tensors_of(ours, BACKBONE), tensors_of(theirs, BACKBONE), strict=True)
+        unlike = [key for (key, x), (_, y) in pairs if x.dtype != y.dtype or not torch.equal(x, y)]
+    if unlike:
+        raise ValueError(
+            f'`strategy="shared"` needs one backbone, but {a.name} and {b.name} differ in {unlike[0]} and '
+            f'{len(unlike) - 1} more tensors. Use "resident", or "sequential" to hold one member at a time.'
+        )
+
+
+def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
+    """
+    Their base with every adapter on it as a `peft.PeftModel`; the adapters are named "0", "1", ..., and
+    `switch_adapter` chooses one, head included.
+
+    Raises:
+        ValueError: not all are adapters, or they are of different bases.
+        ImportError: peft is not installed.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ImportError(f"Member {sources[0].name} is an adapter: `pip install peft` to load it.") from error
+    bases = {(source.adapter or {}).get("base_model_name_or_path"): source.name for source in sources}
+    if len(bases) > 1:
+        listed = ", ".join(f"{name} on {base or 'itself'}" for base, name in bases.items())
+        raise ValueError(f"Members do not share a base: {listed}.")
+    for source in sources:
+        source.weight_files()  # safetensors or nothing: peft would go on to load a pickle
+    model = _load_base(sources[0], **kwargs)
+    adapted: Any = None
+    for number, source in enumerate(sources):
+        where = {"adapter_name": str(number), "revision": source.revision, **source.hub}
+        if adapted is None:
+            adapted = PeftModel.from_pretrained(model, source.name, **where)
+        else:
+            adapted.load_adapter(source.name, **where)
+    switch_adapter(model, 0)
+    return adapted.requires_grad_(False).eval()
+
+
+def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
+    """The URM that an adapter was trained on; on a causal LM, with a fresh head, which the adapter's replaces."""
+    adapter = source.adapter or {}
+    name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
+    pinned = {"revision": revision} if revision else {}
+    base = AutoConfig.from_pretrained(name, **pinned, **source.hub)
+    if base.model_type == URMConfig.model_type:
+        return URMForRewardModeling.from_pretrained(name, **pinned, **source.hub, **kwargs)
+    config = source.config()
+    fields = ("attributes", "gating_hidden_size", "reward_weights", "attribute_scales", "log_std_bounds")
+    head = {name: getattr(config, name) for name in fields}
+    return URMForRewardModeling.from_backbone(name, **head, **pinned, **source.hub, **kwargs)
+
+
+def switch_adapter(model: nn.Module, number: int):
+    """Makes adapter `number` of `load_adapters` the active one, in every layer and in the head."""
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "set_adapter") and hasattr(module, "active_adapter"):
+            module.set_adapter(str(number))
+
+
+def check_configs(names: Sequence[str], configs: Sequence[URMConfig]):
+    """Members must predict the same attributes in one order and read the same token ids."""
+    for name, config in zip(names[1:], configs[1:], strict=True):
+        for attribute in ("attributes", "vocab_size", "pad_token_id"):
+            ours, theirs = getattr(configs[0], attribute), getattr(config, attribute)
+            if ours != theirs:
+                raise ValueError(f"Members differ in {attribute}: {names[0]} has {ours}, {name} has {theirs}.")
+
+
+def check_heads(names: Sequence[str], heads: Sequence[dict[str, Tensor]]):
+    """Equal heads would agree for ever."""
+    for i, ours in enumerate(heads):
+        for j, theirs in enumerate(heads[:i]):
+            if ours.keys() == theirs.keys() and all(
+                ours[key].shape == theirs[key].shape and torch.equal(ours[key].cpu(), theirs[key].cpu())
+                for key in ours
+            ):
+                raise ValueError(
+                    f"Members {names[j]} and {names[i]} have equal heads: their disagreement would always be zero. "
+                    "Train them with different seeds."
+                )
+
+
+def check_tokenizers(sources: Sequence[MemberSource], **kwargs):
+    """Members must encode a conversation alike: vocabulary, special tokens, splitting, chat template."""
+    first: tuple[str, dict[str, Any]] | None = None
+    for source in sources:
+        if source.file("tokenizer_config.json") is None:
+            continue  # nothing to compare; the ids come from another member's tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(source.name, revision=source.revision, **source.hub, **kwargs)
+        ours = _tokenizer_parts(tokenizer)
+        if first is None:
+            first = (source.name, ours)
+        for part, value in ours.items():
+            if first[1].get(part) != value:
+                raise ValueError(
+                    f"Members differ in their tokenizer's {part}: {first[0]} has {_short(first[1].get(part))}, "
+                    f"{source.name} has {_short(value)}. Members must read a conversation alike."
+                )
+
+
+def _tokenizer_parts(tokenizer) -> dict[str, Any]:
+    parts = {"chat template": tokenizer.chat_template, "vocabulary size": len(tokenizer)}
+    parts |= {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token")}
+    if tokenizer.is_fast:
+        backend = json.loads(tokenizer.backend_tokenizer.to_str())
+        return parts | {part: copy.deepcopy(backend.get(part)) for part in TOKENIZER_PARTS}
+    return parts | {"vocabulary": tokenizer.get_vocab()}
+
+
+def _short(value: Any, width: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
+
+
+def absolute_name(name: str, folder: str | os.PathLike) -> str:
+    """A member's name as it is found from anywhere: "./..." and "../..." are relative to the ensemble's folder."""
+    return os.path.normpath(os.path.join(folder, name)) if name.startswith(".") else name
+
+
+def name_beside(name: str, folder: str | os.PathLike) -> str:
+    """A member's name for an ensemble saved in `folder`: relative if it is inside or beside, so that both can move."""
+    if not os.path.isdir(name):
+        return name
+    relative = os.path.relpath(name, folder)
+    if relative.startswith(os.path.join("..", "..")):
+        return os.path.abspath(name)
+    return relative if relative.startswith("..") else os.path.join(".", relative)

@@ -1,0 +1,90 @@
+"""
+What an ensemble answers, and how it follows from its members' answers. This file travels with ensemble repositories.
+
+Shapes: M members, B conversations, n attributes. The member axis comes first and is never folded into B.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+from .configuration_urm_ensemble import URMEnsembleConfig
+from .distributions_urm import aggregate_rewards, max_covariance_norm, max_gap, total_variance
+from .modeling_urm import URMOutput
+
+
+@dataclass
+class URMEnsembleOutput(ModelOutput):
+    """
+    Args:
+        logits (`(B, 1)`, float32): the members' rewards as one, by default their mean; higher is better.
+        rewards (`(M, B)`): each member's reward; standardised, if the ensemble was.
+        reward_std (`(B,)`): root of the total variance of the reward over members, in its unit; higher = less sure.
+        reward_gap (`(B,)`): max_ij |r_i - r_j|, Eq. 7, in the unit of the reward; higher = less known.
+        covariance_norm (`(B,)`): max_i ||Sigma_i||_F, Eq. 8, in squared units of the ratings; higher = less sure.
+        attribute_gap (`(B, n)`): Eq. 7 on each attribute's means, on the scale of the ratings.
+        attribute_means, attribute_stds, gating_weights (`(M, B, n)`): each member's distribution and gate.
+        aleatoric_variance (`(B, n)`): mean over members of sigma^2: noise of the ratings.
+        epistemic_variance (`(B, n)`): population variance over members of mu: what training data did not settle.
+    """
+
+    logits: Tensor | None = None
+    rewards: Tensor | None = None
+    reward_std: Tensor | None = None
+    reward_gap: Tensor | None = None
+    covariance_norm: Tensor | None = None
+    attribute_gap: Tensor | None = None
+    attribute_means: Tensor | None = None
+    attribute_stds: Tensor | None = None
+    gating_weights: Tensor | None = None
+    aleatoric_variance: Tensor | None = None
+    epistemic_variance: Tensor | None = None
+
+
+class NonFiniteReward(ValueError):
+    """A reward is NaN or infinite; `rows` are its rows in the batch."""
+
+    def __init__(self, message: str, rows: list[int]):
+        super().__init__(message)
+        self.rows = rows
+
+
+def combine(outputs: Sequence[URMOutput], config: URMEnsembleConfig) -> URMEnsembleOutput:
+    """
+    The ensemble's output from one output per member for the same B conversations.
+
+    Raises:
+        NonFiniteReward: a member gave a reward that is not finite.
+    """
+    device = outputs[0]["logits"].device
+    fields = ("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std")
+    rewards, means, stds, weights, reward_stds = (
+        torch.stack([output[field].to(device) for output in outputs]) for field in fields
+    )
+    rewards = rewards.squeeze(-1)
+    for name, reward in zip(config.members, rewards, strict=True):
+        if not torch.compiler.is_compiling() and not torch.isfinite(reward).all():
+            rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
+            raise NonFiniteReward(f"Member {name} gave rewards that are not finite in rows {rows[:8]}.", rows)
+    if config.reward_means is not None:
+        scale = rewards.new_tensor(config.reward_stds)[:, None]
+        rewards = (rewards - rewards.new_tensor(config.reward_means)[:, None]) / scale
+        reward_stds = reward_stds / scale
+    aleatoric, epistemic = total_variance(means, stds)
+    reward_variance = torch.stack(total_variance(rewards, reward_stds)).sum(0)
+    return URMEnsembleOutput(
+        logits=aggregate_rewards(rewards, config.aggregation, config.aggregation_k).unsqueeze(-1),
+        rewards=rewards,
+        reward_std=reward_variance.sqrt(),
+        reward_gap=max_gap(rewards),
+        covariance_norm=max_covariance_norm(stds),
+        attribute_gap=max_gap(means),
+        attribute_means=means,
+        attribute_stds=stds,
+        gating_weights=weights,
+        aleatoric_variance=aleatoric,
+        epistemic_variance=epistemic,
+    )

@@ -1,0 +1,56 @@
+"""LoRA adapters of URMs on disk: complete enough to rebuild the URM, merged to train a gate on, or with a new gate."""
+
+import json
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+from transformers.utils import find_adapter_config_file
+
+from urm_hf.modeling import URMConfig, URMForRewardModeling
+from urm_hf.modeling.members_urm import ADAPTER_PREFIX, HEAD, MemberSource, load_adapters, tensors_of
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def complete_adapter(folder: str | Path, config: URMConfig):
+    """
+    Writes the URM's config (attributes, label statistics) beside an adapter, and the name of its base into the
+    adapter's own, where peft leaves it out because the URM was built around a causal LM and never loaded by name.
+    """
+    config.save_pretrained(folder)
+    path = Path(folder) / "adapter_config.json"
+    adapter = json.loads(path.read_text(encoding="utf-8"))
+    if not adapter["base_model_name_or_path"]:
+        adapter["base_model_name_or_path"] = config.name_or_path
+        adapter["revision"] = adapter["revision"] or getattr(config.backbone_config, "_commit_hash", None)
+        path.write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def is_adapter(name: str | Path) -> bool:
+    """Whether a folder or repository holds an adapter rather than a model."""
+    return find_adapter_config_file(str(name)) is not None
+
+
+def load_merged(adapter: str | Path, revision: str | None = None, **kwargs) -> URMForRewardModeling:
+    """The URM that an adapter makes of its base, with the adapter's weights added to the base's."""
+    return load_adapters([MemberSource(str(adapter), revision)], **kwargs).merge_and_unload(safe_merge=True)
+
+
+def save_adapter_with_head(adapter: str | Path, model: URMForRewardModeling, folder: str | Path):
+    """
+    A copy of an adapter with the head of `model`: after the gating stage on the merged model, an adapter again.
+
+    The backbone's part is copied as it is; `model` must be what [`load_merged`] made of this adapter, trained further
+    in its head only.
+    """
+    source, folder = MemberSource(str(adapter)), Path(folder)
+    tensors = dict(tensors_of(source.weight_files(), ADAPTER_PREFIX))
+    head = {f"{ADAPTER_PREFIX}{HEAD}{name}": tensor for name, tensor in model.score.state_dict().items()}
+    unlike = sorted({key for key in tensors if key.startswith(ADAPTER_PREFIX + HEAD)} ^ set(head))
+    if unlike:
+        raise ValueError(f"The head of the adapter {adapter} and the model's differ in {unlike[:4]}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.contiguous().cpu() for key, tensor in (tensors | head).items()}, folder / WEIGHTS)
+    shutil.copy(source.file("adapter_config.json"), folder / "adapter_config.json")
+    model.config.save_pretrained(folder)
