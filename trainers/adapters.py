@@ -1,7 +1,6 @@
 """LoRA adapters of URMs on disk: complete enough to rebuild the URM, merged to train a gate on, or with a new gate."""
 
 import json
-import shutil
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -51,6 +50,8 @@ def save_adapter_with_head(adapter: str | Path, model: URMForRewardModeling, fol
     if unlike:
         raise ValueError(f"The head of the adapter {adapter} and the model's differ in {unlike[:4]}.")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.contiguous().cpu() for key, tensor in (tensors | head).items()}, folder / WEIGHTS)
-    shutil.copy(source.file("adapter_config.json"), folder / "adapter_config.json")
+    written = folder / f"{WEIGHTS}.tmp"  # the adapter's own file may be the one to replace, and is still mapped
+    save_file({key: tensor.contiguous().cpu() for key, tensor in (tensors | head).items()}, written)
+    written.replace(folder / WEIGHTS)
+    (folder / "adapter_config.json").write_text(json.dumps(source.adapter, indent=2, sort_keys=True))
     model.config.save_pretrained(folder)

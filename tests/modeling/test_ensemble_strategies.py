@@ -254,6 +254,8 @@ def test_a_gate_trained_on_the_merged_model_goes_back_into_the_adapter(adapters,
     assert is_adapter(tmp_path / "gated") and not is_adapter(tmp_path)
     torch.testing.assert_close(load_merged(tmp_path / "gated")(**BATCH).logits, expected, rtol=0, atol=1e-5)
     assert not torch.allclose(load_merged(adapters[0])(**BATCH).logits, expected)
+    save_adapter_with_head(tmp_path / "gated", load_merged(adapters[0]), tmp_path / "gated")  # in place
+    assert not torch.allclose(load_merged(tmp_path / "gated")(**BATCH).logits, expected)
 
 
 def test_a_head_of_another_shape_does_not_go_into_an_adapter(adapters, tmp_path):

@@ -1,0 +1,109 @@
+"""
+Train the members of an ensemble on a file of ratings, gate each on a file of pairs, and save them with the ensemble.
+
+    python examples/ensemble_members.py --base HuggingFaceTB/SmolLM2-135M-Instruct --dtype bfloat16 \
+        --ratings ratings.jsonl.gz --attributes correctness fluency --scale 0 100 --pairs pairs.jsonl.gz --out urme
+
+Two kinds of members:
+
+- by default the backbone is frozen and shared: members differ in seed, head initialisation, batch order, and in the
+  training rows, of which each draws its own bootstrap sample (--same_rows: it does not);
+- with --lora_epochs each is a LoRA adapter of the base: members differ in seed, initialisation and batch order, as the
+  paper's do.
+
+OUT/ensemble names the members in OUT/member-0, ... and runs the backbone once for all of them, or switches adapters.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig
+
+from urm_hf.data import load_rows
+from urm_hf.modeling import URMEnsemble
+from urm_hf.ratings import is_rated
+from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
+from urm_hf.trainers.adapters import load_merged, save_adapter_with_head
+
+LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", required=True)
+    parser.add_argument("--dtype", default="float32", help="of the backbone")
+    parser.add_argument("--ratings", required=True)
+    parser.add_argument("--attributes", nargs="+", required=True)
+    parser.add_argument("--scale", nargs="+", type=float, help="min, max and, if there is one, step")
+    parser.add_argument("--loss_type", default="mle")
+    parser.add_argument("--pairs", required=True)
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of the first member")
+    parser.add_argument("--same_rows", action="store_true", help="frozen members all train on the same rows")
+    parser.add_argument("--lora_epochs", type=float, help="train adapters (r=16) for so many epochs")
+    parser.add_argument("--max_train_rows", type=int, help="of the ratings, drawn with seed 0")
+    parser.add_argument("--max_train_pairs", type=int, help="of the pairs, drawn with seed 0")
+    parser.add_argument("--gating_steps", type=int, default=1000)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    names = [train_member(args, number) for number in range(args.members)]
+    ensemble = URMEnsemble.from_pretrained(names, strategy="shared", dtype=args.dtype)
+    ensemble.save_pretrained(args.out / "ensemble")
+    print(f"Saved to {args.out / 'ensemble'}")
+
+
+def train_member(args, number: int) -> str:
+    """One member's two stages. Returns its folder: a checkpoint, or an adapter."""
+    folder, seed = args.out / f"member-{number}", args.seed + number
+    train, validation = (rated(load_rows(args.ratings, part), args.attributes) for part in ("train", "validation"))
+    train = drawn(train, args.max_train_rows)
+    lora = None
+    stage = {"freeze_backbone": True}
+    if args.lora_epochs:
+        lora = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, target_modules=LORA_LAYERS)
+        stage = {"num_train_epochs": args.lora_epochs, "learning_rate": 5e-4, "warmup_steps": 10, "bf16": True}
+    elif not args.same_rows:
+        train = train.select(np.random.default_rng(seed).integers(0, len(train), len(train)))
+    common = {"seed": seed, "data_seed": seed, "save_strategy": "no", "report_to": "none"}
+    common["use_cpu"] = not torch.cuda.is_available()
+    config = URMAttributeConfig(
+        str(folder),
+        attributes=args.attributes,
+        attribute_scales={name: args.scale for name in args.attributes} if args.scale else None,
+        loss_type=args.loss_type,
+        model_init_kwargs={"dtype": args.dtype},
+        **stage,
+        **common,
+    )
+    attributes = URMAttributeTrainer(args.base, config, train_dataset=train, eval_dataset=validation, peft_config=lora)
+    attributes.train()
+    attributes.save_model(str(folder))
+    model = load_merged(folder) if lora else attributes.model
+    gating = URMGatingTrainer(
+        model,
+        URMGatingConfig(str(folder), max_steps=args.gating_steps, **common),
+        train_dataset=drawn(load_rows(args.pairs, "train"), args.max_train_pairs),
+        eval_dataset=load_rows(args.pairs, "validation"),
+        processing_class=attributes.processing_class,
+    )
+    gating.train()
+    if lora:
+        save_adapter_with_head(folder, model, folder)
+    else:
+        gating.save_model(str(folder))
+    return str(folder)
+
+
+def rated(rows, attributes: list[str]):
+    """Rows with at least one rating."""
+    return rows.select([number for number, row in enumerate(rows) if is_rated(row, attributes)])
+
+
+def drawn(rows, most: int | None):
+    return rows.shuffle(seed=0).select(range(most)) if most and most < len(rows) else rows
+
+
+if __name__ == "__main__":
+    main()
