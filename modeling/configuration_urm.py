@@ -7,6 +7,9 @@ from transformers import AutoConfig, PretrainedConfig
 
 HELPSTEER2_ATTRIBUTES = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 
+# Checkpoints of the paper's authors, and of SGLang: a Llama classifier to transformers, which ignores their gate.
+PUBLISHED_ARCHITECTURE = "LlamaForSequenceClassificationWithNormal_Weights"
+
 AUTO_MAP = {
     "AutoConfig": "configuration_urm.URMConfig",
     "AutoModel": "modeling_urm.URMForRewardModeling",
@@ -64,6 +67,7 @@ class URMConfig(PretrainedConfig):
         training: dict[str, Any] | None = None,
         **kwargs,
     ):
+        refuse_published_layout(kwargs.get("architectures"), kwargs.get("name_or_path"))
         self.backbone_config = _backbone_config(backbone_config)
         self.attributes = _attribute_names(attributes)
         n = len(self.attributes)
@@ -95,6 +99,12 @@ class URMConfig(PretrainedConfig):
         kwargs["problem_type"] = "regression"
         super().__init__(id2label={0: "reward"}, label2id={"reward": 0}, **kwargs)
         self.auto_map = dict(AUTO_MAP)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers, with the positions' base also where transformers 4 looks for it."""
+        output = super().to_dict()
+        output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
+        return output
 
     # What generic tools read from the top level (DeepSpeed, Trainer, TRL, vLLM). Kept in one place, the backbone's
     # config, because TRL writes the pad token after loading and a copy would go stale.
@@ -152,6 +162,29 @@ class URMConfig(PretrainedConfig):
             raise ValueError(f"A URM has `num_labels=1`, got {value}. Rated attributes go into `attributes=[...]`.")
 
 
+def refuse_published_layout(architectures: list[str] | None, name: str | None):
+    """A ValueError if `architectures`, of the config of the checkpoint `name`, are those of the published layout."""
+    if PUBLISHED_ARCHITECTURE in (architectures or []):
+        raise ValueError(
+            f"{name or 'This checkpoint'} is a URM in the published layout ({PUBLISHED_ARCHITECTURE}), of which plain "
+            f"transformers ignores the gate. Convert it: `urm convert published {name or 'IN'} OUT`, and load OUT."
+        )
+
+
+def with_rope_of_version_4(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    A decoder's config with `rope_theta` and `rope_scaling` beside the `rope_parameters` of transformers 5.
+
+    Version 4 does not know the latter: it would take its default base and compute other hidden states, unsaid.
+    """
+    rope = dict(config.get("rope_parameters") or {})
+    if "rope_theta" not in rope:  # none, or one for each type of layer
+        return config
+    names = ("rope_theta", "partial_rotary_factor")
+    found = {name: rope.pop(name) for name in names if name in rope}
+    return config | found | {"rope_scaling": None if rope.get("rope_type") == "default" else rope}
+
+
 def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> PretrainedConfig:
     if value is None:
         raise ValueError(
@@ -163,6 +196,7 @@ def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> Pretrai
         if "model_type" not in value:
             raise ValueError(f"`backbone_config` needs a `model_type`, got the keys {sorted(value)}.")
         value = AutoConfig.for_model(value.pop("model_type"), **value)
+    refuse_published_layout(getattr(value, "architectures", None), getattr(value, "name_or_path", None))
     if not isinstance(getattr(value, "hidden_size", None), int):
         raise ValueError(
             f"`backbone_config` of type {type(value).__name__} has no `hidden_size`: pass the text decoder's own "

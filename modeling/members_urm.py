@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer, PretrainedConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from .configuration_urm import URMConfig
+from .configuration_urm import URMConfig, refuse_published_layout
 from .head_urm import URMHead
 from .modeling_urm import URMForRewardModeling
 
@@ -60,10 +60,11 @@ class MemberSource:
         name, revision = self.name, self.revision
         if self.adapter is not None and self.file("config.json") is None:
             name, revision = self.adapter["base_model_name_or_path"], self.adapter.get("revision")
-        config = AutoConfig.from_pretrained(name, revision=revision, **self.hub)
-        if config.model_type != URMConfig.model_type:
-            raise ValueError(f"Member {self.name}: {name} is of type {config.model_type!r}, not a URM.")
-        return config
+        found, _ = PretrainedConfig.get_config_dict(name, revision=revision, **self.hub)
+        refuse_published_layout(found.get("architectures"), name)
+        if found.get("model_type") != URMConfig.model_type:
+            raise ValueError(f"Member {self.name}: {name} is of type {found.get('model_type')!r}, not a URM.")
+        return URMConfig.from_pretrained(name, revision=revision, **self.hub)  # this file's class, not a repository's
 
     def weight_files(self) -> dict[str, str]:
         """Path of the safetensors file of each tensor, by the tensor's name in a URM."""
@@ -176,8 +177,8 @@ def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
     adapter = source.adapter or {}
     name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
     pinned = {"revision": revision} if revision else {}
-    base = AutoConfig.from_pretrained(name, **pinned, **source.hub)
-    if base.model_type == URMConfig.model_type:
+    base, _ = PretrainedConfig.get_config_dict(name, **pinned, **source.hub)
+    if base.get("model_type") == URMConfig.model_type:
         return URMForRewardModeling.from_pretrained(name, **pinned, **source.hub, **kwargs)
     config = source.config()
     fields = ("attributes", "gating_hidden_size", "reward_weights", "attribute_scales", "log_std_bounds")

@@ -16,6 +16,7 @@ Where this differs from the paper:
 
 import copy
 import inspect
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,11 +25,15 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
+from .backbone_urm import load_backbone
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward
 from .head_urm import Float32Linear, URMHead
 
 logger = logging.get_logger(__name__)
+
+# a README.md with this line is written anew by each push; one without it is somebody's own and kept
+CARD_MARKER = "<!-- Written by urm-hf, and written anew by each push. Delete this line to keep your own edits. -->"
 
 
 @dataclass
@@ -185,14 +190,14 @@ class URMForRewardModeling(PreTrainedModel):
         Weights that are not the decoder's (an `lm_head`, a reward model's `score`) are discarded and named in the log.
 
         Args:
-            pretrained_model_name_or_path: a Hub repository or folder that `AutoModel` loads; or a decoder that is
-                loaded already, which is then shared, not copied.
+            pretrained_model_name_or_path: a Hub repository or folder that `AutoModel` loads; an adapter (LoRA), which
+                is merged into its model (needs peft); or a decoder that is loaded already, then shared, not copied.
             attributes, gating_hidden_size, reward_weights, attribute_scales, log_std_bounds: see [`URMConfig`].
             kwargs: passed to `AutoModel.from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`,
                 `trust_remote_code`, `quantization_config`, ...).
 
         Raises:
-            ValueError: the checkpoint lacks weights of the decoder, or is itself a URM.
+            ValueError: the checkpoint lacks weights of the decoder, or is itself a URM or an adapter of one.
         """
         head = {
             "attributes": attributes,
@@ -205,15 +210,7 @@ class URMForRewardModeling(PreTrainedModel):
             if kwargs:
                 raise ValueError(f"{sorted(kwargs)} are for loading a backbone by name, but it is loaded already.")
             return cls._around(pretrained_model_name_or_path, **head)
-        kwargs.pop("output_loading_info", None)
-        backbone, info = AutoModel.from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
-        if info["missing_keys"]:
-            missing = ", ".join(sorted(info["missing_keys"])[:5])
-            raise ValueError(f"{pretrained_model_name_or_path} lacks weights of its decoder: {missing}.")
-        discarded = sorted(key for key in info["unexpected_keys"] if "rotary_emb" not in key)
-        if discarded:
-            logger.warning(f"Discarded weights of {pretrained_model_name_or_path} not in its decoder: {discarded}.")
-        return cls._around(backbone, **head)
+        return cls._around(load_backbone(str(pretrained_model_name_or_path), **kwargs), **head)
 
     @classmethod
     def _around(cls, backbone: PreTrainedModel, **head) -> "URMForRewardModeling":
@@ -248,3 +245,36 @@ class URMForRewardModeling(PreTrainedModel):
                 "incomplete or of another layout; nothing was guessed."
             )
         return (model, info) if output_loading_info else model
+
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        """The last step of `push_to_hub`, where the folder holds an empty form as its card."""
+        write_short_card(working_dir, self.config, self.model_tags)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+
+def write_short_card(folder: str | os.PathLike, config, tags: Sequence[str] | None = None):
+    """A card that says what this is, in the place of an empty form or of a card that described former weights."""
+    path = os.path.join(folder, "README.md")
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            found = file.read()
+        if CARD_MARKER not in found and "[More Information Needed]" not in found:
+            return
+    listed = "".join(f"- {tag}\n" for tag in dict.fromkeys(["urm", "reward-model", "uncertainty", *(tags or [])]))
+    text = f"""---
+library_name: transformers
+pipeline_tag: text-classification
+tags:
+{listed}---
+
+{CARD_MARKER}
+
+# Uncertainty-aware reward model
+
+Predicts mean and standard deviation of human ratings ({", ".join(config.attributes)}) of the last answer of a
+conversation, and from them a reward: `logits`, with `reward_std`. `AutoModel.from_pretrained(repo, revision=commit,
+trust_remote_code=True)` loads it. It reads conversations in the chat template it was trained on; if this repository
+has no tokenizer, that of its base model has it. Rewards compare answers to one prompt.
+"""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

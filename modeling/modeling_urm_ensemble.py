@@ -27,7 +27,7 @@ from .members_urm import (
     name_beside,
     switch_adapter,
 )
-from .modeling_urm import URMForRewardModeling, URMOutput
+from .modeling_urm import URMForRewardModeling, URMOutput, write_short_card
 from .output_urm_ensemble import NonFiniteReward, URMEnsembleOutput, combine
 
 __all__ = ["NonFiniteReward", "URMEnsemble", "URMEnsembleOutput"]
@@ -208,7 +208,7 @@ class URMEnsemble(PreTrainedModel):
         """
         output_loading_info = kwargs.pop("output_loading_info", False)
         settings = {n: kwargs.pop(n) for n in ("aggregation", "aggregation_k", "strategy") if n in kwargs}
-        for name in ("num_labels", "code_revision"):
+        for name in ("num_labels", "code_revision", "_commit_hash", "adapter_kwargs"):  # of this repository
             kwargs.pop(name, None)
         trust = {"trust_remote_code": kwargs.pop("trust_remote_code", None)}
         place = {name: kwargs.pop(name) for name in ("revision", "subfolder") if name in kwargs}
@@ -275,3 +275,7 @@ class URMEnsemble(PreTrainedModel):
                 "`URMEnsemble.from_pretrained([repo_a, repo_b, ...])`."
             )
         return super().push_to_hub(repo_id, **kwargs)
+
+    def _upload_modified_files(self, working_dir, *args, **kwargs):
+        write_short_card(working_dir, self.config, self.model_tags)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)

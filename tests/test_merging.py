@@ -20,7 +20,7 @@ from tests.conftest import (
     tiny_tokenizer,
     tiny_urm,
 )
-from urm_hf import cli, merge_checkpoints, merging
+from urm_hf import checkpoint_files, cli, merge_checkpoints, merging
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
@@ -199,6 +199,16 @@ def test_log_stds_of_different_losses_are_not_averaged(tmp_path, losses, log_std
         merge_checkpoints(folders, tmp_path / "merged", log_std=log_std)
 
 
+def test_the_first_s_gate_is_kept_on_request(members, tmp_path):
+    result = merge_checkpoints(members, tmp_path / "merged", weights=[0.25, 0.75], gate="first")
+    expected = mean_state(members, [0.25, 0.75]) | {
+        key: tensor for key, tensor in read_state(members[0]).items() if key.startswith("score.gate.")
+    }
+    assert_equal_states(read_state(tmp_path / "merged"), expected)
+    assert URMForRewardModeling.from_pretrained(tmp_path / "merged").config.training["gate"] == result.gate == "first"
+    assert result.differences["gate"][0][1] > 0.5  # still that between the members
+
+
 # What else is in the folder
 
 
@@ -208,13 +218,22 @@ def test_the_config_is_the_first_s_and_tells_what_was_merged(tmp_path):
     before, after = (json.loads((Path(x) / "config.json").read_text()) for x in (folders[0], tmp_path / "merged"))
     assert after.pop("training") == {
         "merged_from": [
-            {"name": folders[0], "revision": None, "weight": 0.25, "training": {"seed": 0}},
-            {"name": folders[1], "revision": None, "weight": 0.75, "training": {"seed": 1}},
+            {"name": "0", "revision": None, "weight": 0.25, "training": {"seed": 0}},
+            {"name": "1", "revision": None, "weight": 0.75, "training": {"seed": 1}},
         ],
         "log_std": "average",
+        "gate": "average",
     }
     del before["training"]
     assert after == before
+
+
+def test_the_folder_names_no_place_of_this_machine(members, tmp_path, monkeypatch):
+    monkeypatch.chdir(members[0])
+    merge_checkpoints([".", "../seed-1"], tmp_path / "merged")
+    text = (tmp_path / "merged" / "config.json").read_text()
+    assert [source["name"] for source in json.loads(text)["training"]["merged_from"]] == ["seed-0", "seed-1"]
+    assert not any(place in text for place in (str(tmp_path), '".', "../"))
 
 
 def test_the_folder_holds_what_save_pretrained_writes(members, tmp_path):
@@ -269,14 +288,15 @@ def test_a_repository_is_pinned_and_its_commit_is_recorded(members, tmp_path, mo
         assert not any("bin" in pattern or pattern.endswith(".py") for pattern in allow_patterns)
         return shutil.copytree(members[0], tmp_path / "snapshots" / "c0ffee")
 
-    monkeypatch.setattr(merging, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(checkpoint_files, "snapshot_download", snapshot_download)
     result = merge_checkpoints(
         ["org/urm", members[1]], tmp_path / "merged", revisions=["v1", None], token="t", local_files_only=True
     )
     assert calls == [("org/urm", "v1", {"token": "t", "local_files_only": True})]
     assert result.revisions == ["c0ffee", None]
     config = json.loads((tmp_path / "merged" / "config.json").read_text())
-    assert [source["revision"] for source in config["training"]["merged_from"]] == ["c0ffee", None]
+    sources = [(source["name"], source["revision"]) for source in config["training"]["merged_from"]]
+    assert sources == [("org/urm", "c0ffee"), ("seed-1", None)]
 
 
 def test_a_repository_is_read_from_the_cache(members, tmp_path, monkeypatch):
@@ -296,7 +316,7 @@ def test_a_repository_is_read_from_the_cache(members, tmp_path, monkeypatch):
 
 
 def test_a_revision_of_a_folder_is_refused(members, tmp_path):
-    with pytest.raises(ValueError, match="`revisions` pins .*seed-1 to 'v1', but it is a folder"):
+    with pytest.raises(ValueError, match="`revision` pins .*seed-1 to 'v1', but it is a folder"):
         merge_checkpoints(members, tmp_path / "merged", revisions=[None, "v1"])
 
 
@@ -340,8 +360,8 @@ def test_at_most_one_tensor_of_each_member_and_one_shard_are_in_memory(tmp_path,
         written.append(sum(tensor.nbytes for tensor in tensors.values()))
         save_file(tensors, *args, **kwargs)
 
-    monkeypatch.setattr(merging, "safe_open", Spy)
-    monkeypatch.setattr(merging, "save_file", save)
+    monkeypatch.setattr(checkpoint_files, "safe_open", Spy)
+    monkeypatch.setattr(checkpoint_files, "save_file", save)
     merge_checkpoints(folders, tmp_path / "merged", max_shard_size="70KB")
     assert max(most) == 3
     assert alive == []
@@ -355,7 +375,7 @@ def test_a_crash_in_the_middle_leaves_nothing(members, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         save_file(tensors, path, **kwargs)
 
-    monkeypatch.setattr(merging, "save_file", fail_at_the_second)
+    monkeypatch.setattr(checkpoint_files, "save_file", fail_at_the_second)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         merge_checkpoints(members, tmp_path / "merged", max_shard_size="70KB")
@@ -364,9 +384,12 @@ def test_a_crash_in_the_middle_leaves_nothing(members, tmp_path, monkeypatch):
 
 def test_nothing_is_under_the_final_name_until_all_is_written(members, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        merging, "save_file", lambda *a, **k: seen.append((tmp_path / "x" / "m").exists()) or save_file(*a, **k)
-    )
+
+    def save(*args, **kwargs):
+        seen.append((tmp_path / "x" / "m").exists())
+        save_file(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint_files, "save_file", save)
     merge_checkpoints(members, tmp_path / "x" / "m", max_shard_size="70KB")
     assert set(seen) == {False}
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["m"]
@@ -421,6 +444,8 @@ def test_one_name_is_not_taken_for_a_list(members, tmp_path):
         ({"weights": [0.5, 0.49999]}, "sum to 1"),
         ({"weights": [float("nan"), 1.0]}, "sum to 1"),
         ({"revisions": ["main"]}, "`revisions` needs one entry for each of the 2 checkpoints"),
+        ({"gate": "second"}, '`gate` must be "average" or "first", got \'second\''),
+        ({"gate": None}, '`gate` must be "average" or "first", got None'),
         ({"log_std": "geometric"}, '`log_std` must be "average", "first" or None, got \'geometric\''),
     ],
 )
@@ -511,7 +536,7 @@ WEIGHT_CHANGES = [
     ),
     (nan_in_body, r"model\.norm\.weight of .*seed-1 has values that are not finite"),
     (infinity_in_head, r"score\.value\.weight of .*seed-1 has values that are not finite"),
-    (quantised, r"model\.norm\.weight of .*seed-1 is I8: only .*'BF16'.* can be averaged"),
+    (quantised, r"model\.norm\.weight of .*seed-1 is I8; known are .*'BF16'"),
     (no_head, r"seed-1 has no score\.value\.weight: its head was not saved"),
 ]
 
@@ -573,6 +598,28 @@ def test_an_index_that_names_what_is_not_in_the_folder_is_refused(members, tmp_p
     (Path(members[1]) / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(FileNotFoundError, match=f"seed-1 is incomplete: .* names '{file}'"):
         merge_checkpoints(members, tmp_path / "merged")
+
+
+def emptied(path: Path):
+    path.write_bytes(b"")
+
+
+def cut_off(path: Path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garbled(path: Path):
+    path.write_bytes(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("damage", [emptied, cut_off, garbled])
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_file_is_named_in_one_line(members, tmp_path, capsys, file, damage):
+    damage(Path(members[1]) / file)
+    assert cli.main(["merge", *members, "--out", str(tmp_path / "merged")]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert error[0].startswith(f"urm merge: error: {members[1]}/{file} is damaged: ")
 
 
 def change_template(folder: Path):
@@ -650,12 +697,21 @@ def test_urm_merge_keeps_the_first_s_log_stds_and_shards(tmp_path, capsys):
     assert (Path(out) / "model.safetensors.index.json").exists()
 
 
+def test_urm_merge_keeps_the_first_s_gate(members, tmp_path, capsys):
+    out = str(tmp_path / "merged")
+    assert cli.main(["merge", *members, "--out", out, "--gate", "first"]) == 0
+    assert torch.equal(read_state(out)["score.gate.0.weight"], read_state(members[0])["score.gate.0.weight"])
+    printed = capsys.readouterr().out
+    assert f"gate: that of {members[0]}\n" in printed
+    assert "urm train gating" not in printed
+
+
 def test_urm_merge_passes_revisions_and_tells_what_is_wrong_in_one_line(members, tmp_path, capsys):
     out = str(tmp_path / "merged")
     assert cli.main(["merge", *members, "--out", out, "--revision", "-", "v1"]) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
-    assert error[0].startswith("urm merge: error: `revisions` pins")
+    assert error[0].startswith("urm merge: error: `revision` pins")
     assert cli.main(["merge", *members, "--out", out, "--revision", "-", "-"]) == 0
 
 

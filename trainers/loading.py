@@ -9,7 +9,9 @@ from urm_hf.modeling.configuration_urm import refuse_published_layout
 from urm_hf.trainers.adapters import is_adapter, load_merged
 
 
-def load_urm(model: str | PreTrainedModel, args, fresh_heads: bool = True, **head) -> PreTrainedModel:
+def load_urm(
+    model: str | PreTrainedModel, args, fresh_heads: bool = True, quantization_config=None, **head
+) -> PreTrainedModel:
     """
     A URM from a repository or folder: loaded, if it is one (an adapter is merged into its base); else built on the
     causal LM or reward model found there.
@@ -18,12 +20,17 @@ def load_urm(model: str | PreTrainedModel, args, fresh_heads: bool = True, **hea
         model: an instance is returned as it is.
         args: `seed` (set before fresh heads are drawn), `model_init_kwargs` and `trust_remote_code` are read.
         fresh_heads: whether a model that is not a URM may get heads here.
+        quantization_config (*optional*): to load a model by that is named.
         head: arguments of [`URMForRewardModeling.from_backbone`] for fresh heads.
     """
     if not isinstance(model, str):
+        if quantization_config is not None:
+            raise ValueError("`quantization_config` is for loading a model by name, but it is loaded already.")
         return model
     set_seed(args.seed)
     kwargs = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
+    if quantization_config is not None:
+        kwargs["quantization_config"] = quantization_config
     args.model_init_kwargs = None
     if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])

@@ -226,3 +226,29 @@ def test_auto_map_stays_local_when_the_config_came_from_another_repository():
     foreign = {name: f"org/other--{reference}" for name, reference in AUTO_MAP.items()}
     described = make_config().to_dict() | {"auto_map": foreign}
     assert URMConfig.from_dict(described).auto_map == AUTO_MAP
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3 |= {"original_max_position_embeddings": 128}
+
+
+@pytest.mark.parametrize(
+    "family, rope, expected",
+    [
+        ("llama", {"rope_type": "default", "rope_theta": 5e5}, {"rope_theta": 5e5, "rope_scaling": None}),
+        ("llama", LLAMA3 | {"rope_theta": 5e5}, {"rope_theta": 5e5, "rope_scaling": LLAMA3}),
+        (
+            "phi",
+            {"rope_type": "default", "rope_theta": 2e4, "partial_rotary_factor": 0.25},
+            {"rope_theta": 2e4, "rope_scaling": None, "partial_rotary_factor": 0.25},
+        ),
+    ],
+)
+def test_the_base_of_positions_is_written_for_transformers_4_as_well(tmp_path, family, rope, expected):
+    config = URMConfig(backbone_config=tiny_backbone_config(family, rope_parameters=dict(rope)))
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())["backbone_config"]
+    assert {key: written[key] for key in expected} == expected
+    again = URMConfig.from_pretrained(tmp_path)
+    assert {key: again.backbone_config.rope_parameters[key] for key in rope} == rope
+    assert again.to_dict() == config.to_dict() | {"transformers_version": again.transformers_version}

@@ -41,6 +41,7 @@ FIELDS = {
     "epistemic_variance": (4, 5),
 }
 SHIPPED = [
+    "backbone_urm.py",
     "configuration_urm.py",
     "configuration_urm_ensemble.py",
     "distributions_urm.py",

@@ -17,6 +17,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="average the log standard deviations, or keep the first model's; needed unless the heads were trained by "
         "regression or deterministic",
     )
+    parser.add_argument(
+        "--gate", choices=["average", "first"], default="average", help="average the gates, or keep the first model's"
+    )
     parser.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model, - for a folder")
     parser.add_argument("--max-shard-size", default="5GB", help="of the files written (default: 5GB)")
     parser.add_argument("--local-files-only", action="store_true", help="download nothing")
@@ -33,6 +36,7 @@ def main(argv: list[str]) -> int:
         weights=args.weights,
         revisions=args.revision and [None if revision == "-" else revision for revision in args.revision],
         log_std=args.log_std,
+        gate=args.gate,
         max_shard_size=args.max_shard_size,
         local_files_only=args.local_files_only,
         progress=True,
@@ -41,12 +45,14 @@ def main(argv: list[str]) -> int:
     for name, weight, revision in zip(args.models, result.weights, result.revisions, strict=True):
         print(f"  {weight:.4g} x {name}{f' at {revision}' if revision else ''}")
     print("log standard deviations:", "averaged" if result.log_std == "average" else f"those of {args.models[0]}")
+    gate = result.differences.get("gate")
+    if gate:
+        print("gate:", "averaged" if result.gate == "average" else f"that of {args.models[0]}")
     print("norm of the difference / norm of the weights (0: equal, 1.41: unrelated):")
     for i, j in combinations(range(len(args.models)), 2):
         parts = ", ".join(f"{part} {matrix[i][j]:.3g}" for part, matrix in result.differences.items())
         print(f"  {args.models[i]} - {args.models[j]}: {parts}")
-    gate = result.differences.get("gate")
-    if gate and max(map(max, gate)) > FAR:
+    if gate and result.gate == "average" and max(map(max, gate)) > FAR:
         print("The gates are far apart, and a mean of unlike networks may weigh as none of them did: train the merged")
-        print(f"model's gate with `urm train gating --model_name_or_path {args.out}`.")
+        print(f"model's gate with `urm train gating --model_name_or_path {args.out}`, or keep one: `--gate first`.")
     return 0

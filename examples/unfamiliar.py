@@ -1,0 +1,173 @@
+"""
+Does an ensemble know what it does not know? Its uncertainty on test conversations against unfamiliar ones of the same
+length, and its accuracy on pairs that it is sure of: the questions of the paper's Fig. 5, 6 and 8.
+
+    python examples/unfamiliar.py --ensemble urme/ensemble --ratings ratings.jsonl.gz --pairs pairs.jsonl.gz \
+        --prompts prompts_ood.jsonl.gz --policy HuggingFaceTB/SmolLM2-135M-Instruct --out results
+
+`examples/ensemble_members.py` trains such an ensemble. Writes OUT/results.json and plots, prints tables.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from unfamiliar_texts import arithmetic, garbled, hard_prompts, long_arithmetic
+
+from urm_hf.data import load_rows
+from urm_hf.features import pooled_features
+from urm_hf.filtering import filter_values, fit_threshold, pair_values
+from urm_hf.modeling import URMEnsemble
+from urm_hf.ood import ood_report
+from urm_hf.scoring import RewardScore, RewardScorer, output_rows
+from urm_hf.uncertainty import MEASURES, compare, margin_gap, measure
+
+SHARES = np.arange(1, 0.15, -0.05)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ensemble", required=True)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--ratings", required=True)
+    parser.add_argument("--pairs", required=True)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--policy", required=True, help="chat model that answers the prompts")
+    parser.add_argument("--max_pairs", type=int, help="drawn with the seed")
+    parser.add_argument("--target_error", type=float, default=0.4)
+    parser.add_argument("--bootstrap_samples", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    scorer = RewardScorer(URMEnsemble.from_pretrained(args.ensemble, dtype=args.dtype))
+    results = {"unfamiliar": unfamiliar(args, scorer), "pairs": pairs(args, scorer)}
+    (args.out / "results.json").write_text(json.dumps(results, indent=1))
+
+
+def score_all(scorer: RewardScorer, conversations) -> list[RewardScore]:
+    """Scores; hidden states of a backbone that all members share are kept on disk, as training does."""
+    ensemble = scorer.model
+    if not ensemble.shares_backbone:
+        return scorer.score(conversations, progress=True)
+    ids = scorer.encode(conversations)[0]
+    features = pooled_features(ensemble.members[0], ids, scorer.tokenizer.pad_token_id)
+    with torch.inference_mode():
+        output = ensemble(pooled_hidden=torch.from_numpy(features[:]))
+    rows = output_rows(output, ensemble.config.attributes)
+    return [RewardScore(**row, n_tokens=len(i)) for row, i in zip(rows, ids, strict=True)]
+
+
+def unfamiliar(args, scorer: RewardScorer) -> dict:
+    """AUROC of every measure on every kind of unfamiliar text; raw and standardised rewards."""
+    rows = load_rows(args.ratings, "test")
+    known = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in rows]
+    rng = np.random.default_rng(args.seed)
+    cache = args.out / "hard_prompts.json"
+    texts = {
+        "arithmetic (short)": arithmetic(rng, len(known)),
+        "arithmetic": long_arithmetic(rng, known, scorer.tokenizer),
+        "hard prompts": hard_prompts(args.prompts, args.policy, known, cache, args.seed),
+        "garbled answers": garbled(rng, known, scorer.tokenizer),
+    }
+    found = {}
+    config = scorer.model.config
+    for standardised in (False, True):
+        if standardised:
+            reference = score_all(scorer, list(load_rows(args.ratings, "validation")))
+            scorer.model.standardise(torch.tensor([score.member_rewards for score in reference]).T)
+        ours = score_all(scorer, known)
+        prompts = [json.dumps(row["prompt"]) for row in rows]
+        for name, conversations in texts.items():
+            scores = score_all(scorer, conversations)
+            measures = ["reward_gap", "reward_std", "reward_epistemic"] if standardised else None
+            report = ood_report(
+                ours,
+                scores,
+                measures=measures,
+                texts=[[c[-1]["content"] for c in side] for side in (known, conversations)],
+                groups=(prompts, list(range(len(scores)))),
+                n_resamples=args.bootstrap_samples,
+            )
+            kind = f"{name}, standardised" if standardised else name
+            print(f"\n## {kind}\n{report}")
+            report.plot(args.out / f"{kind.replace(' ', '_')}.png")
+            found[kind] = {
+                row.name: [row.auroc, *row.auroc_interval, row.fpr95, row.trivial, *row.gain_interval]
+                for row in report.rows
+            }
+            means = {m: [float(measure(s, m).mean()) for s in (ours, scores)] for m in (measures or MEASURES)}
+            found[kind] |= {"means": means, "n": [len(ours), len(scores)]}
+    config.reward_means = config.reward_stds = None
+    return found
+
+
+def pairs(args, scorer: RewardScorer) -> dict:
+    """Accuracy against the share kept (Fig. 6c), and how often a promised error is broken over 200 splits."""
+    rows = [row for part in ("validation", "test") for row in load_rows(args.pairs, part)]
+    if args.max_pairs:
+        rows = [rows[i] for i in np.random.default_rng(args.seed).permutation(len(rows))[: args.max_pairs]]
+    sides = [
+        score_all(scorer, [{"prompt": row["prompt"], "completion": row[side]} for row in rows])
+        for side in ("chosen", "rejected")
+    ]
+    rewards = [np.array([score.reward for score in side]) for side in sides]
+    correct = rewards[0] > rewards[1]
+    curves = {name: pair_values(*(measure(side, name) for side in sides)) for name in MEASURES}
+    curves["margin gap"] = margin_gap(*sides)
+    curves["P(chosen > rejected) near 1/2"] = -np.abs(compare(*sides) - 0.5)
+    curves["margin near 0"] = -np.abs(rewards[0] - rewards[1])
+    curves["random"] = np.random.default_rng(args.seed).random(len(rows))
+    found = {"n": len(rows), "accuracy": float(correct.mean()), "shares": SHARES.tolist(), "curves": {}}
+    print(f"\n## {len(rows)} pairs, accuracy {correct.mean():.3f}\n")
+    print("| filtered by | AUROC for errors | accuracy at 80 % | at 50 % | at 20 % | promise broken in 200 splits |")
+    print("|---|---|---|---|---|---|")
+    for name, values in curves.items():
+        accuracy = [float(correct[filter_values(values, keep=share).kept].mean()) for share in SHARES]
+        auroc = float(roc_auc_score(~correct, values))
+        broken, fitted = broken_promises(values, correct, args.target_error, args.seed)
+        at = [float(correct[filter_values(values, keep=share).kept].mean()) for share in (0.8, 0.5, 0.2)]
+        found["curves"][name] = {"accuracy": accuracy, "auroc": auroc, "broken": broken, "fitted": fitted, "at": at}
+        promise = f"{broken} of {fitted} fitted"
+        print(f"| {name} | {auroc:.3f} | " + " | ".join(f"{value:.3f}" for value in at) + f" | {promise} |")
+    plot_curves(found, args.out / "accuracy_kept.png")
+    return found
+
+
+def broken_promises(values, correct, target_error: float, seed: int) -> tuple[int, int]:
+    """Of 200 random halves on which a threshold could be fitted, on how many the other half's error exceeds it."""
+    rng = np.random.default_rng(seed)
+    broken = fitted = 0
+    for _ in range(200):
+        half = rng.permutation(len(values)) < len(values) // 2
+        found = fit_threshold(values[half], correct[half], target_error=target_error)
+        if found.threshold is not None:
+            kept = filter_values(values[~half], threshold=found).kept
+            fitted += 1
+            broken += bool((~correct[~half][kept]).mean() > target_error) if kept.any() else 0
+    return broken, fitted
+
+
+def plot_curves(found: dict, path: Path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    for name, curve in found["curves"].items():
+        style = {"color": "grey", "ls": ":"} if name == "random" else {}
+        axis.plot(found["shares"], curve["accuracy"], label=name, lw=1.4, **style)
+    axis.set(xlabel="share of pairs kept", ylabel="pair accuracy", title=f"{found['n']} pairs, either side filtered")
+    axis.invert_xaxis()
+    axis.legend(fontsize=7, frameon=False, ncol=2)
+    axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

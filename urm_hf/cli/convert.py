@@ -1,0 +1,48 @@
+"""`urm convert published IN OUT`, `urm convert sglang IN OUT`: the published layout of URMs into ours, and back."""
+
+import argparse
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="urm convert", description="Rewrite a URM in another layout, exactly.")
+    layouts = parser.add_subparsers(dest="layout", required=True, metavar="{published,sglang}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("source", metavar="IN", help="folder or Hub repository, with safetensors")
+    common.add_argument("out", metavar="OUT", help="folder to write, new or empty")
+    common.add_argument("--revision", help="commit, branch or tag of the repository")
+    common.add_argument("--max-shard-size", default="5GB", help="of the files written (default: 5GB)")
+    common.add_argument("--local-files-only", action="store_true", help="download nothing")
+    text = (
+        "a URM of the published layout (LlamaForSequenceClassificationWithNormal_Weights) becomes one of this package"
+    )
+    published = layouts.add_parser("published", parents=[common], help=text, description=text)
+    published.add_argument("--attributes", nargs="+", metavar="NAME", help="default: HelpSteer2's, if there are five")
+    text = "a URM of this package becomes one of the published layout, which SGLang serves"
+    sglang = layouts.add_parser("sglang", parents=[common], help=text, description=text)
+    sglang.add_argument(
+        "--pad-gate", action="store_true", help="write a narrower gate, or fixed weights, as a full gate with zeros"
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    from urm_hf.published import convert_published, convert_sglang
+
+    options = {name: getattr(args, name) for name in ("revision", "max_shard_size", "local_files_only")}
+    if args.layout == "published":
+        options["attributes"] = args.attributes
+        result = convert_published(args.source, args.out, progress=True, **options)
+    else:
+        result = convert_sglang(args.source, args.out, progress=True, pad_gate=args.pad_gate, **options)
+    dtypes = ", ".join(f"{part} {str(dtype).removeprefix('torch.')}" for part, dtype in result.dtypes.items())
+    print(f"{args.out}: {result.source}{f' at {result.revision}' if result.revision else ''}")
+    print(f"  {result.parameters:,} parameters: {dtypes}")
+    print(f"  attributes: {', '.join(result.attributes)}")
+    for note in result.notes:
+        print(f"  note: {note}")
+    if args.layout == "published":
+        print(f"Load it with `RewardScorer({args.out!r})`; or `urm score {args.out} --data ROWS --out SCORED`.")
+    else:
+        print(f"Serve it with `python -m sglang.launch_server --model-path {args.out} --is-embedding`.")
+    return 0
