@@ -117,7 +117,13 @@ def attribute_stage(args) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase
     return (
         model,
         tokenizer,
-        {"attributes": ours, "attribute_intervals": low_high, "constant": base, "nll_gain": gain["gain"]},
+        {
+            "attributes": ours,
+            "attribute_intervals": low_high,
+            "constant": base,
+            "nll_gain": gain["gain"],
+            "n_conversations": len(truth),
+        },
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
+from unfamiliar_plots import plot_densities, plot_kept, plot_measures
 from unfamiliar_texts import arithmetic, garbled, hard_prompts, long_arithmetic
 
 from urm_hf.data import load_rows
@@ -37,7 +38,7 @@ def main():
     parser.add_argument("--prompts", required=True)
     parser.add_argument("--policy", required=True, help="chat model that answers the prompts")
     parser.add_argument("--max_pairs", type=int, help="drawn with the seed")
-    parser.add_argument("--target_error", type=float, default=0.4)
+    parser.add_argument("--target_error", type=float, default=0.45)
     parser.add_argument("--bootstrap_samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
@@ -54,11 +55,15 @@ def score_all(scorer: RewardScorer, conversations) -> list[RewardScore]:
     if not ensemble.shares_backbone:
         return scorer.score(conversations, progress=True)
     ids = scorer.encode(conversations)[0]
-    features = pooled_features(ensemble.members[0], ids, scorer.tokenizer.pad_token_id)
+    features = hidden_states(scorer, conversations)
     with torch.inference_mode():
         output = ensemble(pooled_hidden=torch.from_numpy(features[:]))
     rows = output_rows(output, ensemble.config.attributes)
     return [RewardScore(**row, n_tokens=len(i)) for row, i in zip(rows, ids, strict=True)]
+
+
+def hidden_states(scorer: RewardScorer, conversations):
+    return pooled_features(scorer.model.members[0], scorer.encode(conversations)[0], scorer.tokenizer.pad_token_id)
 
 
 def unfamiliar(args, scorer: RewardScorer) -> dict:
@@ -81,8 +86,9 @@ def unfamiliar(args, scorer: RewardScorer) -> dict:
             scorer.model.standardise(torch.tensor([score.member_rewards for score in reference]).T)
         ours = score_all(scorer, known)
         prompts = [json.dumps(row["prompt"]) for row in rows]
+        scored = {"test": ours}
         for name, conversations in texts.items():
-            scores = score_all(scorer, conversations)
+            scores = scored[name] = score_all(scorer, conversations)
             measures = ["reward_gap", "reward_std", "reward_epistemic"] if standardised else None
             report = ood_report(
                 ours,
@@ -101,6 +107,13 @@ def unfamiliar(args, scorer: RewardScorer) -> dict:
             }
             means = {m: [float(measure(s, m).mean()) for s in (ours, scores)] for m in (measures or MEASURES)}
             found[kind] |= {"means": means, "n": [len(ours), len(scores)]}
+        if not standardised:
+            plot_measures(scored, args.out / "measures.png")
+    if scorer.model.shares_backbone:
+        shown = {"test": known, "hard prompts": texts["hard prompts"]}
+        pool = lambda c: torch.from_numpy(hidden_states(scorer, [c])[:])  # noqa: E731
+        with torch.inference_mode():
+            plot_densities(scorer.model, {kind: pool(c[0]) for kind, c in shown.items()}, args.out / "densities.png")
     config.reward_means = config.reward_stds = None
     return found
 
@@ -123,50 +136,42 @@ def pairs(args, scorer: RewardScorer) -> dict:
     curves["random"] = np.random.default_rng(args.seed).random(len(rows))
     found = {"n": len(rows), "accuracy": float(correct.mean()), "shares": SHARES.tolist(), "curves": {}}
     print(f"\n## {len(rows)} pairs, accuracy {correct.mean():.3f}\n")
-    print("| filtered by | AUROC for errors | accuracy at 80 % | at 50 % | at 20 % | promise broken in 200 splits |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| filtered by | AUROC for errors | accuracy at 80 % | at 50 % | at 20 % | halves: broken of fitted | population |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name, values in curves.items():
         accuracy = [float(correct[filter_values(values, keep=share).kept].mean()) for share in SHARES]
         auroc = float(roc_auc_score(~correct, values))
-        broken, fitted = broken_promises(values, correct, args.target_error, args.seed)
+        broken = broken_promises(values, correct, args.target_error, args.seed)
         at = [float(correct[filter_values(values, keep=share).kept].mean()) for share in (0.8, 0.5, 0.2)]
-        found["curves"][name] = {"accuracy": accuracy, "auroc": auroc, "broken": broken, "fitted": fitted, "at": at}
-        promise = f"{broken} of {fitted} fitted"
+        found["curves"][name] = {"accuracy": accuracy, "auroc": auroc, "broken": broken, "at": at}
+        promise = " | ".join(f"{broken[way]} of {broken[f'{way} fitted']}" for way in ("halves", "population"))
         print(f"| {name} | {auroc:.3f} | " + " | ".join(f"{value:.3f}" for value in at) + f" | {promise} |")
-    plot_curves(found, args.out / "accuracy_kept.png")
+    plot_kept(found, args.out / "accuracy_kept.png")
     return found
 
 
-def broken_promises(values, correct, target_error: float, seed: int) -> tuple[int, int]:
-    """Of 200 random halves on which a threshold could be fitted, on how many the other half's error exceeds it."""
-    rng = np.random.default_rng(seed)
-    broken = fitted = 0
+def broken_promises(values, correct, target_error: float, seed: int) -> dict[str, int]:
+    """
+    How often of 200 times a fitted threshold's error exceeds the target, counted in two ways.
+
+    halves: fitted on a random half, judged on the other. The two are not independent: a half that was lucky leaves an
+    unlucky one. population: fitted on as many pairs drawn with replacement, judged on all pairs, of which they are an
+    independent sample; the promise is about this.
+    """
+    rng, n = np.random.default_rng(seed), len(values)
+    counts = {"halves": 0, "halves fitted": 0, "population": 0, "population fitted": 0}
     for _ in range(200):
-        half = rng.permutation(len(values)) < len(values) // 2
-        found = fit_threshold(values[half], correct[half], target_error=target_error)
-        if found.threshold is not None:
-            kept = filter_values(values[~half], threshold=found).kept
-            fitted += 1
-            broken += bool((~correct[~half][kept]).mean() > target_error) if kept.any() else 0
-    return broken, fitted
-
-
-def plot_curves(found: dict, path: Path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4.2))
-    for name, curve in found["curves"].items():
-        style = {"color": "grey", "ls": ":"} if name == "random" else {}
-        axis.plot(found["shares"], curve["accuracy"], label=name, lw=1.4, **style)
-    axis.set(xlabel="share of pairs kept", ylabel="pair accuracy", title=f"{found['n']} pairs, either side filtered")
-    axis.invert_xaxis()
-    axis.legend(fontsize=7, frameon=False, ncol=2)
-    axis.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+        order = rng.permutation(n)
+        ways = {"halves": (order[: n // 2], order[n // 2 :]), "population": (rng.integers(0, n, n // 2), order)}
+        for way, (labelled, judged) in ways.items():
+            found = fit_threshold(values[labelled], correct[labelled], target_error=target_error)
+            if found.threshold is not None:
+                kept = judged[filter_values(values[judged], threshold=found).kept]
+                counts[f"{way} fitted"] += 1
+                counts[way] += bool(len(kept) and (~correct[kept]).mean() > target_error)
+    return counts
 
 
 if __name__ == "__main__":

@@ -15,18 +15,27 @@ from datasets import IterableDataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
-from trl.data_utils import get_dataset_column_names
 
 from urm_hf.modeling.configuration_urm import checked_scales
 from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.trainers.adapters import complete_adapter
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
-from urm_hf.trainers.encoding import encode_dataset
-from urm_hf.trainers.heads import FeatureStore, KeepBestHead, index_datasets, load_best_heads, record_stage, train_only
+from urm_hf.trainers.encoding import column_names, encode_dataset
+from urm_hf.trainers.heads import (
+    FeatureStore,
+    KeepBestHead,
+    index_datasets,
+    load_best_heads,
+    record_stage,
+    save_best_heads,
+    train_only,
+)
 from urm_hf.trainers.loading import load_urm
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
+from urm_hf.trainers.older_trl import RunsOnOlderTRL
+from urm_hf.trainers.publishing import PublishesWholeModels
 
 ENCODED = {"input_ids", "ratings", "weight"}  # the columns of a dataset that was prepared before
 ID_COLUMNS = {"input_ids": "feature"}
@@ -35,7 +44,7 @@ ID_COLUMNS = {"input_ids": "feature"}
 FEWEST_ROWS = 11
 
 
-class URMAttributeTrainer(RewardTrainer):
+class URMAttributeTrainer(PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
     """
     Trains a URM on rated conversations.
 
@@ -73,6 +82,7 @@ class URMAttributeTrainer(RewardTrainer):
             attributes=args.attributes,
             attribute_scales=args.attribute_scales,
             gating_hidden_size=args.gating_hidden_size,
+            quantization_config=kwargs.pop("quantization_config", None),  # TRL ignores it: the model is loaded here
         )
         self._urm_config = config = model.config
         if args.attributes is not None and list(args.attributes) != config.attributes:
@@ -145,7 +155,7 @@ class URMAttributeTrainer(RewardTrainer):
             if len(hidden) < FEWEST_ROWS:
                 raise ValueError(
                     f"`standardize_features` needs {FEWEST_ROWS} different conversations to tell the spread of hidden "
-                    f"states from, got {len(hidden)}: predictions for others would be wild. Train on more rows, or set "
+                    f"states from, got {len(hidden)}: predictions for others would be wild. Train on more, or set "
                     "`standardize_features=False`."
                 )
             self.model.score.standardize_features(hidden)
@@ -155,7 +165,7 @@ class URMAttributeTrainer(RewardTrainer):
             self.add_callback(keeper)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        columns = get_dataset_column_names(dataset)
+        columns = column_names(dataset)
         if "feature" in columns:
             return dataset
         config = self._urm_config
@@ -192,6 +202,10 @@ class URMAttributeTrainer(RewardTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         load_best_heads(self, resume_from_checkpoint)
+
+    def _save_checkpoint(self, model, trial):
+        save_best_heads(self, trial)
+        super()._save_checkpoint(model, trial)
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:

@@ -11,11 +11,10 @@ import torch
 from datasets import IterableDataset
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
-from trl.data_utils import get_dataset_column_names
 
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
-from urm_hf.trainers.encoding import encode_dataset
+from urm_hf.trainers.encoding import column_names, encode_dataset
 from urm_hf.trainers.heads import (
     FeatureStore,
     KeepBestHead,
@@ -23,14 +22,17 @@ from urm_hf.trainers.heads import (
     index_datasets,
     load_best_heads,
     record_stage,
+    save_best_heads,
     train_only,
 )
 from urm_hf.trainers.loading import load_urm
+from urm_hf.trainers.older_trl import RunsOnOlderTRL
+from urm_hf.trainers.publishing import PublishesWholeModels
 
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
 
 
-class URMGatingTrainer(RewardTrainer):
+class URMGatingTrainer(PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
     """
     Trains the gate of a URM on preference pairs.
 
@@ -98,7 +100,7 @@ class URMGatingTrainer(RewardTrainer):
             self.add_callback(KeepBestHead(self.model.score.gate, "eval_accuracy", True, args.patience))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        columns = get_dataset_column_names(dataset)
+        columns = column_names(dataset)
         if "chosen_feature" in columns:
             return dataset
         if "chosen_ids" not in columns:
@@ -118,6 +120,10 @@ class URMGatingTrainer(RewardTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         load_best_heads(self, resume_from_checkpoint)
+
+    def _save_checkpoint(self, model, trial):
+        save_best_heads(self, trial)
+        super()._save_checkpoint(model, trial)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()

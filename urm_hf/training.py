@@ -10,6 +10,7 @@ from datasets import Dataset
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from urm_hf.data import from_ultrafeedback, load_rows
+from urm_hf.hub import push
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
 from urm_hf.ratings import is_rated
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
@@ -160,6 +161,8 @@ def _run(trainer, args, data: DataArguments) -> Path:
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     if trainer.eval_dataset is not None:
         metrics = trainer.evaluate()
+        if hasattr(trainer.eval_dataset, "num_rows"):
+            metrics["eval_samples"] = trainer.eval_dataset.num_rows
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     trainer.save_state()
@@ -173,7 +176,9 @@ def _run(trainer, args, data: DataArguments) -> Path:
         from urm_hf.plots import plot_training
 
         print(f"Plot: {plot_training(trainer.state.log_history, Path(args.output_dir) / 'training.png')}")
-    if args.push_to_hub:
+    if args.push_to_hub and merged and trainer.is_world_process_zero():
+        push(args.output_dir, trainer.hub_model_id, private=None, revision=args.hub_revision, token=args.hub_token)
+    elif args.push_to_hub and not merged:
         trainer.push_to_hub()
     return Path(args.output_dir)
 

@@ -13,6 +13,12 @@ COMMANDS = {
     "train": ("urm_hf.cli.train", "train the attribute stage or the gating stage: `urm train attributes --help`"),
     "score": ("urm_hf.cli.score", "score conversations of a file or dataset with a model or an ensemble"),
     "merge": ("urm_hf.cli.merge", "average the weights of two or more models into one"),
+    "convert": (
+        "urm_hf.cli.convert",
+        "a URM of the published layout becomes one of this package, or the other way for SGLang",
+    ),
+    "push": ("urm_hf.cli.push", "publish a model or an ensemble on the Hub: weights, code, tokenizer, card, scores"),
+    "verify": ("urm_hf.cli.verify", "check a model: files, code, tensors, and the scores that it was pushed with"),
 }
 
 
@@ -43,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("URM_DEBUG"):
             raise
-        print(f"urm {argv[0]}: error: {error}", file=sys.stderr)
+        from urm_hf.hub_errors import one_line
+
+        print(f"urm {argv[0]}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"urm {argv[0]}: interrupted.", file=sys.stderr)

@@ -1,0 +1,81 @@
+"""What the trainers put on the Hub: whole repositories, with a card that says what was trained."""
+
+from pathlib import Path
+
+from accelerate.utils import is_peft_model
+from huggingface_hub import HfApi
+from transformers.dynamic_module_utils import custom_object_save
+
+from urm_hf.modeling import URMForRewardModeling
+
+
+class PublishesWholeModels:
+    """
+    For a TRL trainer of URMs: its card, and its pushes.
+
+    `push_to_hub` uploads what `urm_hf.hub.push` does, in one commit. Pushes during training (`push_to_hub=True` with a
+    `hub_strategy` other than "end") are transformers' own: weights, config, code, tokenizer and card, but no reference
+    scores, and the arguments of the run as a pickle, which the last push removes. Private: `hub_private_repo`.
+    """
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        """Writes README.md, unless somebody edited it, and the code files that a pushed checkpoint needs."""
+        if not self.is_world_process_zero():
+            return
+        from urm_hf.card import is_generated, model_card
+
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        custom_object_save(URMForRewardModeling, folder)
+        path = folder / "README.md"
+        if path.is_file() and not is_generated(path.read_text(encoding="utf-8")):
+            return
+        card = model_card(
+            self.model.config.to_dict(),
+            self.hub_model_id or model_name or folder.resolve().name,
+            results=self._measured(),
+            datasets=[dataset_name] if dataset_name else None,
+            tags=[tags] if isinstance(tags, str) else tags or [],
+        )
+        path.write_text(str(card), encoding="utf-8")
+
+    def _measured(self):
+        """Results of the last evaluation."""
+        from urm_hf.results import of_evaluation
+
+        evaluated = [entry for entry in self.state.log_history if any(key.startswith("eval_") for key in entry)]
+        rows = {"eval_samples": len(self.eval_dataset)} if hasattr(self.eval_dataset, "num_rows") else {}
+        return of_evaluation(evaluated[-1] | rows) if evaluated else []
+
+    def push_to_hub(
+        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **kwargs
+    ):
+        """As in transformers, but the repository is complete (see `urm_hf.hub.push`). `kwargs`: as for the card."""
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if is_peft_model(self.model):
+            raise ValueError(
+                "an adapter is no whole model. Merge it, `model = trainer.model.merge_and_unload()`, and push that: "
+                "`urm_hf.hub.push(model, repo_id, tokenizer=trainer.processing_class)`."
+            )
+        token = token or self.args.hub_token
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        from urm_hf.hub import push
+
+        self._finish_current_push()
+        tags, dataset = kwargs.get("tags") or [], kwargs.get("dataset_name")
+        about = {
+            "card_tags": [tags] if isinstance(tags, str) else tags,
+            "datasets": [dataset] if dataset else None,
+            "results": self._measured() or None,
+        }
+        place = {"private": None, "revision": revision or self.args.hub_revision, "token": token}
+
+        def upload():
+            folder, name = self.args.output_dir, self.hub_model_id
+            return push(folder, name, commit_message=commit_message, **place, **about).commit_info
+
+        return upload() if blocking else HfApi().run_as_future(upload)

@@ -1,0 +1,117 @@
+"""
+The model card of a URM or an ensemble: what it predicts and on which scale, how to load it, what was measured, how it
+was trained, and what it must not be taken for. It says what is known; what is not known is absent.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from urm_hf import __version__
+from urm_hf.card_sections import (
+    examples_section,
+    limits_section,
+    loading_section,
+    prediction_section,
+    results_section,
+    training_section,
+)
+from urm_hf.model_folder import without_local_paths
+from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
+from urm_hf.modeling.modeling_urm import CARD_MARKER
+from urm_hf.results import METRICS, Result
+
+TAGS = ["urm", "reward-model", "uncertainty", "trl"]
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def model_card(
+    config: dict[str, Any],
+    repo_id: str,
+    *,
+    reference: dict[str, Any] | None = None,
+    results: Sequence[Result] = (),
+    license: str | None = None,
+    datasets: Sequence[str] | None = None,
+    base_model: str | None = None,
+    tag: str | None = None,
+    plot: str | None = None,
+    tags: Sequence[str] = (),
+) -> ModelCard:
+    """
+    Args:
+        config: what `config.json` holds.
+        repo_id: where the card will be read.
+        reference: see `urm_hf.reference.reference_scores`. results: see `urm_hf.results`.
+        license, datasets, base_model: for the metadata; never guessed, but for a base that the config names.
+        tag: a tag that the pushed commit will have. plot: file name of a plot of the reference scores.
+        tags: more tags for the metadata.
+    """
+    config = without_local_paths(config)
+    is_ensemble = config["model_type"] == URMEnsembleConfig.model_type
+    if base_model is None:
+        base_model = config["members"] if is_ensemble else _base_of(config)
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=list(dict.fromkeys([*TAGS, *(["ensemble"] if is_ensemble else []), *tags])),
+        base_model=base_model,
+        datasets=list(datasets) if datasets else None,
+        license=license,
+        model_name=repo_id.split("/")[-1],
+        eval_results=_model_index(results, datasets) or None,
+    )
+    sections = [
+        CARD_MARKER,
+        f"# {repo_id.split('/')[-1]}",
+        prediction_section(config, base_model),
+        loading_section(config, repo_id, tag),
+        results_section(results, config),
+        examples_section(reference, plot) if reference else "",
+        training_section(config),
+        limits_section(config, results),
+        f"Written by urm-hf {__version__}. The method: Lou et al. (2024), *Uncertainty-aware Reward Model: Teaching "
+        "Reward Models to Know What is Unknown*, [arXiv:2410.00847](https://arxiv.org/abs/2410.00847).",
+    ]
+    text = "\n\n".join(section for section in sections if section)
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n", ignore_metadata_errors=False)
+
+
+def is_generated(card: str) -> bool:
+    """Whether a card was written by this package and not edited by hand since."""
+    return CARD_MARKER in card
+
+
+def _base_of(config: dict[str, Any]) -> str | None:
+    """The Hub repository of the backbone, if the config names one."""
+    name = config["backbone_config"].get("_name_or_path") or ""
+    return name if HUB_ID.fullmatch(name) else None
+
+
+def _model_index(results: Sequence[Result], datasets: Sequence[str] | None) -> list[EvalResult]:
+    """Results in the form that the Hub reads; those of single attributes and of baselines are left to the text."""
+    dataset = datasets[0] if datasets else None
+    found = []
+    for result in results:
+        if result.of is not None or result.attribute is not None:
+            continue
+        rows = "preference pairs" if result.kind == "pairs" else "rated conversations"
+        name = f"{dataset} ({rows})" if dataset else f"held-out {rows}"
+        known = {"n": result.n, "interval_95": [round(bound, 4) for bound in result.interval or ()] or None}
+        arguments = {key: value for key, value in known.items() if value is not None}
+        found.append(
+            EvalResult(
+                task_type="text-classification",
+                task_name="reward modelling",
+                dataset_type=dataset or "held-out",
+                dataset_name=name,
+                dataset_split=result.split,
+                metric_type=result.metric,
+                metric_name=METRICS[result.metric][1],
+                metric_value=round(result.value, 4),
+                metric_args=arguments or None,
+            )
+        )
+    return found

@@ -1,0 +1,55 @@
+"""One line for what goes wrong between here and the Hub. Light to import."""
+
+import re
+from typing import Any
+
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+class HubError(OSError):
+    """A push, or a look at a repository, that failed; the message says what is on the Hub now."""
+
+
+def one_line(error: BaseException) -> str:
+    """What a user should read of an error: the Hub's answer if it comes from there, else its own message."""
+    if isinstance(error, HubError):
+        return str(error)
+    for cause in _chain(error):
+        told = _from_hub(cause)
+        if told:
+            return told
+    return str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _chain(error: BaseException | None):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _from_hub(error: BaseException) -> str | None:
+    """By the class's name, so that huggingface_hub is not imported for it."""
+    url = str(getattr(getattr(error, "response", None), "url", ""))
+    match = re.search(
+        r"//[^/]+/(?:api/(?:models|datasets)/)?((?:datasets/)?[^/]+/[^/?.]+[^/?]*?)(?:\.git)?(?:[/?]|$)", url
+    )
+    repository = match[1] if match else "the repository"
+    names = [kind.__name__ for kind in type(error).__mro__]
+    if "GatedRepoError" in names:
+        return f"{repository} is gated: ask for access on its page, then {LOG_IN}."
+    if "RevisionNotFoundError" in names:
+        revision = re.search(r"/(?:resolve|revision|tree)/([^/?]+)", url)
+        return f"{repository} has no revision {revision[1] if revision else 'of that name'}."
+    if "RepositoryNotFoundError" in names:
+        return f"{repository} does not exist, or is private: check its name; if it is private, {LOG_IN}."
+    response: Any = getattr(error, "response", None)
+    if "HfHubHTTPError" in names and getattr(response, "status_code", None) in (401, 403):
+        why = response.headers.get("X-Error-Message") or first_line(error)
+        return f"the Hub refused access ({why}): {LOG_IN} with a token that has it."
+    return None
