@@ -1,0 +1,257 @@
+"""What is kept; and the promise of a fitted threshold, on data whose true error is known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from urm_hf import RewardScore
+from urm_hf.filtering import FittedThreshold, filter_pairs, filter_scores, filter_values, fit_threshold, pair_values
+from urm_hf.uncertainty import measure
+
+REPETITIONS = 1000
+
+
+def scores_with(stds) -> list[RewardScore]:
+    return [RewardScore(reward=0.0, reward_std=float(std)) for std in stds]
+
+
+# Filtering
+
+
+def test_a_threshold_keeps_what_is_at_most_it():
+    filtered = filter_values([0.3, 0.1, 0.2, 0.2, 0.4], threshold=0.2)
+    assert filtered.kept.tolist() == [False, True, True, True, False]
+    assert filtered.indices.tolist() == [1, 2, 3]
+    assert (filtered.n_kept, filtered.n_dropped, filtered.threshold) == (3, 2, 0.2)
+    assert filtered.select("abcde") == ["b", "c", "d"]
+    assert str(filtered) == "3 of 5 kept, 2 above 0.2 dropped"
+
+
+@pytest.mark.parametrize("n", [1, 7, 10, 30, 100])
+@pytest.mark.parametrize("keep", [0.01, 0.1, 0.3, 0.5, 0.7, 0.8, 1.0])
+def test_a_share_keeps_the_least_uncertain(n, keep):
+    values = np.random.default_rng(n).permutation(n).astype(float)
+    filtered = filter_values(values, keep=keep)
+    expected = next(count for count in range(1, n + 1) if count * 100 >= round(keep * 100) * n)
+    assert set(values[filtered.kept]) == set(range(expected))
+
+
+def test_ties_with_the_last_kept_value_are_kept():
+    filtered = filter_values([1.0, 2.0, 2.0, 2.0, 3.0], keep=0.4)
+    assert filtered.kept.tolist() == [True, True, True, True, False]
+    assert filtered.threshold == 2.0
+
+
+def test_the_threshold_of_a_share_makes_the_same_choice_again():
+    values = np.random.default_rng(0).normal(size=57)
+    filtered = filter_values(values, keep=0.61)
+    assert (filter_values(values, threshold=filtered.threshold).kept == filtered.kept).all()
+
+
+def test_a_pair_is_dropped_when_either_side_is_above():
+    chosen, rejected = scores_with([1, 5, 1, 5]), scores_with([1, 1, 5, 5])
+    assert filter_pairs(chosen, rejected, "reward_std", threshold=2).kept.tolist() == [True, False, False, False]
+    both = filter_pairs(chosen, rejected, "reward_std", threshold=2, above="both")
+    assert both.kept.tolist() == [True, True, True, False]
+
+
+def test_scores_are_filtered_by_a_measure():
+    assert filter_scores(scores_with([3, 1, 2]), "reward_std", keep=2 / 3).indices.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either `threshold` or `keep`"),
+        ({"threshold": 1.0, "keep": 0.5}, "either `threshold` or `keep`"),
+        ({"keep": 0.0}, r"must lie in \(0, 1\], got 0"),
+        ({"keep": 80}, r"must lie in \(0, 1\], got 80"),
+        ({"keep": math.nan}, "got nan"),
+        ({"threshold": math.nan}, "`threshold` is nan"),
+    ],
+)
+def test_what_a_filter_cannot_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        filter_values([1.0, 2.0], **arguments)
+
+
+def test_values_that_are_not_finite_are_named():
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"not finite in rows \[1\]"):
+            filter_values([1.0, value], keep=0.5)
+    with pytest.raises(ValueError, match=r"shape \(N,\), got \(2, 1\)"):
+        filter_values([[1.0], [2.0]], keep=0.5)
+    with pytest.raises(ValueError, match="at least one value"):
+        filter_values([], keep=0.5)
+    assert filter_values([], threshold=1.0).n_kept == 0
+
+
+def test_pairs_that_do_not_match():
+    with pytest.raises(ValueError, match="got 2 chosen and 1 rejected"):
+        pair_values([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match='"either" or "both", got \'max\''):
+        pair_values([1.0], [1.0], above="max")
+    with pytest.raises(ValueError, match="zip"):
+        filter_values([1.0, 2.0], threshold=1.0).select(["a"])
+
+
+# The promise
+
+
+def rising(u):
+    return 0.02 + 0.4 * u**2
+
+
+def step(u):
+    return np.where(u < 0.6, 0.03, 0.5)
+
+
+def misleading(u):
+    return 0.3 * (1 - u)
+
+
+def flat(u):
+    return np.full_like(u, 0.1001)
+
+
+def true_error(rate, threshold: float) -> float:
+    """P(wrong | u <= threshold) for u uniform on [0, 1]."""
+    grid = (np.arange(20_000) + 0.5) / 20_000
+    return rate(grid[grid <= threshold]).mean()
+
+
+def repeat(rate, n: int, seed: int, **kwargs) -> tuple[int, list[float]]:
+    """How often the promise was broken, and the shares kept, over repetitions of drawing and fitting."""
+    generator = np.random.default_rng(seed)
+    broken, shares = 0, []
+    for _ in range(REPETITIONS):
+        u = generator.random(n)
+        correct = generator.random(n) >= rate(u)
+        threshold = fit_threshold(u, correct, **kwargs).threshold
+        shares.append(0.0 if threshold is None else min(threshold, 1.0))
+        broken += threshold is not None and true_error(rate, threshold) > kwargs.get("target_error", 0.1)
+    return broken, shares
+
+
+def not_above(broken: int, repetitions: int, rate: float) -> bool:
+    """Whether this many of so many repetitions agree with a probability of at most `rate`."""
+    return binomtest(broken, repetitions, rate, alternative="greater").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("rate", [rising, step, misleading, flat])
+def test_the_promise_is_kept_whatever_the_measure_is_worth(rate):
+    broken, _ = repeat(rate, n=600, seed=0)
+    assert not_above(broken, REPETITIONS, 0.05), broken
+
+
+def test_the_promise_is_tight_where_one_share_is_tested():
+    # the error is a hair above the target, so that every threshold breaks the promise: as often as is allowed
+    broken, _ = repeat(flat, n=2000, seed=1, shares=[0.5], confidence=0.8)
+    assert not_above(broken, REPETITIONS, 0.2) and binomtest(broken, REPETITIONS, 0.2).pvalue > 1e-3, broken
+
+
+@pytest.mark.parametrize(("rate", "best"), [(rising, 0.77), (step, 0.70)])
+def test_much_of_what_could_be_kept_is_kept(rate, best):
+    assert true_error(rate, best) == pytest.approx(0.1, abs=0.005)  # nothing more may be kept
+    _, shares = repeat(rate, n=2000, seed=2)
+    assert np.mean(shares) > 0.75 * best
+
+
+def test_a_measure_of_few_values_keeps_the_promise():
+    generator = np.random.default_rng(3)
+    rates, broken = np.array([0.05, 0.0999, 0.1001, 0.2]), 0
+    for _ in range(REPETITIONS):
+        u = generator.integers(0, 4, 800)
+        found = fit_threshold(u, generator.random(800) >= rates[u]).threshold
+        broken += found is not None and rates[: int(min(found, 3.0)) + 1].mean() > 0.1
+    assert not_above(broken, REPETITIONS, 0.05), broken
+
+
+def test_pairs_of_one_prompt_count_once():
+    generator = np.random.default_rng(4)
+    broken = {True: 0, False: 0}
+    prompts = np.repeat(np.arange(100), 10)
+    for seed in range(300):
+        u = np.repeat(generator.random(100), 10) + generator.random(1000) * 1e-6
+        correct = np.repeat(generator.random(100) >= 0.1001, 10)
+        for grouped in broken:
+            fitted = fit_threshold(u, correct, groups=list(prompts) if grouped else None, seed=seed)
+            broken[grouped] += fitted.threshold is not None
+    assert fitted.n == 1000 and fit_threshold(u, correct, groups=list(prompts)).n == 100
+    assert not_above(broken[True], 300, 0.05), broken
+    assert broken[False] > 60  # what happens to who does not say which pairs belong together
+
+
+def test_bounds_are_those_of_clopper_and_pearson():
+    generator = np.random.default_rng(5)
+    u = generator.random(400)
+    wrong = generator.random(400) < rising(u)
+    fitted = fit_threshold(u, ~wrong)
+    assert [row.share for row in fitted.candidates] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    for row in fitted.candidates:
+        kept = u <= row.threshold
+        assert (row.n_kept, row.n_errors) == (kept.sum(), wrong[kept].sum())
+        assert row.n_kept == (400 if row.share == 1 else round(row.share * 400) - 1)
+        test = binomtest(row.n_errors, row.n_kept, alternative="less")
+        assert row.upper_bound == pytest.approx(test.proportion_ci(1 - 0.05 / 9, method="exact").high, rel=1e-6)
+    passing = [row for row in fitted.candidates if row.upper_bound <= 0.1]
+    assert fitted.chosen == passing[-1] and fitted.threshold == passing[-1].threshold
+    assert f"| {fitted.chosen.share:.0%} (chosen) |" in str(fitted)
+
+
+def test_shares_that_could_not_pass_cost_nothing():
+    # 29 pairs without an error are the fewest that show at most 10 % with confidence 0.95: 0.9^29 < 0.05 < 0.9^28
+    fitted = fit_threshold(np.arange(29.0), np.ones(29))
+    assert [row.share for row in fitted.candidates] == [1.0] and fitted.threshold == math.inf
+    none = fit_threshold(np.arange(28.0), np.ones(28))
+    assert none.threshold is None and "28 pairs are too few: even without an error, 29 or more" in none.reason
+
+
+def test_a_fitted_threshold_filters():
+    u = np.linspace(0, 1, 1000)
+    fitted = fit_threshold(u, step(u) < 0.1)
+    filtered = filter_values(u, threshold=fitted)
+    assert filtered.n_kept == fitted.chosen.n_kept == 599
+    chosen, rejected = scores_with(u), scores_with(u[::-1])
+    pairs = filter_pairs(chosen, rejected, "reward_std", threshold=fitted)
+    assert pairs.n_kept == (measure(chosen, "reward_std").clip(1 - u) <= fitted.threshold).sum()
+
+
+def test_no_threshold_cannot_be_mistaken_for_one():
+    u = np.linspace(0, 1, 500)
+    fitted = fit_threshold(u, np.arange(500) % 3 > 0)
+    assert fitted.threshold is None and fitted.chosen is None
+    assert "no share passes" in fitted.reason and fitted.reason in str(fitted)
+    with pytest.raises(ValueError, match="No threshold was found that keeps the promise: no share passes"):
+        filter_values(u, threshold=fitted)
+    with pytest.raises(ValueError, match="either `threshold` or `keep`"):
+        filter_values(u, threshold=fitted.threshold)
+
+
+def test_a_constant_measure_keeps_all_or_nothing():
+    ones = np.ones(500)
+    assert fit_threshold(ones, np.arange(500) % 50 > 0).threshold == math.inf
+    none = fit_threshold(ones, np.arange(500) % 5 > 0)
+    assert none.threshold is None and [row.n_kept for row in none.candidates[:-1]] == [0] * (len(none.candidates) - 1)
+    assert isinstance(none, FittedThreshold) and "nan" in str(none)
+
+
+@pytest.mark.parametrize(
+    ("values", "correct", "arguments", "message"),
+    [
+        ([1.0], [True, False], {}, "one length, got 1 and 2"),
+        ([1.0, math.nan], [1, 0], {}, r"not finite in rows \[1\]"),
+        ([1.0, 2.0], [1.0, math.nan], {}, "true or false"),
+        ([1.0, 2.0], [0.3, 0.9], {}, "true or false"),
+        ([1.0, 2.0], [1, 0], {"target_error": 10}, "`target_error` must lie between 0 and 1, got 10"),
+        ([1.0, 2.0], [1, 0], {"confidence": 1.0}, "`confidence` must lie between 0 and 1, got 1.0"),
+        ([1.0, 2.0], [1, 0], {"shares": [0.5, 50]}, "`shares` must lie in"),
+        ([1.0, 2.0], [1, 0], {"shares": []}, "`shares` must lie in"),
+        ([1.0, 2.0], [1, 0], {"groups": ["a"]}, "entry for each of the 2 pairs, got 1"),
+    ],
+)
+def test_what_cannot_be_fitted(values, correct, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fit_threshold(values, correct, **arguments)
