@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from tests.conftest import tiny_backbone_config, tiny_tokenizer
@@ -80,7 +81,7 @@ def test_an_ensemble_is_trained_from_two_configs(base, tmp_path, capsys):
     stage_1.write_text(f"model_name_or_path: {base}\ndataset_name: {ratings}\nfreeze_backbone: true\nmax_steps: 2\n")
     stage_2 = tmp_path / "gating.yaml"
     common = "use_cpu: true\nreport_to: none\nsave_strategy: 'no'\n"
-    stage_1.write_text(stage_1.read_text() + common)
+    stage_1.write_text(stage_1.read_text() + "standardize_features: false\n" + common)
     stage_2.write_text(f"dataset_name: {write(tmp_path / 'pairs.jsonl', pairs())}\nmax_steps: 2\n{common}")
     out = tmp_path / "ensemble-run"
     argv = ["ensemble", "--attributes", str(stage_1), "--gating", str(stage_2), "--output_dir", str(out)]
@@ -90,6 +91,46 @@ def test_an_ensemble_is_trained_from_two_configs(base, tmp_path, capsys):
     assert seeds == [42, 43, 44]
     assert all("gating_stage" in member.config.training for member in ensemble.members)
     assert "Gate: weight of each attribute" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_ensemble_of_adapters_shares_its_base(base, tmp_path):
+    ratings = write(tmp_path / "ratings.jsonl", helpsteer2_rows() * 3)
+    common = "use_cpu: true\nreport_to: none\nsave_strategy: 'no'\nmax_steps: 2\n"
+    stages = {
+        "attributes": f"model_name_or_path: {base}\ndataset_name: {ratings}\nuse_peft: true\nsave_adapter: true\n"
+        "lora_target_modules: [q_proj, v_proj]\nlearning_rate: 0.05\n",
+        "gating": f"dataset_name: {write(tmp_path / 'pairs.jsonl', pairs())}\nlearning_rate: 0.05\n",
+    }
+    for stage, text in stages.items():
+        (tmp_path / f"{stage}.yaml").write_text(text + common)
+    out = tmp_path / "run"
+    argv = ["ensemble", "--attributes", str(tmp_path / "attributes.yaml"), "--members", "2"]
+    assert main(["train", *argv, "--gating", str(tmp_path / "gating.yaml"), "--output_dir", str(out)]) == 0
+    assert not list(out.glob("**/model.safetensors"))
+    ensemble = AutoModel.from_pretrained(out / "ensemble")
+    assert ensemble.strategy == "shared" and len(ensemble.members) == 1
+    before, after = (
+        load_file(out / name / "adapter_model.safetensors") for name in ("member-0-attributes", "member-0")
+    )
+    gate = {key for key in before if ".gate." in key}
+    assert gate and all(before[key].equal(after[key]) == (key not in gate) for key in before)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--save_adapter", "true"], "`--save_adapter` needs an adapter"),
+        (["--save_adapter", "true", "--use_peft", "true", "--push_to_hub", "true"], "exclude each other"),
+    ],
+)
+def test_an_adapter_that_could_not_be_saved_or_pushed_is_refused_before_training(
+    base, tmp_path, capsys, flags, message
+):
+    data = write(tmp_path / "ratings.jsonl", helpsteer2_rows())
+    argv = ["attributes", "--model_name_or_path", base, "--dataset_name", data, "--output_dir", str(tmp_path / "x")]
+    assert main(["train", *argv, *flags, *QUICK]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_an_ensemble_of_one_is_refused(base, tmp_path, capsys):

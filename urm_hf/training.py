@@ -14,6 +14,7 @@ from urm_hf.hub import push
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
 from urm_hf.ratings import is_rated
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
+from urm_hf.trainers.adapters import is_adapter, save_adapter_with_head
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,13 @@ class DataArguments:
     skip_unrated: bool = field(
         default=False, metadata={"help": "Leave rows without any rating out (and count them) instead of failing."}
     )
+    save_adapter: bool = field(
+        default=False,
+        metadata={
+            "help": "With --use_peft: save adapter and head instead of merging them into the base, so that members of "
+            "an ensemble can share it. The gating stage on an adapter gives an adapter again."
+        },
+    )
     plots: bool = field(default=False, metadata={"help": "Draw loss, metrics and sigma over time: training.png."})
 
     def __post_init__(self):
@@ -62,7 +70,11 @@ class DataArguments:
 
 
 def train_attributes(data: DataArguments, args: URMAttributeConfig, model: ModelConfig) -> Path:
-    """Stage 1. With LoRA flags (`--use_peft`) the adapter is merged into what is saved, unless it is quantised."""
+    """Stage 1. With LoRA flags (`--use_peft`) the adapter is merged, unless it is quantised or `--save_adapter`."""
+    if data.save_adapter and not model.use_peft:
+        raise ValueError("`--save_adapter` needs an adapter: add `--use_peft`.")
+    if data.save_adapter and args.push_to_hub:
+        raise ValueError("`--save_adapter` and `--push_to_hub` exclude each other: only whole models are pushed.")
     train, held_out = load_splits(data, args.seed, args.attributes or HELPSTEER2_ATTRIBUTES)
     model.lora_task_type = "SEQ_CLS"
     trainer = URMAttributeTrainer(
@@ -81,8 +93,11 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     if args.reward_weights is not None:
         return _fixed_weights(args, model)
     train, held_out = load_splits(data, args.seed)
+    adapter = _name(model) if is_adapter(_name(model)) else None
+    if adapter is not None and args.push_to_hub:
+        raise ValueError(f"{adapter} is an adapter, and `--push_to_hub` pushes only whole models.")
     trainer = URMGatingTrainer(_name(model), _with_model(args, model), train_dataset=train, eval_dataset=held_out)
-    path = _run(trainer, args, data)
+    path = _run(trainer, args, data, adapter)
     print("Gate: weight of each attribute, mean and standard deviation over conversations")
     for attribute, (mean, std) in trainer.gate_report().items():
         print(f"  {attribute:<16} {mean:+.3f} ± {std:.3f}")
@@ -121,7 +136,9 @@ def train_members(stages: list, members: int, output_dir: str | Path) -> Path:
             print(f"Member {member}, stage {number + 1} of {len(stages)}, seed {args.seed}")
             previous = str(function(data, args, model))
         paths.append(previous)
-    ensemble = URMEnsemble.from_pretrained(paths)  # refuses equal heads
+    ensemble = URMEnsemble.from_pretrained(paths, strategy="sequential")  # loads none; refuses equal heads
+    _, data, args, _ = stages[0]
+    ensemble.config.strategy = "shared" if data.save_adapter or args.freeze_backbone else "resident"
     ensemble.save_pretrained(output_dir / "ensemble")
     return output_dir / "ensemble"
 
@@ -157,7 +174,8 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
     return rows.select(kept)
 
 
-def _run(trainer, args, data: DataArguments) -> Path:
+def _run(trainer, args, data: DataArguments, adapter: str | None = None) -> Path:
+    """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     if trainer.eval_dataset is not None:
         metrics = trainer.evaluate()
@@ -166,8 +184,13 @@ def _run(trainer, args, data: DataArguments) -> Path:
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     trainer.save_state()
-    merged = is_peft_model(trainer.model) and not getattr(trainer.model, "is_quantized", False)
-    if merged and trainer.is_world_process_zero():
+    quantised = any(getattr(module, "is_quantized", False) for module in trainer.model.modules())  # or its backbone
+    merged = is_peft_model(trainer.model) and not quantised and not data.save_adapter
+    if adapter is not None:
+        if trainer.is_world_process_zero():
+            save_adapter_with_head(adapter, trainer.model, args.output_dir)
+            trainer.processing_class.save_pretrained(args.output_dir)
+    elif merged and trainer.is_world_process_zero():
         trainer.model.merge_and_unload().save_pretrained(args.output_dir)
         trainer.processing_class.save_pretrained(args.output_dir)
     elif not merged:
