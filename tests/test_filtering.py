@@ -1,5 +1,6 @@
 """What is kept; and the promise of a fitted threshold, on data whose true error is known."""
 
+import itertools
 import math
 
 import numpy as np
@@ -255,3 +256,52 @@ def test_a_constant_measure_keeps_all_or_nothing():
 def test_what_cannot_be_fitted(values, correct, arguments, message):
     with pytest.raises(ValueError, match=message):
         fit_threshold(values, correct, **arguments)
+
+
+# a promise for a number of new pairs
+
+
+def largest_share_not_excluded(errors: int, n: int, new: int, delta: float) -> float:
+    """By counting which of all placements of the errors leave so few among the first n of n + new pairs."""
+    largest = 0
+    for wrong in range(new + 1):
+        placements = list(itertools.combinations(range(n + new), errors + wrong))
+        as_lucky = sum(sum(place < n for place in placement) <= errors for placement in placements)
+        if as_lucky / len(placements) > delta:
+            largest = wrong
+    return largest / new
+
+
+@pytest.mark.parametrize("errors", [0, 1, 3])
+@pytest.mark.parametrize("delta", [0.05, 0.3])
+def test_the_bound_for_new_pairs_counts_placements_of_errors(errors, delta):
+    fitted = fit_threshold(
+        np.zeros(8), np.arange(8) >= errors, target_error=0.9, confidence=1 - delta, shares=[1.0], new_pairs=6
+    )
+    assert fitted.candidates[0].upper_bound == largest_share_not_excluded(errors, 8, 6, delta)
+
+
+@pytest.mark.parametrize("error, target", [(0.42, 0.45), (0.09, 0.1)])
+def test_halves_of_one_set_of_pairs_keep_the_promise(error, target):
+    """Where a measure says nothing and the error is just below the target: the hardest case."""
+    rng, broken = np.random.default_rng(0), 0
+    for _ in range(200):
+        wrong, values = rng.random(600) < error, rng.random(600)
+        fitted = fit_threshold(values[:300], ~wrong[:300], target_error=target, new_pairs=300)
+        if fitted.threshold is not None:
+            broken += wrong[300:][values[300:] <= fitted.threshold].mean() > target
+    assert broken <= 10
+
+
+def test_a_promise_for_few_pairs_is_harder_to_give_than_for_all():
+    values, correct = np.arange(400) / 400, np.arange(400) % 20 > 0
+    bounds = [
+        [candidate.upper_bound for candidate in fit_threshold(values, correct, shares=[1.0], new_pairs=new).candidates]
+        for new in (100, 1000, 10**6, None)
+    ]
+    assert bounds == sorted(bounds, reverse=True) and bounds[2][0] == pytest.approx(bounds[3][0], abs=1e-3)
+
+
+def test_a_number_of_new_pairs_must_be_positive():
+    with pytest.raises(ValueError, match="`new_pairs` must be positive, got 0"):
+        fit_threshold(np.arange(50), np.ones(50), new_pairs=0)
