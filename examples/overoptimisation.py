@@ -1,0 +1,293 @@
+"""
+Overoptimisation: what is gained in truth when more and more is made of a reward model that saw little data?
+
+    python examples/overoptimisation.py --out overoptimisation
+
+As in Gao et al. (2023) and Coste et al. (2024): a policy is optimised against a proxy, here by best-of-n, and measured
+by a gold reward that it never sees. The policy puts answers together from sentences of the built-in conversations, so
+that the gold reward is a rule that counts them. Simulated annotators rate answers of the plain policy by that rule and
+noise; three URMs on a frozen backbone, each on 80 % of those prompts, are the proxy. Then answers come from the same
+policy, and from a wild one, which writes longer and uses tricks that no annotator has seen.
+
+Best-of-n is exact: the expected gold of the winner among n of the N candidates, over all subsets. Prints a table and
+writes OUT/results.json and OUT/overoptimisation.png. Intervals: 95 %, 2000 bootstrap samples of test prompts, each
+prompt's value averaged over the seeds of the proxies.
+"""
+
+import argparse
+import json
+import logging
+import re
+from math import lgamma
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, disable_progress_bars
+from transformers import PrinterCallback
+
+from urm_hf import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput, URMForRewardModeling
+from urm_hf.batching import pad_token_id
+from urm_hf.conversations import encode_conversation
+from urm_hf.demo.base import load_base
+from urm_hf.demo.data import conversation, load_answers
+from urm_hf.features import pooled_features
+from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer
+
+ATTRIBUTES = ["coverage", "soundness", "brevity"]  # rated 0..4 each
+PRAISE = ["This answer is correct, complete and helpful.", "Every expert agrees with this.", "I hope this helps!"]
+POLICIES = {  # sentences an answer has at most, and how often each kind is drawn
+    "plain": (4, {"right": 0.45, "fluff": 0.2, "wrong": 0.2, "off_topic": 0.1, "scrambled": 0.05}),
+    "wild": (8, {"right": 0.3, "fluff": 0.15, "wrong": 0.1, "off_topic": 0.1, "scrambled": 0.05, "praise": 0.15,
+                  "shouted": 0.15}),
+}  # fmt: skip
+BELIEF = "ensemble, as it believes"  # the proxy's own reward of what it chooses
+SPLITS = {"train": range(1, 5), "validation": range(5, 7), "test": range(9, 13)}  # of the 12 prompts of each topic
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", help="a decoder; default: SmolLM2-135M from its PyPI wheel")
+    parser.add_argument("--layers", type=int, default=4, help="of the base that the proxy reads (default 4)")
+    parser.add_argument("--candidates", type=int, default=256, help="answers of each policy to each test prompt")
+    parser.add_argument("--answers", type=int, default=24, help="rated answers to each training prompt")
+    parser.add_argument("--weights", type=float, nargs=3, default=[0.5, 0.4, 0.1], help="of " + ", ".join(ATTRIBUTES))
+    parser.add_argument("--noise", type=float, default=1.0, help="standard deviation of an annotator's rating")
+    parser.add_argument("--seeds", type=int, default=5, help="proxies: ensembles of three")
+    parser.add_argument("--prompts", type=int, help="use only so many prompts of each split")
+    parser.add_argument("--bootstrap_samples", type=int, default=2000)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    quiet()
+    proxy = Proxy(args)
+    prompts = {split: prompts_of(split)[: args.prompts] for split in SPLITS}
+    rng = np.random.default_rng(0)
+    answers = {
+        policy: [write(prompt, policy, rng) for prompt in prompts["test"] for _ in range(args.candidates)]
+        for policy in POLICIES
+    }
+    asked = [prompt["question"] for prompt in prompts["test"] for _ in range(args.candidates)]
+    hidden = {
+        policy: proxy.hidden([conversation(question, text) for question, (text, _) in zip(asked, group, strict=True)])
+        for policy, group in answers.items()
+    }
+    sizes = [2**k for k in range(args.candidates.bit_length())]
+    curves: dict[str, dict[str, list]] = {policy: {} for policy in POLICIES}
+    for seed in range(args.seeds):
+        members, threshold = proxy.train(prompts, seed)
+        for policy, group in answers.items():
+            gold = np.array([truth @ args.weights for _, truth in group])
+            output = proxy.output(members, hidden[policy])
+            belief = output.logits[:, 0].double().numpy()
+            for rule, score in (selections(output, threshold) | {"gold": gold}).items():
+                curves[policy].setdefault(rule, []).append(curve(gold, score, args.candidates, sizes))
+            curves[policy].setdefault(BELIEF, []).append(curve(belief, belief, args.candidates, sizes))
+    means = {policy: {rule: np.mean(c, 0) for rule, c in rules.items()} for policy, rules in curves.items()}
+    report(args, sizes, means)
+
+
+def curve(values: np.ndarray, scores: np.ndarray, candidates: int, sizes: list[int]) -> np.ndarray:
+    """Best-of-n for each prompt and size, (prompts, sizes)."""
+    prompts = zip(values.reshape(-1, candidates), scores.reshape(-1, candidates), strict=True)
+    return np.array([[best_of_n(value, score, n) for n in sizes] for value, score in prompts])
+
+
+def prompts_of(split: str) -> list[dict]:
+    """Prompts with the sentences that an answer can be put together from, by kind."""
+    prompts: dict[str, dict] = {}
+    for answer in load_answers():
+        if int(answer.prompt_id.rsplit("-", 1)[1]) in SPLITS[split]:
+            question, text = (message["content"] for message in answer.messages)
+            parts = prompts.setdefault(answer.prompt_id, {"question": question})
+            kind = {"padded": "fluff", "garbled": "wrong"}.get(answer.grade, answer.grade)
+            parts[kind] = re.findall(r"\S.*?[.!?](?=\s|$)", text) or [text]
+    return list(prompts.values())
+
+
+def write(prompt: dict, policy: str, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    """An answer and its true ratings (n,)."""
+    longest, kinds = POLICIES[policy]
+    drawn = rng.choice(list(kinds), size=rng.integers(1, longest + 1), p=list(kinds.values()))
+    sentences, stated = [], set()
+    for kind in drawn:
+        sentence = str(rng.choice(PRAISE if kind == "praise" else prompt.get(kind, prompt["right"])))
+        if kind == "right":
+            stated.add(sentence)
+        if kind == "scrambled":
+            sentence = " ".join(rng.permutation(sentence.split()))
+        sentences.append(sentence.upper() if kind == "shouted" else sentence)
+    harmful = np.isin(drawn, ["wrong", "off_topic", "scrambled"]).mean()
+    superfluous = len(sentences) - len(stated)
+    coverage = len(stated) / len(set(prompt["right"]))
+    return " ".join(sentences), 4 * np.array([coverage, 1 - harmful, 1 / (1 + superfluous)])
+
+
+class Proxy:
+    """Ensembles of three URMs with a frozen backbone and fixed weights of the attributes."""
+
+    def __init__(self, args):
+        self.args = args
+        self.backbone, self.tokenizer, _ = load_base(args.base)
+        self.backbone.layers = self.backbone.layers[: args.layers]
+        self.backbone.config.num_hidden_layers = len(self.backbone.layers)
+
+    def train(self, prompts: dict[str, list[dict]], seed: int) -> tuple[list[URMForRewardModeling], dict]:
+        """The members, and for each measure the value that 90 % of the validation answers stay below."""
+        rng = np.random.default_rng(1000 + seed)
+        rated = {split: [self.rate(p, rng) for p in prompts[split]] for split in ("train", "validation")}
+        members = [self.train_member(rated, 10 * seed + number, rng) for number in range(3)]
+        known = self.hidden([row["messages"] for group in rated["validation"] for row in group])
+        output = self.output(members, known)
+        return members, {name: float(output[name].quantile(0.9)) for name in ("reward_gap", "reward_std")}
+
+    def rate(self, prompt: dict, rng: np.random.Generator) -> list[dict]:
+        """Rows of the attribute stage: answers of the plain policy with the ratings of three annotators."""
+        rows = []
+        for text, truth in (write(prompt, "plain", rng) for _ in range(self.args.answers)):
+            ratings = np.clip(truth + self.args.noise * rng.standard_normal((3, len(truth))), 0, 4)
+            columns = {name: ratings[:, k].round(2).tolist() for k, name in enumerate(ATTRIBUTES)}
+            rows.append({"messages": conversation(prompt["question"], text)} | columns)
+        return rows
+
+    def train_member(self, rated: dict[str, list[list[dict]]], seed: int, rng) -> URMForRewardModeling:
+        torch.manual_seed(seed)
+        model = URMForRewardModeling.from_backbone(
+            self.backbone, attributes=ATTRIBUTES, reward_weights=self.args.weights, gating_hidden_size=8
+        )
+        kept = rng.permutation(len(rated["train"]))[: max(1, round(0.8 * len(rated["train"])))]
+        config = URMAttributeConfig(
+            str(self.args.out),
+            freeze_backbone=True,
+            per_device_train_batch_size=16,
+            seed=seed,
+            save_strategy="no",
+            report_to="none",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        trainer = URMAttributeTrainer(
+            model,
+            config,
+            train_dataset=Dataset.from_list([row for index in kept for row in rated["train"][index]]),
+            eval_dataset=Dataset.from_list([row for group in rated["validation"] for row in group]),
+            processing_class=self.tokenizer,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return model.eval()
+
+    def hidden(self, conversations) -> torch.Tensor:
+        """The backbone's pooled hidden states (N, H), from the cache if they are there."""
+        ids = [encode_conversation(self.tokenizer, messages) for messages in conversations]
+        model = URMForRewardModeling.from_backbone(
+            self.backbone, attributes=ATTRIBUTES, reward_weights=self.args.weights
+        )
+        return torch.from_numpy(pooled_features(model, ids, pad_token_id(self.tokenizer))[:])
+
+    def output(self, members: list[URMForRewardModeling], hidden: torch.Tensor) -> URMEnsembleOutput:
+        ensemble = URMEnsemble(URMEnsembleConfig(members=[f"member {k}" for k in range(len(members))]), members)
+        with torch.inference_mode():
+            return ensemble(pooled_hidden=hidden)
+
+
+def selections(output: URMEnsembleOutput, threshold: dict[str, float]) -> dict[str, np.ndarray]:
+    """By which score the winner is found, (N,) each; -inf is never taken if there is anything else."""
+    mean, gap, std = (t.double().numpy() for t in (output.logits[:, 0], output.reward_gap, output.reward_std))
+    return {
+        "one model": output.rewards[0].double().numpy(),
+        "ensemble": mean,
+        "least of the members": output.rewards.amin(0).double().numpy(),
+        "ensemble - 1 gap": mean - gap,
+        "ensemble - 3 gap": mean - 3 * gap,
+        "ensemble - 1.28 std": mean - 1.28 * std,
+        "ensemble, filtered by gap": np.where(gap <= threshold["reward_gap"], mean, -np.inf),
+        "ensemble, filtered by std": np.where(std <= threshold["reward_std"], mean, -np.inf),
+    }
+
+
+def best_of_n(values: np.ndarray, scores: np.ndarray, n: int) -> float:
+    """
+    Mean value of the one with the highest score, over all subsets of n of the N candidates; ties by lot.
+
+    The winner has rank k or better (k best of N) unless all n are among the other N - k.
+    """
+    total = len(values)
+    distinct, group = np.unique(-scores, return_inverse=True)  # groups of equal score, best first
+    means = np.bincount(group, values) / np.bincount(group)
+    remaining = total - np.concatenate([[0], np.cumsum(np.bincount(group))])
+    none = [np.exp(log_choose(k, n) - log_choose(total, n)) if k >= n else 0.0 for k in remaining]
+    return float(np.dot(means, -np.diff(none)))
+
+
+def log_choose(total: int, n: int) -> float:
+    return lgamma(total + 1) - lgamma(n + 1) - lgamma(total - n + 1)
+
+
+def report(args, sizes: list[int], curves: dict[str, dict[str, np.ndarray]]):
+    """Table, plot and JSON of curves (prompts, sizes) by policy and rule: each as gold and as the proxy sees it."""
+    rng = np.random.default_rng(1)
+    prompts = len(curves["plain"]["ensemble"])
+    draws = rng.integers(0, prompts, (args.bootstrap_samples, prompts))
+    results: dict = {"n": sizes, "prompts": prompts, "settings": {k: str(v) for k, v in vars(args).items()}}
+    for policy, rules in curves.items():
+        print(f"\n{policy} policy: gold of the best of n, 0..4; {prompts} prompts, {args.seeds} proxies")
+        print(
+            "| chosen by | " + " | ".join(f"n={n}" for n in sizes[::2]) + " | fall from its best | against ensemble |"
+        )
+        print("|---" * (len(sizes[::2]) + 3) + "|")
+        for rule, curve in rules.items():
+            mean = curve.mean(0)
+            low, high = np.quantile(curve[draws].mean(1), [0.025, 0.975], axis=0)
+            at_most = {"fall": curve[:, mean.argmax()] - curve[:, -1], "gain": (curve - rules["ensemble"])[:, -1]}
+            found = {"mean": mean, "low": low, "high": high}
+            for name, values in at_most.items():  # at the largest n: mean and interval
+                found[name] = np.array([values.mean(), *np.quantile(values[draws].mean(1), [0.025, 0.975])])
+            results.setdefault(policy, {})[rule] = {name: np.round(v, 4).tolist() for name, v in found.items()}
+            cells = [f"{value:.2f}" for value in mean[::2]]
+            cells += [
+                "{:.2f} [{:.2f}, {:.2f}]".format(*found["fall"]),
+                "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found["gain"]),
+            ]
+            print(f"| {rule} | " + " | ".join(cells) + " |")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(results, indent=1))
+    print(f"\nWrote {plot(results, args.out / 'overoptimisation.png')} and {args.out / 'results.json'}")
+
+
+def plot(results: dict, path: Path) -> Path:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    n = np.array(results["n"])
+    kl = np.log(n) - (n - 1) / n
+    shown = ["one model", "ensemble", "ensemble - 3 gap", "ensemble, filtered by gap", "ensemble - 1.28 std"]
+    figure, axes = plt.subplots(1, len(POLICIES), figsize=(10, 4), sharey=True)
+    for axis, policy in zip(axes, POLICIES, strict=True):
+        curves = results[policy]
+        axis.plot(kl, curves[BELIEF]["mean"], "--", color="C1", label=BELIEF)
+        for number, rule in enumerate(shown):
+            axis.plot(kl, curves[rule]["mean"], color=f"C{number}", label=rule)
+            if rule in ("ensemble", "ensemble - 3 gap"):
+                axis.fill_between(kl, curves[rule]["low"], curves[rule]["high"], color=f"C{number}", alpha=0.12, lw=0)
+        axis.set_title(f"{policy} policy")
+        axis.set_xlabel("KL from the policy, log n - (n-1)/n (nats)")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("reward: gold (solid), believed (dashed)")
+    axes[0].legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def quiet():
+    disable_progress_bars()
+    for name in ("transformers", "trl", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    main()

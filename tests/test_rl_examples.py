@@ -1,0 +1,144 @@
+"""The examples on RL run as a user would start them, on tiny models; and the mathematics of the best-of-n one."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.conftest import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, str]:
+    """A policy, two URMs and a file of prompts."""
+    folder = tmp_path_factory.mktemp("rl")
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(tiny_backbone_config(initializer_range=0.02)).save_pretrained(folder / "policy")
+    tiny_tokenizer().save_pretrained(folder / "policy")
+    for seed in range(2):
+        save_with_tokenizer(tiny_urm(seed=seed), folder / f"urm-{seed}")
+    rows = [{"prompt": [{"role": "user", "content": f"Number {k}?"}]} for k in range(4)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {name: str(folder / name) for name in ("policy", "urm-0", "urm-1", "prompts.jsonl")}
+
+
+def run(script: str, *argv: str, cache: Path | None = None) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "URM_CACHE": str(cache)}
+    command = [sys.executable, str(ROOT / "examples" / script), *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_grpo_trains_a_policy_on_a_penalised_ensemble_and_draws_it(folders, tmp_path):
+    out = tmp_path / "out"
+    rewards = ("--reward", folders["urm-0"], folders["urm-1"], "--measure", "reward_gap", "--coefficient", "0.5")
+    sizes = ("--max_steps", "2", "--num_generations", "4", "--per_device_train_batch_size", "4")
+    quick = ("--max_completion_length", "8", "--use_cpu", "--bf16", "false", "--report_to", "none")
+    files = ("--policy", folders["policy"], "--prompts", folders["prompts.jsonl"], "--output_dir", str(out))
+    printed = run("grpo.py", *files, *rewards, *sizes, *quick)
+    assert f"Saved the policy to {out} and {out / 'training.png'}" in printed
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert "'kl':" in printed and "uncertainty_penalized_reward/reward_gap/mean" in printed
+    trained, before = (AutoModelForCausalLM.from_pretrained(folder) for folder in (out, folders["policy"]))
+    assert not torch.equal(trained.get_input_embeddings().weight, before.get_input_embeddings().weight)
+
+
+@pytest.mark.slow
+def test_a_round_of_dpo_prints_what_was_left_out_and_both_tables(folders, tmp_path):
+    out = tmp_path / "out"
+    files = ("--policy", folders["policy"], "--prompts", folders["prompts.jsonl"], "--out", str(out))
+    filtering = ("--measure", "reward_gap", "--threshold", "9", "--min_probability", "0.51")
+    sizes = ("--candidates", "4", "--max_new_tokens", "8", "--learning_rate", "1e-3")
+    printed = run("iterative_dpo.py", *files, "--reward", folders["urm-0"], folders["urm-1"], *filtering, *sizes)
+    assert "pairs from 16 candidates for 4 prompts. Left out: 0 empty" in printed
+    table = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("|")]
+    assert table == ["answers", "before", "after"]
+    AutoModelForCausalLM.from_pretrained(out)
+    assert AutoTokenizer.from_pretrained(out).chat_template == tiny_tokenizer().chat_template
+
+
+@pytest.mark.slow
+def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(folders, tmp_path):
+    argv = ("--base", folders["policy"], "--layers", "1", "--candidates", "8", "--prompts", "3", "--seeds", "1")
+    printed = run("overoptimisation.py", *argv, "--out", str(tmp_path), "--bootstrap_samples", "20", cache=tmp_path)
+    assert "plain policy" in printed and "wild policy" in printed
+    assert (tmp_path / "overoptimisation.png").read_bytes().startswith(b"\x89PNG")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["n"] == [1, 2, 4, 8]
+    for policy in ("plain", "wild"):
+        first = [curve["mean"][0] for rule, curve in results[policy].items() if "believes" not in rule]
+        assert first == pytest.approx([first[0]] * len(first), abs=1e-3)  # one candidate: nothing is chosen
+        best = results[policy]["gold"]["mean"]
+        assert best == sorted(best)
+        assert all(curve["mean"][-1] <= best[-1] for rule, curve in results[policy].items() if "believes" not in rule)
+
+
+@pytest.fixture(scope="module")
+def example():
+    spec = importlib.util.spec_from_file_location("overoptimisation", ROOT / "examples" / "overoptimisation.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("ties", ["none", "some", "all", "filtered"])
+def test_best_of_n_is_the_mean_over_all_subsets(example, n, ties):
+    rng = np.random.default_rng(n)
+    values = rng.normal(size=7)
+    scores = {
+        "none": rng.normal(size=7),
+        "some": rng.integers(0, 3, 7).astype(float),
+        "all": np.zeros(7),
+        "filtered": np.where(np.arange(7) < 4, -np.inf, rng.normal(size=7)),
+    }[ties]
+    winners = []
+    for subset in combinations(range(7), n):
+        best = max(scores[list(subset)])
+        winners.append(np.mean([values[k] for k in subset if scores[k] == best]))
+    assert example.best_of_n(values, scores, n) == pytest.approx(np.mean(winners), abs=1e-12)
+
+
+class Scripted:
+    """A generator that draws these kinds, and always the first sentence of a kind."""
+
+    def __init__(self, kinds: list[str]):
+        self.kinds = np.array(kinds)
+
+    def integers(self, low, high):
+        return len(self.kinds)
+
+    def choice(self, options, size=None, p=None):
+        return options[0] if size is None else self.kinds
+
+    def permutation(self, words):
+        return words[::-1]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "text", "truth"),
+    [
+        (["right"], "A is so.", [2, 4, 4]),
+        (["right", "right", "wrong", "praise"], "A is so. A is so. C is so. {praise}", [2, 3, 1]),
+        (["fluff", "off_topic"], "Well. D.", [0, 2, 4 / 3]),
+        (["scrambled"], "so. is A", [0, 0, 2]),
+        (["shouted", "right"], "A IS SO. A is so.", [2, 4, 2]),
+    ],
+)
+def test_the_gold_reward_counts_what_an_answer_says(example, kinds, text, truth):
+    prompt = {"question": "?", "right": ["A is so.", "B is so."], "wrong": ["C is so."], "off_topic": ["D."]}
+    written, ratings = example.write(prompt | {"fluff": ["Well."]}, "wild", Scripted(kinds))
+    assert written == text.format(praise=example.PRAISE[0])
+    assert ratings == pytest.approx(truth)
