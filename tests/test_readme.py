@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import urm_hf.demo.base
-from tests.conftest import tiny_tokenizer, tiny_urm
+from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf.cli import COMMANDS, main
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -43,8 +43,10 @@ def test_the_twenty_lines_run_as_printed(workplace, capsys):
 
 
 def test_the_ensemble_program_runs_as_printed(workplace):
-    for member in range(3):
-        save_tiny(workplace / "urm-demo" / f"member-{member}", seed=member)
+    model = tiny_urm()
+    for member in range(3):  # on one backbone, as those of the demo
+        model.score.load_state_dict(tiny_urm(seed=member).score.state_dict())
+        save_with_tokenizer(model, workplace / "urm-demo" / f"member-{member}")
     names: dict = {}
     exec(compile(blocks("python")[1], "README.md", "exec"), names)
     assert names["score"].reward_gap > 0
@@ -54,8 +56,8 @@ def test_the_ensemble_program_runs_as_printed(workplace):
 def test_the_commands_run_as_printed(workplace):
     save_tiny(workplace / "BASE", seed=0)
     rows = [
-        {"prompt": "a?", "response": "b", **dict.fromkeys(urm_attributes(), [1, 2]), "split": "train"},
-        {"prompt": "c?", "response": "d", **dict.fromkeys(urm_attributes(), 3), "split": "train"},
+        {"prompt": "a?", "response": "b" * number, **dict.fromkeys(urm_attributes(), [1, number % 3])}
+        for number in range(1, 13)
     ]
     Path("ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pair = {"prompt": [{"role": "user", "content": "a?"}], "chosen": "b", "rejected": "d"}

@@ -20,6 +20,18 @@ _HOMES = {
     "URMEnsembleOutput": "urm_hf.modeling",
     "RewardScore": "urm_hf.scoring",
     "RewardScorer": "urm_hf.scoring",
+    "MEASURES": "urm_hf.uncertainty",
+    "measure": "urm_hf.uncertainty",
+    "compare": "urm_hf.uncertainty",
+    "margin_gap": "urm_hf.uncertainty",
+    "preference_probability": "urm_hf.uncertainty",
+    "reward_interval": "urm_hf.uncertainty",
+    "filter_pairs": "urm_hf.filtering",
+    "filter_scores": "urm_hf.filtering",
+    "fit_threshold": "urm_hf.filtering",
+    "pair_values": "urm_hf.filtering",
+    "ood_report": "urm_hf.ood",
+    "build_preference_pairs": "urm_hf.preference_pairs",
     "merge_checkpoints": "urm_hf.merging",
 }
 __all__ = sorted(_HOMES)
@@ -36,5 +48,5 @@ def __dir__() -> list[str]:
 
 
 # The console script prints its help without loading torch; its commands import what they need, and register then.
-if Path(sys.argv[0]).name != "urm":
+if Path(sys.argv[0]).name.lower() not in ("urm", "urm.exe"):  # not the stem: a script `urm.py` is the user's own
     importlib.import_module("urm_hf.modeling")
