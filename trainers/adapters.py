@@ -1,6 +1,7 @@
 """LoRA adapters of URMs on disk: complete enough to rebuild the URM, merged to train a gate on, or with a new gate."""
 
 import json
+import os
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -23,7 +24,9 @@ def complete_adapter(folder: str | Path, config: URMConfig):
     if not adapter["base_model_name_or_path"]:
         adapter["base_model_name_or_path"] = config.name_or_path
         adapter["revision"] = adapter["revision"] or getattr(config.backbone_config, "_commit_hash", None)
-        path.write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
+    if os.path.isdir(adapter["base_model_name_or_path"]):  # to be found from any working directory
+        adapter["base_model_name_or_path"] = os.path.abspath(adapter["base_model_name_or_path"])
+    path.write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def is_adapter(name: str | Path) -> bool:
