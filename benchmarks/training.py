@@ -6,14 +6,17 @@ Two ratios, each measured within one run of this script.
                                                            the gating stage without and with cached hidden states
 
 MODEL is any causal LM; a folder with four layers of SmolLM2-135M was used for the numbers in docs/performance.md.
-Times are medians; only the ratios mean anything on another machine.
+Only the ratios mean anything on another machine. Where others work on it too, set OMP_NUM_THREADS=1 and
+read the processor times.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Semaphore
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
@@ -27,56 +30,68 @@ PAPER_EPOCHS = 4000 * 256 / 76_000  # of the gating stage: Skywork-80K less 4000
 QUIET = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", "bf16": False}
 
 
-class StepTimes(TrainerCallback):
-    """Seconds of each optimisation step, the first left out."""
+class InTurn(TrainerCallback):
+    """Two trainers in two threads, of which one runs at a time, a step each: what slows the machine slows both."""
 
-    def __init__(self):
-        self.stamps: list[float] = []
+    def __init__(self, mine: Semaphore, other: Semaphore):
+        self.mine, self.other = mine, other
+        self.seconds: list[np.ndarray] = []  # (wall, processor) of each optimisation step
+
+    def run(self, trainer: RewardTrainer) -> np.ndarray:
+        trainer.add_callback(self)
+        try:
+            trainer.train()
+        finally:
+            self.other.release(10**6)  # from now on the other needs to wait no more
+        return np.stack(self.seconds[1:])
+
+    def wait(self):
+        self.mine.acquire()
+        self.started = np.array([time.perf_counter(), time.process_time()])
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.wait()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.stamps.append(time.perf_counter())
+        self.seconds.append(np.array([time.perf_counter(), time.process_time()]) - self.started)
+        self.other.release()
+        self.wait()
 
-    def seconds(self) -> list[float]:
-        return [after - before for before, after in zip(self.stamps, self.stamps[1:], strict=False)]
 
-
-def step(base: str, steps: int = 5, sequences: int = 16, length: int = 128, rounds: int = 6):
-    """Both trainers see the same `sequences` x `length` tokens in each step, forward, backward and AdamW."""
+def step(base: str, steps: int = 41, sequences: int = 16, length: int = 128):
+    """Both trainers see the same `sequences` x `length` tokens: data loading, forward, backward, AdamW with decay."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(100, len(tokenizer) - 1, (sequences, length), generator=generator).tolist()
     half = sequences // 2
+    ratings = [[[float(i % 5)]] * 5 for i in range(sequences)]
     pairs = Dataset.from_dict({"chosen_ids": rows[:half], "rejected_ids": rows[half:]})
-    rated = Dataset.from_dict(
-        {"input_ids": rows, "ratings": [[[float(i % 5)]] * 5 for i in range(sequences)], "weight": [1.0] * sequences}
-    )
+    rated = Dataset.from_dict({"input_ids": rows, "ratings": ratings, "weight": [1.0] * sequences})
     common = {**QUIET, "max_steps": steps, "gradient_checkpointing": False, "max_length": None, "use_cpu": True}
-    times: dict[str, list[float]] = {"RewardTrainer": [], "URMAttributeTrainer": []}
-    for turn in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            scalar = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
-            reward = RewardTrainer(
-                scalar,
-                RewardConfig(folder, per_device_train_batch_size=half, **common),
-                train_dataset=pairs,
-                processing_class=tokenizer,
-            )
-            urm = URMAttributeTrainer(
-                URMForRewardModeling.from_backbone(base, dtype=torch.float32),
-                URMAttributeConfig(folder, per_device_train_batch_size=sequences, **common),
-                train_dataset=rated,
-                processing_class=tokenizer,
-            )
-            for trainer in (reward, urm) if turn % 2 else (urm, reward):
-                clock = StepTimes()
-                trainer.add_callback(clock)
-                trainer.train()
-                times[type(trainer).__name__] += clock.seconds()
-    ours, theirs = (statistics.median(times[name]) for name in ("URMAttributeTrainer", "RewardTrainer"))
-    print(f"step of {sequences} x {length} tokens, medians of {len(times['RewardTrainer'])} steps each:")
-    fastest = min(times["URMAttributeTrainer"]) / min(times["RewardTrainer"])
-    print(f"  URMAttributeTrainer {ours:.3f} s, TRL RewardTrainer {theirs:.3f} s, ratio {ours / theirs:.3f}", end="")
-    print(f" (of the fastest steps {fastest:.3f})")
+    common |= {"weight_decay": 1e-3, "learning_rate": 2e-6}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        ours = URMAttributeTrainer(
+            URMForRewardModeling.from_backbone(base, dtype=torch.float32),
+            URMAttributeConfig(folder, per_device_train_batch_size=sequences, **common),
+            train_dataset=rated,
+            processing_class=tokenizer,
+        )
+        theirs = RewardTrainer(
+            AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32),
+            RewardConfig(folder, per_device_train_batch_size=half, **common),
+            train_dataset=pairs,
+            processing_class=tokenizer,
+        )
+        turns = Semaphore(1), Semaphore(0)
+        runs = [pool.submit(InTurn(*turns).run, ours), pool.submit(InTurn(*turns[::-1]).run, theirs)]
+        a, b = (run.result() for run in runs)  # (steps, 2)
+    print(f"step of {sequences} x {length} tokens, {len(a)} steps of each trainer in turn:")
+    for kind, mine, trl in zip(("wall", "processor"), a.T, b.T, strict=True):
+        low, middle, high = np.quantile(mine / trl, [0.25, 0.5, 0.75])
+        print(f"  {kind} time: median of URMAttributeTrainer {np.median(mine):.3f} s,", end=" ")
+        print(f"of TRL RewardTrainer {np.median(trl):.3f} s, ratio {np.median(mine) / np.median(trl):.3f};")
+        print(f"    of successive steps, ratio {middle:.3f} (middle half {low:.3f} to {high:.3f});", end=" ")
+        print(f"of the fastest steps {mine.min() / trl.min():.3f}")
 
 
 def gating(base: str, pairs: str, n: int, batch: int = 32):

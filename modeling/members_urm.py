@@ -38,6 +38,8 @@ class MemberSource:
 
     def __post_init__(self):
         """Everything is read from one commit, also if somebody pushes meanwhile."""
+        if os.path.isabs(self.name) and not os.path.isdir(self.name):
+            raise OSError(f"Member {self.name}: there is no such folder.")
         known = self.file("adapter_config.json") or self.file("config.json")
         self.revision = extract_commit_hash(known, None) or self.revision
 
@@ -55,11 +57,20 @@ class MemberSource:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
 
+    def base(self) -> "MemberSource | None":
+        """The model that the member's adapter was trained on, at one commit; None if the member is no adapter."""
+        adapter = self.adapter
+        if adapter is None:
+            return None
+        if not adapter.get("base_model_name_or_path"):
+            raise ValueError(f"{self.name} is an adapter whose adapter_config.json has no `base_model_name_or_path`.")
+        return MemberSource(adapter["base_model_name_or_path"], adapter.get("revision"), self.hub)
+
     def config(self) -> URMConfig:
         """The URM's configuration; an adapter's own, or that of its base."""
         name, revision = self.name, self.revision
-        if self.adapter is not None and self.file("config.json") is None:
-            name, revision = self.adapter["base_model_name_or_path"], self.adapter.get("revision")
+        if self.file("config.json") is None and (base := self.base()) is not None:
+            name, revision = base.name, base.revision
         found, _ = PretrainedConfig.get_config_dict(name, revision=revision, **self.hub)
         refuse_published_layout(found.get("architectures"), name)
         if found.get("model_type") != URMConfig.model_type:
@@ -143,42 +154,47 @@ def _check_equal_backbones(a: MemberSource, b: MemberSource):
 
 def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     """
-    Their base with every adapter on it as a `peft.PeftModel`; the adapters are named "0", "1", ..., and
-    `switch_adapter` chooses one, head included.
+    Their base with every adapter on it as a `peft.PeftModel`; `switch_adapter` chooses one, head included.
 
     Raises:
-        ValueError: not all are adapters, or they are of different bases.
+        ValueError: not all are adapters, or they are of different bases, or one does not fit its base.
         ImportError: peft is not installed.
     """
     try:
-        from peft import PeftModel
+        from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise ImportError(f"Member {sources[0].name} is an adapter: `pip install peft` to load it.") from error
-    bases = {(source.adapter or {}).get("base_model_name_or_path"): source.name for source in sources}
-    if len(bases) > 1:
-        listed = ", ".join(f"{name} on {base or 'itself'}" for base, name in bases.items())
+    bases = [source.base() for source in sources]
+    places = ["itself" if base is None else " at ".join(filter(None, (base.name, base.revision))) for base in bases]
+    if len(set(places)) > 1:
+        listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
         raise ValueError(f"Members do not share a base: {listed}.")
     for source in sources:
         source.weight_files()  # safetensors or nothing: peft would go on to load a pickle
     model = _load_base(sources[0], **kwargs)
     adapted: Any = None
     for number, source in enumerate(sources):
-        where = {"adapter_name": str(number), "revision": source.revision, **source.hub}
+        where = {"adapter_name": _adapter_name(number), "revision": source.revision, **source.hub}
         if adapted is None:
             adapted = PeftModel.from_pretrained(model, source.name, **where)
         else:
             adapted.load_adapter(source.name, **where)
+        expected = get_peft_model_state_dict(adapted, adapter_name=_adapter_name(number), save_embedding_layers=False)
+        unlike = sorted(expected.keys() ^ source.weight_files().keys())
+        if unlike:  # peft would go on with what it drew at random
+            raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
     switch_adapter(model, 0)
     return adapted.requires_grad_(False).eval()
 
 
 def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
     """The URM that an adapter was trained on; on a causal LM, with a fresh head, which the adapter's replaces."""
-    adapter = source.adapter or {}
-    name, revision = adapter["base_model_name_or_path"], adapter.get("revision")
-    pinned = {"revision": revision} if revision else {}
-    base, _ = PretrainedConfig.get_config_dict(name, **pinned, **source.hub)
-    if base.get("model_type") == URMConfig.model_type:
+    base = source.base()
+    if base is None:
+        raise ValueError(f"{source.name} is no adapter.")
+    name, pinned = base.name, {"revision": base.revision} if base.revision else {}
+    found, _ = PretrainedConfig.get_config_dict(name, **pinned, **source.hub)
+    if found.get("model_type") == URMConfig.model_type:
         return URMForRewardModeling.from_pretrained(name, **pinned, **source.hub, **kwargs)
     config = source.config()
     fields = ("attributes", "gating_hidden_size", "reward_weights", "attribute_scales", "log_std_bounds")
@@ -186,12 +202,17 @@ def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
     return URMForRewardModeling.from_backbone(name, **head, **pinned, **source.hub, **kwargs)
 
 
+def _adapter_name(number: int) -> str:
+    """Not the number alone: it would be taken for that of a layer of the gate."""
+    return f"member_{number}"
+
+
 def switch_adapter(model: nn.Module, number: int):
     """Makes adapter `number` of `load_adapters` the active one, in every layer and in the head."""
     module: Any
     for module in model.modules():
         if hasattr(module, "set_adapter") and hasattr(module, "active_adapter"):
-            module.set_adapter(str(number))
+            module.set_adapter(_adapter_name(number))
 
 
 def check_configs(names: Sequence[str], configs: Sequence[URMConfig]):

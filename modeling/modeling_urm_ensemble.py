@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
+# transformers 4 fetches only what this file itself imports: hence four modules that are used by others here
+from .backbone_urm import load_backbone  # noqa: F401
+from .configuration_urm import URMConfig  # noqa: F401
 from .configuration_urm_ensemble import URMEnsembleConfig
+from .distributions_urm import max_gap  # noqa: F401
+from .head_urm import URMHead  # noqa: F401
 from .members_urm import (
     MemberSource,
     absolute_name,

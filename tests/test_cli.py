@@ -108,14 +108,24 @@ def test_the_installed_command_prints_its_help():
     assert "usage: urm COMMAND" in finished.stdout
 
 
-@pytest.mark.parametrize("flag", ["--help", "--version"])
-def test_the_help_loads_neither_torch_nor_transformers(flag):
-    code = (
-        f"import sys; sys.argv = ['/somewhere/bin/urm', {flag!r}]; from urm_hf.cli import main; main(); "
-        "print([name for name in ('torch', 'transformers', 'trl', 'datasets') if name in sys.modules])"
-    )
+def modules_after(program: str, code: str) -> list[str]:
+    """Which heavy libraries are loaded when a program of that name has run `code`."""
+    heavy = "[name for name in ('torch', 'transformers', 'trl', 'datasets') if name in sys.modules]"
+    code = f"import sys; sys.argv = [{program!r}, '--help']; {code}; print('\\n', *{heavy})"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert finished.stdout.splitlines()[-1] == "[]"
+    return finished.stdout.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize("program", ["/somewhere/bin/urm", "Scripts/urm.exe", "Scripts/URM.EXE"])
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_the_help_loads_neither_torch_nor_transformers(program, flag):
+    assert modules_after(program, f"from urm_hf.cli import main; main([{flag!r}])") == []
+
+
+@pytest.mark.parametrize("program", ["urm.py", "-c"])
+def test_in_any_other_program_the_import_registers_the_models(program):
+    code = "import urm_hf; from transformers import CONFIG_MAPPING; assert 'urm' in CONFIG_MAPPING"
+    assert "torch" in modules_after(program, code)
 
 
 # urm score
@@ -168,7 +178,7 @@ def test_the_summary_counts_rows_cuts_and_tokens(models, data, tmp_path, capsys)
     out = tmp_path / "scores.jsonl"
     assert score(models[0], "--data", data, "--out", out, "--max-length", 70, "--truncation", "left") == 0
     lengths = [row["n_tokens"] for row in read_jsonl(out)]
-    assert f"3 rows in, 3 scored, 1 truncated, {sum(lengths)} tokens: {out}" in capsys.readouterr().err
+    assert f"3 rows in, 3 scored, 1 truncated, {sum(lengths)} tokens (" in capsys.readouterr().err
     assert [row["truncated"] for row in read_jsonl(out)] == [False, False, True]
 
 
@@ -350,6 +360,7 @@ def test_the_gating_stage_raises_the_reward_of_chosen_over_rejected(trained):
 def train_attributes(trained, data: str, out: Path, *argv: str) -> int:
     fixed = ["--model_name_or_path", str(trained["base"]), "--dataset_name", data, "--output_dir", str(out)]
     fixed += ["--freeze_backbone", "true", "--num_train_epochs", "1", "--save_strategy", "no", "--report_to", "none"]
+    fixed += ["--standardize_features", "false"]  # of a handful of rows
     return main(["train", "attributes", *fixed, "--use_cpu", "true", "--attributes", *ATTRIBUTES, *argv])
 
 

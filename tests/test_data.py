@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from urm_hf.data import from_ultrafeedback, load_rows
+from urm_hf.ratings import ratings_array, read_ratings
 
 ROWS = [
     {"prompt": "a?", "response": "It is ä.", "helpfulness": 3, "split": "train"},
@@ -157,8 +159,51 @@ def test_ultrafeedback_becomes_one_row_for_each_completion():
     ]
 
 
+def published(response: str, helpfulness: str, honesty: str, following: str, truthfulness: str) -> dict:
+    """A completion with every field of the published schema."""
+    note = {"Rationale": "It says why."}
+    typed = note | {"Rationale For Rating": "And why that many.", "Type": ["1", "3"]}
+    return {
+        "annotations": {
+            "helpfulness": typed | {"Rating": helpfulness},
+            "honesty": note | {"Rating": honesty},
+            "instruction_following": note | {"Rating": following},
+            "truthfulness": typed | {"Rating": truthfulness, "Type": ["None"]},
+        },
+        "critique": "Be shorter.",
+        "custom_system_prompt": "You are helpful.",
+        "fine-grained_score": 3.5,
+        "model": "alpaca-7b",
+        "overall_score": 7.0,
+        "principle": "helpfulness",
+        "response": response,
+    }
+
+
+def test_ultrafeedback_is_read_as_it_is_published(tmp_path, caplog):
+    completions = [published("Paris.", "5", "4", "3", "2"), published(" ", "1", "1", "1", "1")]
+    completions.append(published("Rome?", "1", "N/A", "N/A", "5"))
+    row = {"source": "truthful_qa", "instruction": "Capital of France?", "models": ["alpaca-7b"] * 3}
+    row |= {"completions": completions, "correct_answers": ["Paris"], "incorrect_answers": ["None"]}
+    rows = from_ultrafeedback(load_rows(write(tmp_path, "parquet", [row, row | {"completions": []}])))
+    names = ["helpfulness", "honesty", "instruction_following", "truthfulness"]
+    assert [(row["prompt"], row["response"]) for row in rows] == [
+        ("Capital of France?", "Paris."),
+        ("Capital of France?", "Rome?"),
+    ]
+    read = [read_ratings(row, names, {name: [1, 5, 1] for name in names}) for row in rows]
+    assert np.array_equal(ratings_array(read)[:, :, 0], [[5, 4, 3, 2], [1, np.nan, np.nan, 5]], equal_nan=True)
+    assert caplog.messages == ["UltraFeedback: left out 1 of 3 completions, which are empty."]
+
+
 @pytest.mark.parametrize(
-    "completion", [{"response": "x"}, {"response": "x", "annotations": {"honesty": {"Rating": "good"}}}]
+    "completion",
+    [
+        {"response": "x"},
+        {"response": "x", "annotations": {"honesty": {"Rating": "good"}}},
+        {"response": "x", "annotations": {"honesty": {"Score": "4"}}},
+        {"response": None, "annotations": {"honesty": {"Rating": "4"}}},
+    ],
 )
 def test_a_row_of_another_form_than_ultrafeedback_s_is_an_error_that_names_it(completion):
     with pytest.raises(ValueError, match="row 0 is not of UltraFeedback's form"):

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from tests.conftest import tiny_backbone_config, tiny_tokenizer
@@ -72,11 +74,17 @@ def test_ratings_and_pairs_prints_a_table_and_saves_a_model(files, tmp_path, ext
 
 
 @pytest.mark.slow
-def test_merging_prints_a_row_for_each_loss_and_model(files, tmp_path):
+@pytest.mark.parametrize("extra", [(), ("--lora_epochs", "2", "--max_train_rows", "10")], ids=["frozen", "lora"])
+def test_merging_prints_a_row_for_each_loss_and_model(files, tmp_path, extra):
     argv = ("--base", files["base"], "--ratings", files["ratings.jsonl"], "--attributes", "fluency", "relevance")
-    printed = run("examples/merging.py", *argv, "--out", str(tmp_path), cache=files["folder"])
+    out = ("--scale", "0", "4", "--out", str(tmp_path))
+    printed = run("examples/merging.py", *argv, *out, *extra, cache=files["folder"])
     rows = [line.split("|")[1:3] for line in printed.splitlines() if line.startswith(("| mle", "| reg", "| det"))]
     assert len(rows) == 12
+    bodies = [load_file(tmp_path / f"mle-{name}" / "model.safetensors") for name in ("0", "1", "merged")]
+    first, second, merged = (body["model.layers.0.mlp.up_proj.weight"] for body in bodies)
+    assert torch.equal(first, second) == (not extra)  # adapters of two seeds differ, a frozen body does not
+    torch.testing.assert_close(merged, (first + second) / 2)
 
 
 def test_a_training_plot_needs_something_to_show(tmp_path):

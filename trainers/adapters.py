@@ -9,16 +9,22 @@ from transformers.utils import find_adapter_config_file
 
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.members_urm import ADAPTER_PREFIX, HEAD, MemberSource, load_adapters, tensors_of
+from urm_hf.modeling.modeling_urm_ensemble import HUB_ARGUMENTS
 
 WEIGHTS = "adapter_model.safetensors"
+BLANK = "[More Information Needed]"
 
 
 def complete_adapter(folder: str | Path, config: URMConfig):
     """
     Writes the URM's config (attributes, label statistics) beside an adapter, and the name of its base into the
     adapter's own, where peft leaves it out because the URM was built around a causal LM and never loaded by name.
+    The empty form that peft writes as a model card is removed.
     """
     config.save_pretrained(folder)
+    card = Path(folder) / "README.md"
+    if card.is_file() and BLANK in card.read_text(encoding="utf-8"):
+        card.unlink()
     path = Path(folder) / "adapter_config.json"
     adapter = json.loads(path.read_text(encoding="utf-8"))
     if not adapter["base_model_name_or_path"]:
@@ -35,8 +41,18 @@ def is_adapter(name: str | Path) -> bool:
 
 
 def load_merged(adapter: str | Path, revision: str | None = None, **kwargs) -> URMForRewardModeling:
-    """The URM that an adapter makes of its base, with the adapter's weights added to the base's."""
-    return load_adapters([MemberSource(str(adapter), revision)], **kwargs).merge_and_unload(safe_merge=True)
+    """
+    The URM that an adapter makes of its base, with the adapter's weights added to the base's.
+
+    Args:
+        adapter: folder or repository. revision: its commit, branch or tag; that of the base is in the adapter.
+        kwargs: for loading the base (`dtype`, `device_map`, ...) and for finding both (`token`, `cache_dir`, ...).
+    """
+    hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+    source = MemberSource(str(adapter), revision, hub)
+    model = load_adapters([source], **kwargs).merge_and_unload(safe_merge=True)
+    model.config.name_or_path = str(adapter)
+    return model
 
 
 def save_adapter_with_head(adapter: str | Path, model: URMForRewardModeling, folder: str | Path):

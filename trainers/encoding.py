@@ -11,6 +11,11 @@ from urm_hf.conversations import encode_conversation, limit_length
 logger = logging.getLogger(__name__)
 
 
+def column_names(dataset: Dataset | IterableDataset) -> list[str]:
+    """Also of a stream that tells them only with its first row."""
+    return list(dataset.column_names or next(iter(dataset)))
+
+
 def encode_dataset(
     dataset: Dataset | IterableDataset,
     tokenizer,
@@ -31,7 +36,7 @@ def encode_dataset(
         max_length, truncation: see [`limit_length`]. Rows that are cut or dropped are counted and logged.
     """
     streaming = isinstance(dataset, IterableDataset)
-    given = list(dataset.column_names or next(iter(dataset)))
+    given = column_names(dataset)
     if streaming and truncation != "error" and max_length is not None:
         raise ValueError(
             f"truncation={truncation!r} on the streaming dataset {name!r}: what is cut could not be counted in "

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from urm_hf.features import Features, deduplicate, pooled_features, weights_fingerprint
 
@@ -109,6 +109,19 @@ def load_best_heads(trainer, checkpoint: str | Path):
             callback.load(checkpoint)
 
 
+def save_best_heads(trainer, trial=None):
+    """
+    Writes what a trainer's [`KeepBestHead`] knows into the checkpoint of the present step.
+
+    To be called before anything else of the checkpoint is written: Trainer writes its state last, without which it
+    resumes nothing, so that a run that was killed in between never resumes with its best head forgotten.
+    """
+    checkpoint = Path(trainer._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, KeepBestHead) and trainer.args.should_save:
+            callback.save(checkpoint)
+
+
 class KeepBestHead(TrainerCallback):
     """
     Remembers the head that did best in evaluation and puts it back at the end of training.
@@ -148,6 +161,12 @@ class KeepBestHead(TrainerCallback):
             self.best, self.best_step = float(record["best"]), int(record["step"])
             self.waited = int(record["waited"])
 
+    def save(self, checkpoint: Path):
+        if self.weights is not None:
+            record = {"best": repr(self.best), "step": str(self.best_step), "waited": str(self.waited)}
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            save_file(self.weights, checkpoint / self.file_name, metadata=record)
+
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if metrics is None or self.metric not in metrics or state.global_step <= self.burn_in_steps(state.max_steps):
             return
@@ -159,12 +178,6 @@ class KeepBestHead(TrainerCallback):
             self.waited += 1
             if self.patience is not None and self.waited >= self.patience:
                 control.should_training_stop = True
-
-    def on_save(self, args, state, control, **kwargs):
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self.weights is not None and state.is_world_process_zero and folder.is_dir():
-            record = {"best": repr(self.best), "step": str(self.best_step), "waited": str(self.waited)}
-            save_file(self.weights, folder / self.file_name, metadata=record)
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.weights is not None:

@@ -35,7 +35,7 @@ def load_urm(
     if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])
     hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
-    trust = kwargs.pop("trust_remote_code", args.trust_remote_code)
+    trust = kwargs.pop("trust_remote_code", getattr(args, "trust_remote_code", False))  # TRL 1.0 has none
     found = raw_config(model, hub)
     refuse_published_layout(found.get("architectures"), model)
     if not found and fresh_heads:  # an adapter of a causal LM or reward model; one of a URM has a config.json

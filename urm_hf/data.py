@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_dataset
 from pyarrow import csv, parquet
+
+logger = logging.getLogger(__name__)
 
 FILE_TYPES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv")
 
@@ -62,20 +65,27 @@ def from_ultrafeedback(dataset: Dataset) -> Dataset:
     Rows as openbmb/UltraFeedback publishes them, one for each of a prompt's completions.
 
     `{"instruction": str, "completions": [{"response": str, "annotations": {attribute: {"Rating": "4"}}}]}` becomes
-    `{"prompt": str, "response": str, "ratings": {attribute: 4.0}}`; a rating "N/A" becomes null.
+    `{"prompt": str, "response": str, "ratings": {attribute: 4.0}}`; a rating "N/A" becomes null. All else is left
+    behind: rationales, critique, scores over all attributes, and the system prompt that the rater did not see.
+    Completions without a response are left out and counted.
 
     Raises:
         ValueError: a row has another form; it is named.
     """
-    rows = []
+    rows, empty = [], 0
     for number, row in enumerate(dataset):
         try:
             for completion in row["completions"]:
                 given = {name: note for name, note in completion["annotations"].items() if note is not None}
                 ratings = {name: _ultrafeedback_rating(note["Rating"]) for name, note in given.items()}
-                rows.append({"prompt": row["instruction"], "response": completion["response"], "ratings": ratings})
-        except (KeyError, TypeError, ValueError) as error:
+                if completion["response"].strip():
+                    rows.append({"prompt": row["instruction"], "response": completion["response"], "ratings": ratings})
+                else:
+                    empty += 1
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"row {number} is not of UltraFeedback's form: {error!r}.") from error
+    if empty:
+        logger.warning("UltraFeedback: left out %d of %d completions, which are empty.", empty, empty + len(rows))
     names = {name for row in rows for name in row["ratings"]}
     return Dataset.from_list([row | {"ratings": {n: row["ratings"].get(n) for n in sorted(names)}} for row in rows])
 

@@ -163,3 +163,21 @@ def test_with_the_package_no_consent_is_needed_and_its_class_is_loaded(folder, a
 def test_with_the_package_consent_changes_no_reward(folder):
     model = AutoModel.from_pretrained(folder, trust_remote_code=True)
     assert rewards(model) == pytest.approx(rewards(tiny_urm()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "entry", ["modeling_urm", "modeling_urm_ensemble", "configuration_urm", "configuration_urm_ensemble"]
+)
+def test_an_entry_file_imports_all_that_it_needs_itself(entry):
+    """transformers 4.57 copies the files that an entry file imports, and not those that these import in turn."""
+    folder = Path(__file__).parents[2] / "modeling"
+
+    def imported(name: str) -> set[str]:
+        tree = ast.parse((folder / f"{name}.py").read_text())
+        return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1}
+
+    needed, open_ones = set(), {entry}
+    while open_ones:
+        needed |= open_ones
+        open_ones = set().union(*map(imported, open_ones)) - needed
+    assert imported(entry) == needed - {entry}

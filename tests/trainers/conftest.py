@@ -4,8 +4,10 @@ import random
 import string
 from pathlib import Path
 
+import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from tests.conftest import tiny_tokenizer, tiny_urm
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
@@ -20,6 +22,12 @@ QUIET = {
     "save_strategy": "no",
     "logging_steps": 1,
 }
+
+
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    """transformers 4 leaves the precision of a config to all trainers after it."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
 
 
 def random_texts(count: int, seed: int = 0, shortest: int = 5, longest: int = 20) -> list[str]:
@@ -118,3 +126,13 @@ def changed(before: dict[str, torch.Tensor], model: torch.nn.Module) -> list[str
     after = model.state_dict()
     assert before.keys() == after.keys()
     return sorted(key for key in before if not before[key].equal(after[key]))
+
+
+class HeadsAtEvaluation(TrainerCallback):
+    """Remembers the value head as it was at each evaluation."""
+
+    def __init__(self):
+        self.heads: list[torch.Tensor] = []
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        self.heads.append(model.score.value.weight.detach().clone())

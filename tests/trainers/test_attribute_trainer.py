@@ -2,23 +2,19 @@
 
 import json
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
 from scipy import stats
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.conftest import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.trainers.conftest import (
     ATTRIBUTES,
+    QUIET,
+    HeadsAtEvaluation,
     attribute_trainer,
     changed,
     dataset_of,
@@ -29,6 +25,8 @@ from tests.trainers.conftest import (
     whole_batch,
 )
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer
+from urm_hf.trainers.attribute_trainer import FEWEST_ROWS
 from urm_hf.trainers.metrics import attribute_metrics
 
 LABELS = ["score.label_mean", "score.label_std"]
@@ -284,6 +282,27 @@ def test_feature_statistics_are_those_of_the_training_rows_only(tmp_path):
     torch.testing.assert_close(model.score.feature_scale, expected.score.feature_scale, rtol=1e-4, atol=1e-5)
 
 
+def test_a_few_rows_give_no_spread_of_features(tmp_path):
+    """Ten texts, one of them twice, are too few to standardise by, eleven are not."""
+    rows = rated_rows(11)
+    with pytest.raises(ValueError, match="needs 11 different conv.*, got 10: .*`standardize_features=False`"):
+        attribute_trainer(tmp_path, [*rows[:10], rows[0]], **FROZEN)
+    attribute_trainer(tmp_path, rows, **FROZEN)
+    attribute_trainer(tmp_path, rows[:2], standardize_features=False, **FROZEN)
+
+
+@pytest.mark.parametrize("count", [FEWEST_ROWS, 21, 101])
+def test_features_of_other_rows_are_larger_by_the_noise_of_the_statistics(count):
+    """Mean square (N + 1) / (N - 3) of a Gaussian feature, less its mean, under the statistics of N other rows."""
+    head, generator = tiny_urm().score, torch.Generator().manual_seed(0)
+    squares = []
+    for _ in range(500):
+        hidden = 3 + 2 * torch.randn(count + 100, 64, generator=generator)
+        head.standardize_features(hidden[:count])
+        squares.append(((hidden[count:] - head.feature_mean) / head.feature_scale - 0.5).square().mean())
+    assert torch.stack(squares).mean().item() == pytest.approx((count + 1) / (count - 3), rel=0.01)
+
+
 def test_features_stay_as_they_are_on_request(tmp_path):
     model = tiny_urm(attributes=ATTRIBUTES)
     before = snapshot(model)
@@ -313,16 +332,6 @@ def test_a_second_run_computes_no_hidden_state_again(tmp_path, monkeypatch):
 
 
 # Keeping the best head
-
-
-class HeadsAtEvaluation(TrainerCallback):
-    """Remembers the value head as it was at each evaluation."""
-
-    def __init__(self):
-        self.heads: list[torch.Tensor] = []
-
-    def on_evaluate(self, args, state, control, model=None, **kwargs):
-        self.heads.append(model.score.value.weight.detach().clone())
 
 
 def scripted(tmp_path, values: list[float], **config):
@@ -550,8 +559,9 @@ def test_a_streaming_dataset_trains_like_the_same_rows_in_memory(tmp_path, form)
     rows, losses = rated_rows(8, depth=[[1, 2], 3, 0, [4, 4, 1], 2, 2, 1, 0]), []
     for data in (rows, streaming(rows, form)):
         model = tiny_urm(attributes=ATTRIBUTES)
-        kwargs = {"max_steps": 2, "per_device_train_batch_size": 4, "train_sampling_strategy": "sequential"}
+        kwargs = {"max_steps": 2, "per_device_train_batch_size": 4}
         trainer = attribute_trainer(tmp_path, data, model=model, standardize_labels=False, **kwargs)
+        trainer._get_train_sampler = lambda *args: None  # in order
         trainer._ratings_per_row = np.ones(2)  # a stream is not measured: each rating weighs 1 there
         trainer.train()
         losses.append(logged(trainer, "loss"))
@@ -654,6 +664,22 @@ def test_fresh_heads_follow_the_seed(tmp_path, causal_lm):
     assert not head(1).equal(head(2))
 
 
+def test_a_quantisation_is_for_loading_a_named_model(tmp_path, causal_lm, monkeypatch):
+    seen, load, asked = [], URMForRewardModeling.from_backbone, object()
+
+    def from_backbone(*args, quantization_config=None, **kwargs):
+        seen.append(quantization_config)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(URMForRewardModeling, "from_backbone", from_backbone)
+    args = URMAttributeConfig(str(tmp_path), attributes=ATTRIBUTES, **QUIET)
+    settings = {"train_dataset": dataset_of(rated_rows()), "quantization_config": asked}
+    model = URMAttributeTrainer(causal_lm, args, **settings).model
+    assert seen == [asked]
+    with pytest.raises(ValueError, match="`quantization_config` is for loading a model by name"):
+        URMAttributeTrainer(model, args, **settings)
+
+
 def test_a_urm_is_loaded_with_its_head(tmp_path):
     model = tiny_urm(attributes=ATTRIBUTES)
     folder = save_with_tokenizer(model, tmp_path / "urm")
@@ -705,145 +731,3 @@ def test_a_saved_model_has_the_template_it_was_trained_with(tmp_path):
     trainer = attribute_trainer(tmp_path, rated_rows())
     trainer.save_model(str(tmp_path / "saved"))
     assert (tmp_path / "saved" / "chat_template.jinja").read_text() == tiny_tokenizer().chat_template
-
-
-# Resuming
-
-
-class Interruption(TrainerCallback):
-    """Ends the process, as it were, at the end of a step."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-def script_of_steps(trainer_box: list):
-    """NLL by step: step 2 is the best, whichever process evaluates."""
-    script = {2: 1.0, 4: 2.0, 6: 3.0, 8: 1.5}
-    return lambda prediction: {"nll": script[trainer_box[-1].state.global_step]}
-
-
-RESUMED = {"max_steps": 8, "per_device_train_batch_size": 4, "save_strategy": "steps"}
-RESUMED_FULL = RESUMED | {"save_steps": 3, "learning_rate": 1e-3}
-RESUMED_FROZEN = RESUMED | {"save_steps": 4, "freeze_backbone": True, "eval_strategy": "steps", "eval_steps": 2}
-
-
-@pytest.mark.parametrize("config", [RESUMED_FULL, RESUMED_FROZEN], ids=["full", "frozen with the best head kept"])
-def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_path, config):
-    frozen, box = "freeze_backbone" in config, []
-
-    def run(folder: Path, callbacks=()):
-        box.append(
-            attribute_trainer(
-                folder,
-                rated_rows(14),
-                rated_rows(6, seed=5) if frozen else None,
-                callbacks=list(callbacks),
-                compute_metrics=script_of_steps(box) if frozen else None,
-                **config,
-            )
-        )
-        return box[-1]
-
-    whole = run(tmp_path / "whole")
-    whole.train()
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", [Interruption(5)]).train()
-    resumed = run(tmp_path / "parts")
-    resumed.train(resume_from_checkpoint=True)
-    assert resumed.state.global_step == 8
-    assert changed(snapshot(whole.model), resumed.model) == []
-    assert changed(snapshot(whole.model), tiny_urm(attributes=ATTRIBUTES)) != []
-
-
-def test_the_best_head_of_before_the_interruption_survives_it(tmp_path):
-    heads, box = HeadsAtEvaluation(), []
-
-    def run(*callbacks):
-        box.append(
-            attribute_trainer(
-                tmp_path,
-                rated_rows(14),
-                rated_rows(6, seed=5),
-                callbacks=list(callbacks),
-                compute_metrics=script_of_steps(box),
-                **RESUMED_FROZEN,
-            )
-        )
-        return box[-1]
-
-    with pytest.raises(KeyboardInterrupt):
-        run(heads, Interruption(5)).train()
-    resumed = run()
-    resumed.train(resume_from_checkpoint=True)
-    assert resumed.model.score.value.weight.equal(heads.heads[0])
-
-
-def test_a_run_resumed_from_a_folder_elsewhere_keeps_its_best_head(tmp_path):
-    """The checkpoint was copied: it is not in the new run's `output_dir`."""
-    heads, box = HeadsAtEvaluation(), []
-
-    def run(folder, *callbacks):
-        box.append(
-            attribute_trainer(
-                folder,
-                rated_rows(14),
-                rated_rows(6, seed=5),
-                callbacks=list(callbacks),
-                compute_metrics=script_of_steps(box),
-                **RESUMED_FROZEN,
-            )
-        )
-        return box[-1]
-
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "old", heads, Interruption(5)).train()
-    resumed = run(tmp_path / "new")
-    resumed.train(resume_from_checkpoint=str(tmp_path / "old" / "checkpoint-4"))
-    assert resumed.model.score.value.weight.equal(heads.heads[0])
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from transformers import TrainerCallback
-from tests.trainers.test_attribute_trainer import killable
-
-class Slow(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        time.sleep(600 if state.global_step == int(sys.argv[2]) else 0)
-
-killable(Path(sys.argv[1]), [Slow()]).train()
-"""
-
-
-def killable(folder: Path, callbacks=None):
-    config = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "learning_rate": 1e-3}
-    return attribute_trainer(folder, rated_rows(14), callbacks=callbacks, per_device_train_batch_size=4, **config)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("killed_in_step", "checkpoint"), [(4, 3), (5, 3), (7, 6)])
-def test_a_run_that_was_killed_resumes_bit_for_bit(tmp_path, killed_in_step, checkpoint):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(killed_in_step)]
-    last = tmp_path / "killed" / f"checkpoint-{checkpoint}"
-    with open(tmp_path / "errors", "w") as errors:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
-    deadline = time.monotonic() + 120
-    while not (last / "trainer_state.json").exists():  # the last file to be written
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "errors").read_text()[-3000:]
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-
-    resumed, whole = killable(tmp_path / "killed"), killable(tmp_path / "whole")
-    resumed.train(resume_from_checkpoint=True)
-    whole.train()
-    assert logged(resumed, "loss") == logged(whole, "loss")
-    assert changed(snapshot(whole.model), resumed.model) == []

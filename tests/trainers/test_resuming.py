@@ -1,0 +1,198 @@
+"""Runs that were interrupted, between steps or by a kill, end where the uninterrupted ones do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from tests.conftest import tiny_urm
+from tests.trainers.conftest import (
+    ATTRIBUTES,
+    HeadsAtEvaluation,
+    attribute_trainer,
+    changed,
+    gating_trainer,
+    logged,
+    pair_rows,
+    rated_rows,
+    snapshot,
+)
+
+
+class Interruption(TrainerCallback):
+    """Ends the process, as it were, at the end of a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def script_of_steps(trainer_box: list):
+    """NLL by step: step 2 is the best, whichever process evaluates."""
+    script = {2: 1.0, 4: 2.0, 6: 3.0, 8: 1.5}
+    return lambda prediction: {"nll": script[trainer_box[-1].state.global_step]}
+
+
+RESUMED = {"max_steps": 8, "per_device_train_batch_size": 4, "save_strategy": "steps"}
+RESUMED_FULL = RESUMED | {"save_steps": 3, "learning_rate": 1e-3}
+RESUMED_FROZEN = RESUMED | {"save_steps": 4, "freeze_backbone": True, "eval_strategy": "steps", "eval_steps": 2}
+
+
+@pytest.mark.parametrize("config", [RESUMED_FULL, RESUMED_FROZEN], ids=["full", "frozen with the best head kept"])
+def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_path, config):
+    frozen, box = "freeze_backbone" in config, []
+
+    def run(folder: Path, callbacks=()):
+        box.append(
+            attribute_trainer(
+                folder,
+                rated_rows(14),
+                rated_rows(6, seed=5) if frozen else None,
+                callbacks=list(callbacks),
+                compute_metrics=script_of_steps(box) if frozen else None,
+                **config,
+            )
+        )
+        return box[-1]
+
+    whole = run(tmp_path / "whole")
+    whole.train()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", [Interruption(5)]).train()
+    resumed = run(tmp_path / "parts")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 8
+    assert changed(snapshot(whole.model), resumed.model) == []
+    assert changed(snapshot(whole.model), tiny_urm(attributes=ATTRIBUTES)) != []
+
+
+def test_the_best_head_of_before_the_interruption_survives_it(tmp_path):
+    heads, box = HeadsAtEvaluation(), []
+
+    def run(*callbacks):
+        box.append(
+            attribute_trainer(
+                tmp_path,
+                rated_rows(14),
+                rated_rows(6, seed=5),
+                callbacks=list(callbacks),
+                compute_metrics=script_of_steps(box),
+                **RESUMED_FROZEN,
+            )
+        )
+        return box[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(heads, Interruption(5)).train()
+    resumed = run()
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.model.score.value.weight.equal(heads.heads[0])
+
+
+def test_a_run_resumed_from_a_folder_elsewhere_keeps_its_best_head(tmp_path):
+    """The checkpoint was copied: it is not in the new run's `output_dir`."""
+    heads, box = HeadsAtEvaluation(), []
+
+    def run(folder, *callbacks):
+        box.append(
+            attribute_trainer(
+                folder,
+                rated_rows(14),
+                rated_rows(6, seed=5),
+                callbacks=list(callbacks),
+                compute_metrics=script_of_steps(box),
+                **RESUMED_FROZEN,
+            )
+        )
+        return box[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "old", heads, Interruption(5)).train()
+    resumed = run(tmp_path / "new")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "old" / "checkpoint-4"))
+    assert resumed.model.score.value.weight.equal(heads.heads[0])
+
+
+class BestAtStep2(TrainerCallback):
+    """Evaluations that get worse from the first, at step 2, on; remembers the head of each."""
+
+    def __init__(self):
+        self.heads: dict[int, dict[str, torch.Tensor]] = {}
+
+    def on_evaluate(self, args, state, control, model=None, metrics=None, **kwargs):
+        self.heads[state.global_step] = snapshot(model.score)
+        metrics |= {"eval_nll": state.global_step, "eval_accuracy": 1 / state.global_step}
+
+
+class KilledWhenSaved(TrainerCallback):
+    """Ends the process, as it were, as soon as Trainer has written a checkpoint."""
+
+    def on_save(self, args, state, control, **kwargs):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("make", [attribute_trainer, gating_trainer])
+def test_a_checkpoint_is_never_without_its_best_head(tmp_path, make):
+    config = {"max_steps": 6, "save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
+    config |= {"per_device_train_batch_size": 4, "learning_rate": 1e-2}
+    rows = rated_rows if make is attribute_trainer else pair_rows
+    config |= {"freeze_backbone": True} if make is attribute_trainer else {}
+    before = BestAtStep2()
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, rows(14), rows(6, seed=5), callbacks=[before, KilledWhenSaved()], **config).train()
+    resumed = make(tmp_path, rows(14), rows(6, seed=5), callbacks=[BestAtStep2()], **config)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 6
+    assert changed(before.heads[2], resumed.model.score) == []
+    assert changed(before.heads[4], resumed.model.score) != []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from transformers import TrainerCallback
+from tests.trainers.test_resuming import killable
+
+class Slow(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        time.sleep(600 if state.global_step == int(sys.argv[2]) else 0)
+
+killable(Path(sys.argv[1]), [Slow()]).train()
+"""
+
+
+def killable(folder: Path, callbacks=None):
+    config = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "learning_rate": 1e-3}
+    return attribute_trainer(folder, rated_rows(14), callbacks=callbacks, per_device_train_batch_size=4, **config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("killed_in_step", "checkpoint"), [(4, 3), (5, 3), (7, 6)])
+def test_a_run_that_was_killed_resumes_bit_for_bit(tmp_path, killed_in_step, checkpoint):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(killed_in_step)]
+    last = tmp_path / "killed" / f"checkpoint-{checkpoint}"
+    with open(tmp_path / "errors", "w") as errors:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+    deadline = time.monotonic() + 120
+    while not (last / "trainer_state.json").exists():  # the last file to be written
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "errors").read_text()[-3000:]
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+    resumed, whole = killable(tmp_path / "killed"), killable(tmp_path / "whole")
+    resumed.train(resume_from_checkpoint=True)
+    whole.train()
+    assert logged(resumed, "loss") == logged(whole, "loss")
+    assert changed(snapshot(whole.model), resumed.model) == []
