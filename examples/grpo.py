@@ -80,6 +80,7 @@ def plot(history: list[dict[str, Any]], name: str, measure: str, path: Path) -> 
                 axis.fill_between(x, low, high, alpha=0.12, lw=0)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, frameon=False)
     figure.tight_layout()

@@ -175,11 +175,14 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     adapted: Any = None
     for number, source in enumerate(sources):
         where = {"adapter_name": _adapter_name(number), "revision": source.revision, **source.hub}
-        if adapted is None:
-            adapted = PeftModel.from_pretrained(model, source.name, **where)
-        else:
-            adapted.load_adapter(source.name, **where)
-        expected = get_peft_model_state_dict(adapted, adapter_name=_adapter_name(number), save_embedding_layers=False)
+        try:
+            if adapted is None:
+                adapted = PeftModel.from_pretrained(model, source.name, **where)
+            else:
+                adapted.load_adapter(source.name, **where)
+        except KeyError as error:
+            raise ValueError(f"The adapter {source.name} lacks {error}.") from error
+        expected = get_peft_model_state_dict(adapted, adapter_name=where["adapter_name"], save_embedding_layers=False)
         unlike = sorted(expected.keys() ^ source.weight_files().keys())
         if unlike:  # peft would go on with what it drew at random
             raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
@@ -192,7 +195,8 @@ def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
     base = source.base()
     if base is None:
         raise ValueError(f"{source.name} is no adapter.")
-    name, pinned = base.name, {"revision": base.revision} if base.revision else {}
+    name = base.name
+    pinned: dict[str, Any] = {"revision": base.revision} if base.revision else {}
     found, _ = PretrainedConfig.get_config_dict(name, **pinned, **source.hub)
     if found.get("model_type") == URMConfig.model_type:
         return URMForRewardModeling.from_pretrained(name, **pinned, **source.hub, **kwargs)

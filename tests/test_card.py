@@ -187,16 +187,43 @@ def test_the_training_record_is_a_table_without_local_paths():
 def test_reference_scores_are_one_row_each_whatever_is_in_the_text():
     card = str(model_card(config(), "org/urm", reference=REFERENCE, plot="plot.png"))
     text, score = table(card, "## Reference scores")["a good answer"]
-    assert score == "+1.250 ± 0.500" and text.startswith("a \\| b? **/** ") and "…" in text and "`" not in text
+    assert (
+        score == "+1.250\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.500"
+        and text.startswith("a \\| b? **/** ")
+        and "…" in text
+        and "`" not in text
+    )
     assert "](plot.png)" in card
     assert "![" not in str(model_card(config(), "org/urm", reference=REFERENCE))
 
 
 def test_the_card_of_an_ensemble_names_members_and_commits():
     card = model_card(ensemble_config(aggregation="min"), "org/urme")
-    assert table(str(card), "it names the members")["org/a"] == [f"`{COMMITS[0]}`"]
+    rows = table(str(card), "it names the members")
+    assert rows["[org/a](https://huggingface.co/org/a)"] == [f"`{COMMITS[0]}`"]
     assert card.data.base_model == ["org/a", "org/b"] and "ensemble" in card.data.tags
     assert "the lowest of the members' rewards" in str(card) and "reward_gap" in str(card)
+
+
+def test_a_gap_of_gates_that_were_trained_apart_is_a_limit_unless_rewards_are_standardised():
+    told = "`epistemic_variance` does not"
+    assert told in str(model_card(ensemble_config(), "org/urme"))
+    standardised = ensemble_config(reward_means=[0.0, 1.0], reward_stds=[1.0, 2.0])
+    assert told not in str(model_card(standardised, "org/urme")) and told not in str(model_card(config(), "org/urm"))
+
+
+ADAPTER = {"base_model_name_or_path": "org/base", "revision": COMMITS[0], "peft_type": "LORA", "r": 8}
+
+
+def test_the_card_of_an_adapter_names_its_base_and_how_to_load_it():
+    card = model_card(config(), "org/adapter", adapter=ADAPTER, reference=REFERENCE)
+    text = str(card)
+    assert card.data.base_model == "org/base" and card.data.library_name == "peft" and "lora" in card.data.tags
+    there = f"all other weights are those of [org/base](https://huggingface.co/org/base) at `{COMMITS[0]}`"
+    assert f"a LoRA adapter of rank 8 and the head; {there}" in text
+    assert "load_merged(repo, revision=revision)" in text and "AutoModel.from_pretrained(" not in text
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        compile(block, "card", "exec")
 
 
 @pytest.mark.parametrize("values", [config(), ensemble_config()])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import re
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.conftest import tiny_tokenizer
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.conversations import check_messages
 from urm_hf.demo import base, data, report, run
+from urm_hf.hub import push
 from urm_hf.modeling import URMForRewardModeling
 
 ANSWERS = data.load_answers()
@@ -201,6 +203,29 @@ def test_a_member_says_how_it_was_trained_and_on_what_scale(outcome):
     assert [config.training["seed"] for config in configs] == [0, 1, 2]
     assert {tuple(config.attributes) for config in configs} == {tuple(data.ATTRIBUTES)}
     assert configs[0].attribute_scales == data.SCALE
+
+
+def test_a_member_s_results_are_of_the_held_out_part_and_stand_on_its_card(outcome):
+    rng = np.random.default_rng(0)
+    few = [shortened(answer) for answer in ANSWERS if int(answer.prompt_id.rsplit("-", 1)[1]) in (1, 2, 9, 11)]
+    parts = data.split_prompts(few)
+    rated = {name: data.rated_rows(answers, rng) for name, answers in parts.items()}["test"]
+    pairs = {name: data.preference_rows(answers, rng) for name, answers in parts.items()}["test"]
+    member = outcome[1].members[1]
+    found = json.loads((member / "results.json").read_text())
+    scorer = RewardScorer(str(member))
+    predicted = [score.attribute_means["verbosity"] for score in scorer.score([row["messages"] for row in rated])]
+    expected = stats.pearsonr(predicted, [np.mean(row["verbosity"]) for row in rated])[0]
+    assert found["attributes"]["pearson/verbosity"] == pytest.approx(expected, abs=1e-4)
+    chosen, rejected = (scorer.score([row[column] for row in pairs]) for column in ("chosen", "rejected"))
+    won = np.mean([a.reward > b.reward for a, b in zip(chosen, rejected, strict=True)])
+    assert found["pairs"]["gated"]["accuracy"] == pytest.approx(won)
+    assert (found["n_conversations"], found["n_pairs"]) == (len(rated), len(pairs))
+    for name, (low, high) in found["attribute_intervals"].items():
+        assert low <= found["attributes"][name] <= high or name.startswith(("pearson", "spearman", "spread")), name
+    push(member, "org/demo", dry_run=True)
+    card = (member / "README.md").read_text()
+    assert f"Test part: {len(rated)} conversations; 95 %" in card and f"{found['attributes']['nll']:.3f} [" in card
 
 
 def test_members_share_the_base_and_differ_in_both_heads(outcome):

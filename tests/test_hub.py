@@ -3,20 +3,23 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, snapshot_download
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+import urm_hf.plots
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.hub_server import INITIAL, READER, STRANGER, WRITER, hub  # noqa: F401  (a fixture)
+from tests.hub_repositories import INITIAL, READER, STRANGER, WRITER
+from tests.hub_server import hub  # noqa: F401  (a fixture)
 from tests.trainers.conftest import attribute_trainer, gating_trainer, pair_rows, rated_rows
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
 from urm_hf.hub import push
-from urm_hf.hub_errors import HubError
+from urm_hf.hub_errors import HubError, one_line
 from urm_hf.modeling.modeling_urm import CARD_MARKER
 
 TWO = {"attributes": ["help", "depth"]}
@@ -32,6 +35,19 @@ PLACEHOLDERS = ["More Information Needed", "[optional]", "{{", "None", "nan", "T
 def server(hub, monkeypatch, tmp_path):  # noqa: F811
     hub.attach(monkeypatch, tmp_path / "home")
     return hub
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_plot(tmp_path_factory):
+    """Plots are drawn once and then copied: drawing takes most of a push's time."""
+    draw, path = urm_hf.plots.plot_reference, tmp_path_factory.mktemp("plot") / "plot.png"
+
+    def copy(rows, to):
+        return Path(shutil.copyfile(path if path.is_file() else draw(rows, path), to))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urm_hf.plots, "plot_reference", copy)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +242,28 @@ def test_an_existing_public_repository_is_not_pushed_to_by_mistake(server, folde
     assert server.repositories["org/urm"].branches["main"] == before
 
 
-@pytest.mark.parametrize("repo_id", ["urm", "a/b/c"])
-def test_a_repository_needs_its_namespace(folder, repo_id):
-    with pytest.raises(ValueError, match="org/name"):
+@pytest.mark.parametrize(
+    "repo_id", ["urm", "a/b/c", "org/", "org/a b", "/urm", "org/.urm", "org/urm..x", "org/urm.git"]
+)
+def test_a_name_that_no_repository_can_have_is_refused_before_anything_is_scored(server, folder, repo_id):
+    with pytest.raises(ValueError, match="org/name|repo_id|Repo_id"):
         push(folder, repo_id)
+    assert server.requests == [] and not (folder / "README.md").exists()
+
+
+def test_a_missing_token_is_told_before_anything_is_scored(server, folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "")
+    with pytest.raises(HubError, match="pushing to org/urm needs a token"):
+        push(folder, "org/urm")
+    assert not (folder / "README.md").exists()
+    assert push(folder, "org/urm", dry_run=True).commit is None  # needs none
+
+
+def test_a_private_repository_stays_private_and_it_is_said(server, folder):
+    push(folder, "org/urm")
+    result = push(folder, "org/urm", private=False)
+    assert result.private and server.repositories["org/urm"].private
+    assert "org/urm existed and stays private: its settings on the Hub can make it public" in result.notes
 
 
 # A Hub that fails
@@ -347,6 +381,26 @@ def test_a_generated_card_is_written_anew(server, folder):
     push(folder, "org/urm", license="mit")
     push(folder, "org/urm", license="apache-2.0")
     assert ModelCard(server.files("org/urm")["README.md"].decode()).data.license == "apache-2.0"
+
+
+def test_licence_and_datasets_of_an_earlier_push_are_kept_unless_a_new_card_is_asked_for(server, folder):
+    push(folder, "org/urm", license="mit", datasets=["org/ratings"])
+    result = push(folder, "org/urm", license="apache-2.0")
+    data = ModelCard(server.files("org/urm")["README.md"].decode()).data
+    assert (data.license, data.datasets) == ("apache-2.0", ["org/ratings"])
+    assert not any("licence" in note for note in result.notes)
+    result = push(folder, "org/urm", new_card=True)
+    data = ModelCard(server.files("org/urm")["README.md"].decode()).data
+    assert (data.license, data.datasets) == (None, None) and any("names no licence" in note for note in result.notes)
+
+
+def test_a_form_with_blanks_is_no_card(server, folder):
+    (folder / "README.md").write_text("# Model Card\n\n[More Information Needed]\n")
+    with pytest.raises(ValueError, match="README.md is a form with blanks"):
+        push(folder, "org/urm")
+    assert server.requests == []
+    push(folder, "org/urm", new_card=True)
+    assert "More Information" not in server.files("org/urm")["README.md"].decode()
 
 
 def test_results_that_cannot_be_read_are_an_error(folder, tmp_path):
@@ -475,6 +529,39 @@ def test_ensemble_push_to_hub_has_a_card_without_blanks(server, members):
     URMEnsemble.from_pretrained(members).push_to_hub("org/urme")
     card = server.files("org/urme")["README.md"].decode()
     assert "help, depth" in card and [blank for blank in PLACEHOLDERS if blank in card] == []
+
+
+# Errors of the client, as people read them
+
+
+@pytest.mark.parametrize("name", ["nothing", "org/nothing"])
+def test_the_repository_that_is_not_there_is_named(server, monkeypatch, name):
+    monkeypatch.setenv("HF_TOKEN", "")
+    with pytest.raises(OSError) as error:
+        snapshot_download(name)
+    assert one_line(error.value).startswith(f"{name} does not exist, or is private: check its name")
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/org/urm.git/info/lfs/objects/batch", "org/urm"),
+        ("/org/urm/resolve/main/config.json", "org/urm"),
+        ("/api/models/org/urm", "org/urm"),
+        ("/api/datasets/org/rows/revision/v1", "datasets/org/rows"),
+        ("/datasets/org/rows/resolve/v1/a.csv", "datasets/org/rows"),
+        ("/api/models/gpt2/tree/main", "gpt2"),
+    ],
+)
+def test_the_repository_is_read_from_the_address(path, named):
+    answer = SimpleNamespace(url=f"https://huggingface.co{path}?expand=1")
+    error = type("RepositoryNotFoundError", (OSError,), {"response": answer})("404")
+    assert one_line(error).startswith(f"{named} does not exist")
+
+
+def test_an_error_of_several_lines_becomes_one():
+    told = one_line(OSError("We couldn't connect.\n  Check your\nconnection."))
+    assert told == "We couldn't connect. Check your connection."
 
 
 # The server itself, where tests lean on it

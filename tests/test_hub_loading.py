@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.hub_server import READER, FakeHub, module_hub  # noqa: F401  (a fixture)
+from tests.hub_repositories import READER
+from tests.hub_server import FakeHub, module_hub  # noqa: F401  (a fixture)
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.hub import push
 

@@ -2,8 +2,7 @@
 
 import importlib.util
 import json
-import os
-import subprocess
+import runpy
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -32,16 +31,20 @@ def folders(tmp_path_factory) -> dict[str, str]:
     return {name: str(folder / name) for name in ("policy", "urm-0", "urm-1", "prompts.jsonl")}
 
 
-def run(script: str, *argv: str, cache: Path | None = None) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "URM_CACHE": str(cache)}
-    command = [sys.executable, str(ROOT / "examples" / script), *argv]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs an example as the main module, in this process: a process of its own would spend its time on imports."""
+
+    def run_script(script: str, *argv: str) -> str:
+        monkeypatch.setenv("URM_CACHE", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", [script, *argv])
+        runpy.run_path(str(ROOT / "examples" / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_script
 
 
-@pytest.mark.slow
-def test_grpo_trains_a_policy_on_a_penalised_ensemble_and_draws_it(folders, tmp_path):
+def test_grpo_trains_a_policy_on_a_penalised_ensemble_and_draws_it(run, folders, tmp_path):
     out = tmp_path / "out"
     rewards = ("--reward", folders["urm-0"], folders["urm-1"], "--measure", "reward_gap", "--coefficient", "0.5")
     sizes = ("--max_steps", "2", "--num_generations", "4", "--per_device_train_batch_size", "4")
@@ -55,8 +58,7 @@ def test_grpo_trains_a_policy_on_a_penalised_ensemble_and_draws_it(folders, tmp_
     assert not torch.equal(trained.get_input_embeddings().weight, before.get_input_embeddings().weight)
 
 
-@pytest.mark.slow
-def test_a_round_of_dpo_prints_what_was_left_out_and_both_tables(folders, tmp_path):
+def test_a_round_of_dpo_prints_what_was_left_out_and_both_tables(run, folders, tmp_path):
     out = tmp_path / "out"
     files = ("--policy", folders["policy"], "--prompts", folders["prompts.jsonl"], "--out", str(out))
     filtering = ("--measure", "reward_gap", "--threshold", "9", "--min_probability", "0.51")
@@ -69,10 +71,9 @@ def test_a_round_of_dpo_prints_what_was_left_out_and_both_tables(folders, tmp_pa
     assert AutoTokenizer.from_pretrained(out).chat_template == tiny_tokenizer().chat_template
 
 
-@pytest.mark.slow
-def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(folders, tmp_path):
+def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(run, folders, tmp_path):
     argv = ("--base", folders["policy"], "--layers", "1", "--candidates", "8", "--prompts", "3", "--seeds", "1")
-    printed = run("overoptimisation.py", *argv, "--out", str(tmp_path), "--bootstrap_samples", "20", cache=tmp_path)
+    printed = run("overoptimisation.py", *argv, "--out", str(tmp_path), "--bootstrap_samples", "20")
     assert "plain policy" in printed and "wild policy" in printed
     assert (tmp_path / "overoptimisation.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((tmp_path / "results.json").read_text())

@@ -7,12 +7,12 @@ from pathlib import Path
 from safetensors.torch import save_file
 from transformers.utils import find_adapter_config_file
 
+from urm_hf.card import BLANK
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.members_urm import ADAPTER_PREFIX, HEAD, MemberSource, load_adapters, tensors_of
 from urm_hf.modeling.modeling_urm_ensemble import HUB_ARGUMENTS
 
 WEIGHTS = "adapter_model.safetensors"
-BLANK = "[More Information Needed]"
 
 
 def complete_adapter(folder: str | Path, config: URMConfig):

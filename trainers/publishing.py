@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from accelerate.utils import is_peft_model
 from huggingface_hub import HfApi
 from transformers.dynamic_module_utils import custom_object_save
 
@@ -52,11 +51,6 @@ class PublishesWholeModels:
     ):
         """As in transformers, but the repository is complete (see `urm_hf.hub.push`). `kwargs`: as for the card."""
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        if is_peft_model(self.model):
-            raise ValueError(
-                "an adapter is no whole model. Merge it, `model = trainer.model.merge_and_unload()`, and push that: "
-                "`urm_hf.hub.push(model, repo_id, tokenizer=trainer.processing_class)`."
-            )
         token = token or self.args.hub_token
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)

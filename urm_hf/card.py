@@ -3,34 +3,34 @@ The model card of a URM or an ensemble: what it predicts and on which scale, how
 was trained, and what it must not be taken for. It says what is known; what is not known is absent.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from urm_hf import __version__
+from urm_hf.card_loading import loading_section
 from urm_hf.card_sections import (
     examples_section,
     limits_section,
-    loading_section,
     prediction_section,
     results_section,
     training_section,
 )
-from urm_hf.model_folder import without_local_paths
+from urm_hf.model_folder import HUB_ID, without_local_paths
 from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
 from urm_hf.modeling.modeling_urm import CARD_MARKER
 from urm_hf.results import METRICS, Result
 
 TAGS = ["urm", "reward-model", "uncertainty", "trl"]
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+BLANK = "[More Information Needed]"  # what forms of transformers and peft have in place of a text
 
 
 def model_card(
     config: dict[str, Any],
     repo_id: str,
     *,
+    adapter: dict[str, Any] | None = None,
     reference: dict[str, Any] | None = None,
     results: Sequence[Result] = (),
     license: str | None = None,
@@ -44,6 +44,7 @@ def model_card(
     Args:
         config: what `config.json` holds.
         repo_id: where the card will be read.
+        adapter: what `adapter_config.json` holds, of a LoRA adapter.
         reference: see `urm_hf.reference.reference_scores`. results: see `urm_hf.results`.
         license, datasets, base_model: for the metadata; never guessed, but for a base that the config names.
         tag: a tag that the pushed commit will have. plot: file name of a plot of the reference scores.
@@ -52,11 +53,12 @@ def model_card(
     config = without_local_paths(config)
     is_ensemble = config["model_type"] == URMEnsembleConfig.model_type
     if base_model is None:
-        base_model = config["members"] if is_ensemble else _base_of(config)
+        base_model = config["members"] if is_ensemble else _base_of(config, adapter)
+    kind = ["ensemble"] if is_ensemble else ["lora"] if adapter is not None else []
     data = ModelCardData(
-        library_name="transformers",
+        library_name="transformers" if adapter is None else "peft",
         pipeline_tag="text-classification",
-        tags=list(dict.fromkeys([*TAGS, *(["ensemble"] if is_ensemble else []), *tags])),
+        tags=list(dict.fromkeys([*TAGS, *kind, *tags])),
         base_model=base_model,
         datasets=list(datasets) if datasets else None,
         license=license,
@@ -66,8 +68,8 @@ def model_card(
     sections = [
         CARD_MARKER,
         f"# {repo_id.split('/')[-1]}",
-        prediction_section(config, base_model),
-        loading_section(config, repo_id, tag),
+        prediction_section(config, base_model, adapter),
+        loading_section(config, repo_id, tag, adapter),
         results_section(results, config),
         examples_section(reference, plot) if reference else "",
         training_section(config),
@@ -84,9 +86,9 @@ def is_generated(card: str) -> bool:
     return CARD_MARKER in card
 
 
-def _base_of(config: dict[str, Any]) -> str | None:
-    """The Hub repository of the backbone, if the config names one."""
-    name = config["backbone_config"].get("_name_or_path") or ""
+def _base_of(config: dict[str, Any], adapter: dict[str, Any] | None) -> str | None:
+    """The Hub repository of the backbone, or of what an adapter is of, if the config names one."""
+    name = adapter["base_model_name_or_path"] if adapter else config["backbone_config"].get("_name_or_path") or ""
     return name if HUB_ID.fullmatch(name) else None
 
 

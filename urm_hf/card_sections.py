@@ -15,12 +15,19 @@ LOSSES = {
 }
 
 
-def prediction_section(config: dict[str, Any], base_model: str | list[str] | None) -> str:
+def _link(repo_id: str) -> str:
+    return f"[{repo_id}](https://huggingface.co/{repo_id})"
+
+
+def prediction_section(
+    config: dict[str, Any], base_model: str | list[str] | None, adapter: dict[str, Any] | None = None
+) -> str:
     """What goes in, what comes out, and on which scale."""
     names = ", ".join(config["attributes"])
     if "members" in config:
         members = "\n".join(
-            f"| {name} | `{revision}` |" for name, revision in zip(config["members"], config["revisions"], strict=True)
+            f"| {_link(name)} | `{commit}` |"
+            for name, commit in zip(config["members"], config["revisions"], strict=True)
         )
         how = {
             "mean": "the mean of the members' rewards",
@@ -32,11 +39,12 @@ def prediction_section(config: dict[str, Any], base_model: str | list[str] | Non
             f"An ensemble of {len(config['members'])} uncertainty-aware reward models (URME). Each scores a "
             f"conversation between a user and an assistant and predicts a Gaussian for each human-rated attribute "
             f"({names}); where the members disagree, they do not know. The reward is {how}{on_one_scale}. This "
-            f"repository holds no weights, it names the members:\n\n| member | commit |\n|---|---|\n{members}"
+            "repository holds no weights, it names the members, whose cards have their rating scales, training and "
+            f"results:\n\n| member | commit |\n|---|---|\n{members}"
         )
     backbone = config["backbone_config"]
     shape = f"{backbone.get('num_hidden_layers', '?')} layers × {backbone['hidden_size']}"
-    base = f"[{base_model}](https://huggingface.co/{base_model})" if isinstance(base_model, str) else None
+    base = _link(base_model) if isinstance(base_model, str) else None
     named = base or (f"`{backbone['_name_or_path']}`" if backbone.get("_name_or_path") else None)
     on = f"on {named} ({backbone['model_type']}, {shape})" if named else f"on a {backbone['model_type']} of {shape}"
     weights = config.get("reward_weights")
@@ -46,7 +54,15 @@ def prediction_section(config: dict[str, Any], base_model: str | list[str] | Non
         f"A reward model {on} that says how sure it is. It reads a conversation between a user and an assistant and "
         f"predicts a Gaussian, mean μ and standard deviation σ, for each of {len(config['attributes'])} human-rated "
         f"attributes. {gate}, and the reward is r = Σ w μ.\n\n{_attribute_table(config)}"
+        + (_adapter_note(adapter) if adapter is not None else "")
     )
+
+
+def _adapter_note(adapter: dict[str, Any]) -> str:
+    base, commit = adapter["base_model_name_or_path"], adapter["revision"]
+    kind = f"a LoRA adapter of rank {adapter['r']}" if adapter.get("r") else f"an adapter ({adapter['peft_type']})"
+    rest = f"all other weights are those of {_link(base)} at `{commit}`"
+    return f"\n\nThis repository holds {kind} and the head; {rest}."
 
 
 def _attribute_table(config: dict[str, Any]) -> str:
@@ -58,78 +74,6 @@ def _attribute_table(config: dict[str, Any]) -> str:
         low_high = f"{scales[name][0]:g} to {scales[name][1]:g}" if name in scales else "that of the training ratings"
         rows.append(f"| {name} | {low_high} |" + (f" {mean:.3g}, {std:.3g} |" if trained else ""))
     return "\n".join(rows)
-
-
-def loading_section(config: dict[str, Any], repo_id: str, tag: str | None) -> str:
-    """Two ways, both pinned to one commit."""
-    pin = (
-        f'revision = "{tag}"'
-        if tag
-        else "revision = HfApi().model_info(repo).sha  # write it down: your results are of this commit"
-    )
-    hub = "" if tag else "from huggingface_hub import HfApi\n"
-    ensemble = "members" in config
-    outputs = (
-        "print(output.logits[:, 0], output.reward_std, output.reward_gap, output.epistemic_variance)"
-        if ensemble
-        else "print(output.logits[:, 0], output.reward_std, output.attribute_means, output.attribute_stds)"
-    )
-    fields = ENSEMBLE_FIELDS if ensemble else FIELDS
-    return f"""## Use
-
-With transformers alone. `trust_remote_code` runs the code files of this repository; with a pinned revision they are
-the ones that you can read today.
-
-```python
-import torch
-{hub}from transformers import AutoModel, AutoTokenizer
-
-repo = "{repo_id}"
-{pin}
-tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision, trust_remote_code=True)
-model = AutoModel.from_pretrained(repo, revision=revision, trust_remote_code=True)
-
-conversation = [
-    {{"role": "user", "content": "What is 2 + 2?"}},
-    {{"role": "assistant", "content": "4: two and two make four."}},
-]
-inputs = tokenizer.apply_chat_template([conversation], return_tensors="pt", return_dict=True)
-with torch.no_grad():
-    output = model(**inputs)
-{outputs}
-```
-
-With urm-hf installed no code of this repository runs; batches and padding are taken care of:
-
-```python
-from urm_hf import RewardScorer
-
-score = RewardScorer(repo, revision=revision).score([conversation])[0]
-print(score.reward, score.reward_std, score.attribute_means)
-```
-
-To TRL it is a reward model of one output: `GRPOTrainer(reward_funcs="{repo_id}")` with urm-hf installed. `urm verify
-{repo_id}` loads it and compares its scores with those below.
-
-{fields}"""
-
-
-FIELDS = """| output | shape | meaning | higher |
-|---|---|---|---|
-| `logits` | (B, 1) | reward | better |
-| `reward_std` | (B,) | sqrt(Σ w² σ²), in the unit of the reward | less sure |
-| `attribute_means`, `attribute_stds` | (B, n) | μ and σ, on the rating scale | –, less sure |
-| `gating_weights` | (B, n) | w; may be negative, need not sum to 1 | – |"""
-
-ENSEMBLE_FIELDS = """| output | shape | meaning | higher |
-|---|---|---|---|
-| `logits` | (B, 1) | reward | better |
-| `reward_gap` | (B,) | largest difference between members' rewards (Eq. 7) | less known |
-| `epistemic_variance` | (B, n) | variance of members' μ: what the training data did not settle | less known |
-| `aleatoric_variance` | (B, n) | mean of members' σ²: noise of the ratings | noisier |
-| `covariance_norm` | (B,) | largest norm of members' covariances (Eq. 8) | noisier |
-| `reward_std` | (B,) | root of the total variance of the reward over members | less sure |
-| `rewards` | (M, B) | each member's reward | better |"""
 
 
 def results_section(results: Sequence[Result], config: dict[str, Any]) -> str:
@@ -203,7 +147,7 @@ def examples_section(reference: dict[str, Any], plot: str | None) -> str:
     rows = ["| | conversation | reward ± std |" + (" gap |" if ensemble else ""), "|---|---|---|" + "---|" * ensemble]
     for row in reference["conversations"]:
         turns = " **/** ".join(_short(message["content"]) for message in row["messages"])
-        score = f"{row['reward']:+.3f} ± {row['reward_std']:.3f}"
+        score = f"{row['reward']:+.3f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row['reward_std']:.3f}"
         rows.append(f"| {row['name']} | {turns} | {score} |" + (f" {row['reward_gap']:.3f} |" if ensemble else ""))
     image = f"\n\n![Predicted distribution of each attribute for these conversations]({plot})" if plot else ""
     return (
@@ -256,6 +200,11 @@ def limits_section(config: dict[str, Any], results: Sequence[Result]) -> str:
         limits.append(
             "σ is aleatoric: the spread of ratings of texts like those it was trained on. It does not tell texts that "
             "the model knows nothing about; the disagreement of an ensemble does."
+        )
+    elif not config.get("reward_means"):
+        limits.append(
+            "Gates that are trained apart give rewards of different scale and offset: `reward_gap` and the spread of "
+            "`rewards` contain these besides what the members do not know; `epistemic_variance` does not."
         )
     limits.append(
         "`reward_std` takes attributes as independent and the gate's weights as exact; it is in the unit of the "

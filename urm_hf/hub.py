@@ -1,5 +1,5 @@
 """
-Publishing a URM or an ensemble on the Hub: one commit that holds all that others need, or none.
+Publishing a URM, a LoRA adapter of one or an ensemble on the Hub: one commit that holds all that others need, or none.
 
 What each way uploads:
 
@@ -11,25 +11,21 @@ What each way uploads:
 Only the files of a model are uploaded: no checkpoints, logs, data, or pickles.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile, get_token
-from huggingface_hub.errors import RepositoryNotFoundError
-from huggingface_hub.utils.sha import sha_fileobj
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from urm_hf.card import is_generated, model_card
+from urm_hf.adapter_base import pin_base
+from urm_hf.card import BLANK, is_generated, model_card
 from urm_hf.checkpoint_files import read_json
-from urm_hf.hub_errors import LOG_IN, HubError, first_line, one_line
+from urm_hf.hub_upload import PushResult, check_target, upload
 from urm_hf.model_folder import (
     CARD,
-    PICKLES,
     PLOT,
     ModelFolder,
     for_transformers_4,
@@ -39,37 +35,6 @@ from urm_hf.model_folder import (
 )
 from urm_hf.reference import reference_scores, write_reference
 from urm_hf.results import Result, read_results
-
-# root files of an earlier push that would mix with this one
-SUPERSEDED = ("*.safetensors", "*.safetensors.index.json", "*.py", "adapter_config.json", *PICKLES)
-
-
-@dataclass
-class PushResult:
-    """
-    Args:
-        commit_info: what `huggingface_hub` says of the commit; None after a dry run.
-        files: what was uploaded. left_out: what of the folder was not. removed: what an earlier push had left.
-        notes: what else a user should know.
-    """
-
-    repo_id: str
-    commit_info: CommitInfo | None
-    files: list[str]
-    left_out: list[str]
-    removed: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    private: bool | None = None
-    tag: str | None = None
-
-    @property
-    def commit(self) -> str | None:
-        return self.commit_info.oid if self.commit_info else None
-
-    @property
-    def load_line(self) -> str:
-        """Loads exactly what was pushed."""
-        return f'AutoModel.from_pretrained("{self.repo_id}", revision="{self.commit}", trust_remote_code=True)'
 
 
 def push(
@@ -100,13 +65,15 @@ def push(
     ```
 
     Args:
-        model: a folder that `save_pretrained` wrote, of a URM or an ensemble of repositories, with its tokenizer;
-            card, reference scores and plot are written into it. Or a model, together with `tokenizer`.
+        model: a folder that `save_pretrained` wrote, of a URM, an adapter of a base on the Hub, or an ensemble of
+            repositories, with its tokenizer; card, reference scores and plot are written into it, and into an adapter
+            the commit of its base. Or a model, together with `tokenizer`.
         repo_id: "org/name"; created if it does not exist.
         private: of a repository that is created. An existing public one is refused unless this is False, so that
             nothing is published by mistake; None takes what is there.
         revision: branch, created if it does not exist. tag: given to the commit.
-        license, datasets, base_model: for the card's metadata (`license="apache-2.0"`).
+        license, datasets, base_model: for the card's metadata (`license="apache-2.0"`). Licence and datasets that an
+            earlier push wrote into the folder's card are kept.
         results: measured results for the card, or their file; default: what `urm_hf.results` finds in the folder.
         card_tags: more tags for the card's metadata.
         new_card: replaces a README.md that was edited by hand, which is kept by default.
@@ -128,18 +95,20 @@ def push(
             named["card_tags"] = card_tags
             place = {"private": private, "revision": revision, "commit_message": commit_message}
             return push(temporary, repo_id, **place, **named, **options)  # type: ignore[arg-type]
-    if repo_id.count("/") != 1:
-        raise ValueError(f"`repo_id` must be 'org/name', got {repo_id!r}.")
     folder = _complete(read_folder(model))
+    check_target(repo_id, token, dry_run)
+    notes = [] if folder.adapter is None else pin_base(folder.path, folder.adapter, token)
     about = {"license": license, "datasets": datasets, "base_model": base_model, "tag": tag, "tags": card_tags}
-    notes = _describe(folder, repo_id, about, results, new_card, dtype, token)
+    notes += _describe(folder, repo_id, about, results, new_card, dtype, token)
     folder = _complete(read_folder(model))  # with what was written just now
+    is_adapter = folder.adapter is not None
     if dry_run:
-        return PushResult(repo_id, None, folder.files, folder.left_out, [], notes, private, tag)
+        return PushResult(repo_id, None, folder.files, folder.left_out, [], notes, private, tag, is_adapter)
     additions, scrubbed = _additions(folder)
-    message = commit_message or f"Upload {'ensemble' if folder.is_ensemble else 'model'}"
-    result = _upload(HfApi(token=token), repo_id, additions, private, revision, message, tag)
-    result.left_out, result.notes = folder.left_out, [*notes, *scrubbed]
+    kind = "ensemble" if folder.is_ensemble else "adapter" if is_adapter else "model"
+    result = upload(HfApi(token=token), repo_id, additions, private, revision, commit_message or f"Upload {kind}", tag)
+    result.left_out, result.is_adapter = folder.left_out, is_adapter
+    result.notes = [*notes, *scrubbed, *result.notes]
     return result
 
 
@@ -154,13 +123,20 @@ def _describe(folder: ModelFolder, repo_id: str, about: dict, results, new_card:
     """Writes reference scores, plot and card into the folder; returns what a user should know of it."""
     notes = []
     path = folder.path / CARD
-    keep = path.is_file() and not new_card and not is_generated(path.read_text(encoding="utf-8"))
+    former = path.read_text(encoding="utf-8") if path.is_file() and not new_card else None
+    keep = former is not None and not is_generated(former)
     given = [name for name in ("license", "datasets", "base_model") if about[name]]
     if keep and given:
         raise ValueError(
             f"{', '.join(given)}: for a card that is written now, but {path} was edited by hand and is kept. Add it "
             "there, or have a new card written (`new_card=True`, `--new-card`)."
         )
+    if keep and BLANK in (former or ""):
+        raise ValueError(
+            f"{path} is a form with blanks, {BLANK!r}: fill them in, or have a card written (`new_card=True`, "
+            "`--new-card`)."
+        )
+    about = about | _kept(former, about) if former and not keep else about
     try:
         reference = reference_scores(folder.path, dtype, token)
     except ValueError as error:
@@ -180,11 +156,18 @@ def _describe(folder: ModelFolder, repo_id: str, about: dict, results, new_card:
         measured = read_results(folder.path if results is None else results)
     if results is not None and not measured:
         raise ValueError(f"{results} has no results that a card can show.")
-    card = model_card(folder.config, repo_id, reference=reference, results=measured, plot=plot, **about)
+    described = {"adapter": folder.adapter, "reference": reference, "results": measured, "plot": plot}
+    card = model_card(folder.config, repo_id, **described, **about)  # type: ignore[arg-type]
     path.write_text(str(card), encoding="utf-8")
-    if not about["license"]:
+    if not about.get("license"):
         notes.append("the card names no licence: `--license` does")
     return notes
+
+
+def _kept(former: str, about: dict[str, Any]) -> dict[str, Any]:
+    """Licence and datasets of the card that an earlier push wrote, where none are given now."""
+    data = ModelCard(former, ignore_metadata_errors=True).data
+    return {name: data.get(name) for name in ("license", "datasets") if not about[name] and data.get(name)}
 
 
 def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]]:
@@ -207,90 +190,3 @@ def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]
 
 def _json(content: dict) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _upload(api: HfApi, repo_id: str, additions, private, revision, message: str, tag: str | None) -> PushResult:
-    if api.token is None and get_token() is None:
-        raise HubError(f"pushing to {repo_id} needs a token: {LOG_IN}.")
-    branch, before = revision or "main", None
-    try:
-        existed, public = _look(api, repo_id)
-    except Exception as error:  # of the client or of its HTTP library
-        raise HubError(_failed(api, repo_id, branch, False, None, error)) from error
-    if existed and public and private:
-        raise ValueError(
-            f"{repo_id} exists and is public: push there with `--public` (`private=False`), or name another."
-        )
-    try:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        before = api.model_info(repo_id, revision=branch).sha
-        ours = {addition.path_in_repo for addition in additions}
-        removed = [name for name in api.list_repo_files(repo_id, revision=branch) if _is_superseded(name, ours)]
-        operations = [*additions, *(CommitOperationDelete(path_in_repo=name) for name in removed)]
-        info = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=before)
-    except Exception as error:  # and of the threads that upload
-        raise HubError(_failed(api, repo_id, branch, existed, before, error)) from error
-    wrong = _differences(api, repo_id, info.oid, additions)
-    if wrong:
-        raise HubError(
-            f"{repo_id} at commit {info.oid} is not what was pushed, do not use it: {', '.join(wrong)}. Push again."
-        )
-    if tag is not None:
-        api.create_tag(repo_id, tag=tag, revision=info.oid)
-    state = api.model_info(repo_id, revision=info.oid)
-    return PushResult(repo_id, info, sorted(ours), [], removed, [], state.private, tag)
-
-
-def _look(api: HfApi, repo_id: str) -> tuple[bool, bool]:
-    """Whether a repository exists and whether it is public."""
-    try:
-        return True, not api.model_info(repo_id).private
-    except RepositoryNotFoundError:
-        return False, False
-
-
-def _is_superseded(name: str, ours: set[str]) -> bool:
-    return name not in ours and "/" not in name and any(fnmatch(name, pattern) for pattern in SUPERSEDED)
-
-
-def _failed(api: HfApi, repo_id: str, branch: str, existed: bool, before: str | None, error: Exception) -> str:
-    """What went wrong, and what is on the Hub now."""
-    cause = one_line(error)
-    why = first_line(error) if cause == str(error) else cause
-    if before is None:
-        return f"pushing to {repo_id} failed before anything was uploaded: {why}"
-    try:
-        after = api.model_info(repo_id, revision=branch).sha
-    except Exception:  # the Hub may be gone altogether
-        return f"pushing to {repo_id} failed, and the Hub does not say in which state it is: {why}"
-    if after != before:
-        return f"pushing to {repo_id} failed, but {branch} is at a new commit {after}; look at it: {why}"
-    state = f"is as before, at commit {before}" if existed else "was created and holds no model"
-    return f"pushing to {repo_id} failed: {why} Nothing was published: {repo_id} {state}."
-
-
-def _differences(api: HfApi, repo_id: str, commit: str, additions: list[CommitOperationAdd]) -> list[str]:
-    """Files that a commit does not have, or has with another content."""
-    tree = api.list_repo_tree(repo_id, recursive=True, revision=commit)
-    there = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
-    wrong = []
-    for addition in additions:
-        entry, size = there.get(addition.path_in_repo), addition.upload_info.size
-        if entry is None:
-            wrong.append(f"{addition.path_in_repo} is missing")
-        elif entry.size != size:
-            wrong.append(f"{addition.path_in_repo} has {entry.size} bytes instead of {size}")
-        elif (entry.lfs.sha256 if entry.lfs else entry.blob_id) != _hash(addition, bool(entry.lfs)):
-            wrong.append(f"{addition.path_in_repo} has another content")
-    return wrong
-
-
-def _hash(addition: CommitOperationAdd, lfs: bool) -> str:
-    """As the Hub lists it: SHA-256 of a large file, git's hash of a small one."""
-    with addition.as_file() as file:
-        if lfs:
-            return sha_fileobj(file).hex()
-        content = file.read()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -2,7 +2,9 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
+ENDPOINTS = "resolve|revision|tree|refs|commit|branch|tag|preupload|paths-info|info"
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -12,13 +14,14 @@ class HubError(OSError):
 
 def one_line(error: BaseException) -> str:
     """What a user should read of an error: the Hub's answer if it comes from there, else its own message."""
+    return explained(error) or " ".join(str(error).split())
+
+
+def explained(error: BaseException) -> str | None:
+    """What the Hub's answer means and what to do, if the error comes from there."""
     if isinstance(error, HubError):
         return str(error)
-    for cause in _chain(error):
-        told = _from_hub(cause)
-        if told:
-            return told
-    return str(error)
+    return next((told for cause in _chain(error) if (told := _from_hub(cause))), None)
 
 
 def first_line(error: BaseException) -> str:
@@ -35,11 +38,9 @@ def _chain(error: BaseException | None):
 
 def _from_hub(error: BaseException) -> str | None:
     """By the class's name, so that huggingface_hub is not imported for it."""
-    url = str(getattr(getattr(error, "response", None), "url", ""))
-    match = re.search(
-        r"//[^/]+/(?:api/(?:models|datasets)/)?((?:datasets/)?[^/]+/[^/?.]+[^/?]*?)(?:\.git)?(?:[/?]|$)", url
-    )
-    repository = match[1] if match else "the repository"
+    url = urlsplit(str(getattr(getattr(error, "response", None), "url", ""))).path
+    path = re.sub("^/(?:api/models|api(?=/datasets))?/?", "", url)
+    repository = re.split(rf"(?:\.git)?/(?:{ENDPOINTS})(?:/|$)", path)[0] or "the repository"
     names = [kind.__name__ for kind in type(error).__mro__]
     if "GatedRepoError" in names:
         return f"{repository} is gated: ask for access on its page, then {LOG_IN}."

@@ -1,4 +1,4 @@
-"""A saved URM or ensemble as a folder: which of its files belong on the Hub, and what it lacks to be complete."""
+"""A saved URM, adapter or ensemble as a folder: which of its files belong on the Hub, what it lacks to be complete."""
 
 import ast
 import json
@@ -14,12 +14,15 @@ from urm_hf.checkpoint_files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_js
 from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import ENSEMBLE_AUTO_MAP, URMEnsembleConfig
 
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 CARD, SCORES, PLOT = "README.md", "urm_reference_scores.json", "urm_reference_scores.png"
 AUTO_MAPS = {URMConfig.model_type: AUTO_MAP, URMEnsembleConfig.model_type: ENSEMBLE_AUTO_MAP}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5")
 TRAINERS_PICKLE = "training_args.bin"  # every transformers Trainer leaves one: not uploaded, no reason to refuse
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*")
 COMPANIONS = (*TOKENIZER, *LICENCES, "*.model", CARD, SCORES, "*.png", "*.jpg", "*.svg")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+COMMIT = re.compile("[0-9a-f]{40}")
 DATA_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".arrow")
 
 
@@ -27,13 +30,14 @@ DATA_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".arrow")
 class ModelFolder:
     """
     Args:
-        config: what `config.json` holds.
+        config: what `config.json` holds. adapter: what `adapter_config.json` holds, if it is the folder of an adapter.
         files: paths, relative to the folder, of what is uploaded. left_out: those of what is not.
         problems: why the folder is not complete; empty if it is.
     """
 
     path: Path
     config: dict[str, Any]
+    adapter: dict[str, Any] | None = None
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -53,6 +57,13 @@ def read_folder(path: str | Path) -> ModelFolder:
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder.")
+    whole = (path / WEIGHTS).is_file() or (path / INDEX).is_file()
+    adapter = read_json(path / ADAPTER_CONFIG) if (path / ADAPTER_CONFIG).is_file() and not whole else None
+    if adapter is not None and not (path / "config.json").is_file():
+        raise ValueError(
+            f"{path} has an adapter, but no config.json of its URM: if it is an adapter of one, "
+            "`urm_hf.trainers.adapters.complete_adapter(folder, model.config)` writes it."
+        )
     if not (path / "config.json").is_file():
         raise ValueError(f"{path} has no config.json: save a model there with `save_pretrained`.")
     try:
@@ -63,10 +74,12 @@ def read_folder(path: str | Path) -> ModelFolder:
         raise ValueError(
             f"{path}/config.json is of type {config.get('model_type')!r}, neither a URM nor an ensemble of URMs."
         )
-    folder = ModelFolder(path, config)
+    folder = ModelFolder(path, config, adapter)
     _take_code(folder)
     if folder.is_ensemble:
         _check_members(folder)
+    elif folder.adapter is not None:
+        _take_adapter(folder, folder.adapter)
     else:
         _take_weights(folder)
     _check_tokenizer(folder)
@@ -80,11 +93,16 @@ def installed_code(name: str) -> bytes:
     return file.read_bytes() if file.is_file() else b""
 
 
-def code_files(config: dict[str, Any], folder: Path) -> list[str]:
-    """The code files that a config points to, with all that they import; also those that are not there."""
-    found = sorted({f"{reference.split('.')[0]}.py" for reference in AUTO_MAPS[config["model_type"]].values()})
+def code_files(folder: ModelFolder) -> list[str]:
+    """
+    The code files that a config points to, with all that they import; also those that are not there. An adapter's
+    config alone is read by others: its weights need this package, or an ensemble's code.
+    """
+    auto_map = AUTO_MAPS[folder.config["model_type"]]
+    references = auto_map.values() if folder.adapter is None else [auto_map["AutoConfig"]]
+    found = sorted({f"{reference.split('.')[0]}.py" for reference in references})
     for name in found:  # grows meanwhile
-        source = (folder / name).read_bytes() if (folder / name).is_file() else installed_code(name)
+        source = (folder.path / name).read_bytes() if (folder.path / name).is_file() else installed_code(name)
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and node.level == 1 and f"{node.module}.py" not in found:
                 found.append(f"{node.module}.py")
@@ -136,7 +154,7 @@ def _take_code(folder: ModelFolder):
     if folder.config.get("auto_map") != expected:
         folder.problems.append(f"config.json must have the auto_map {expected}, not {folder.config.get('auto_map')}")
     try:
-        names = code_files(folder.config, folder.path)
+        names = code_files(folder)
     except SyntaxError as error:
         folder.problems.append(f"a code file is not Python: {error}")
         return
@@ -157,6 +175,22 @@ def _take_weights(folder: ModelFolder):
         folder.files.append(INDEX)
 
 
+def _take_adapter(folder: ModelFolder, adapter: dict[str, Any]):
+    folder.files.append(ADAPTER_CONFIG)
+    if (folder.path / ADAPTER).is_file():
+        folder.files.append(ADAPTER)
+    else:
+        folder.problems.append(f"no weights: {ADAPTER} is missing")
+    base = adapter.get("base_model_name_or_path")
+    if not base:
+        folder.problems.append(f"{ADAPTER_CONFIG} names no base (`base_model_name_or_path`)")
+    elif not HUB_ID.fullmatch(base) or Path(base).is_dir():
+        folder.problems.append(
+            f"its base {base} is a local folder, which nobody else can load: push the base first, then name its "
+            f"repository, 'org/name', in {ADAPTER_CONFIG} as `base_model_name_or_path`"
+        )
+
+
 def _check_members(folder: ModelFolder):
     members = folder.config.get("members", [])
     for name, revision in zip(members, folder.config.get("revisions") or [None] * len(members), strict=True):
@@ -165,7 +199,7 @@ def _check_members(folder: ModelFolder):
                 f"member {name} is a local folder, which nobody else can load: push the members first, then save the "
                 "ensemble of their repositories, `URMEnsemble.from_pretrained([repo_a, repo_b, ...])`"
             )
-        elif not re.fullmatch("[0-9a-f]{40}", revision or ""):
+        elif not COMMIT.fullmatch(revision or ""):
             folder.problems.append(f"member {name} is not pinned to a commit: its revision is {revision}")
 
 
@@ -196,9 +230,9 @@ def _check_companions(folder: ModelFolder):
     pickles = [n for n in folder.left_out if n != TRAINERS_PICKLE and any(fnmatch(n, p) for p in PICKLES)]
     if pickles:
         folder.problems.append(f"pickled files, which can run code when they are loaded: {', '.join(pickles)}")
-    if not folder.is_ensemble and (folder.path / "adapter_config.json").is_file():
+    if folder.adapter is None and not folder.is_ensemble and (folder.path / ADAPTER_CONFIG).is_file():
         folder.problems.append(
-            "adapter_config.json: transformers would put that adapter on top of the weights. Merge it "
+            f"{ADAPTER_CONFIG}: transformers would put that adapter on top of the weights. Merge it "
             "(`merge_and_unload`) and save the result in a new folder"
         )
     for key, value in local_paths(without_local_paths(folder.config)):

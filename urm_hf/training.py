@@ -12,6 +12,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 from urm_hf.data import from_ultrafeedback, load_rows
 from urm_hf.hub import push
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.ratings import is_rated
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.adapters import is_adapter, save_adapter_with_head
@@ -67,6 +68,8 @@ class DataArguments:
             raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}.")
         if self.data_format not in ("rows", "ultrafeedback"):
             raise ValueError(f"`data_format` must be 'rows' or 'ultrafeedback', got {self.data_format!r}.")
+        if self.plots:
+            import matplotlib  # noqa: F401  (an error now, not after the training)
 
 
 def train_attributes(data: DataArguments, args: URMAttributeConfig, model: ModelConfig) -> Path:
@@ -74,7 +77,7 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
     if data.save_adapter and not model.use_peft:
         raise ValueError("`--save_adapter` needs an adapter: add `--use_peft`.")
     if data.save_adapter and args.push_to_hub:
-        raise ValueError("`--save_adapter` and `--push_to_hub` exclude each other: only whole models are pushed.")
+        _check_base_to_push(_name(model))
     train, held_out = load_splits(data, args.seed, args.attributes or HELPSTEER2_ATTRIBUTES)
     model.lora_task_type = "SEQ_CLS"
     trainer = URMAttributeTrainer(
@@ -94,8 +97,8 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
         return _fixed_weights(args, model)
     train, held_out = load_splits(data, args.seed)
     adapter = _name(model) if is_adapter(_name(model)) else None
-    if adapter is not None and args.push_to_hub:
-        raise ValueError(f"{adapter} is an adapter, and `--push_to_hub` pushes only whole models.")
+    if adapter is not None and args.push_to_hub and (base := MemberSource(adapter).base()) is not None:
+        _check_base_to_push(base.name)
     trainer = URMGatingTrainer(_name(model), _with_model(args, model), train_dataset=train, eval_dataset=held_out)
     path = _run(trainer, args, data, adapter)
     print("Gate: weight of each attribute, mean and standard deviation over conversations")
@@ -194,14 +197,15 @@ def _run(trainer, args, data: DataArguments, adapter: str | None = None) -> Path
         trainer.model.merge_and_unload().save_pretrained(args.output_dir)
         trainer.processing_class.save_pretrained(args.output_dir)
     elif not merged:
-        trainer.save_model(args.output_dir)
+        trainer.save_model(args.output_dir, _internal_call=True)  # else it would push as well
     if data.plots and trainer.is_world_process_zero():
         from urm_hf.plots import plot_training
 
         print(f"Plot: {plot_training(trainer.state.log_history, Path(args.output_dir) / 'training.png')}")
-    if args.push_to_hub and merged and trainer.is_world_process_zero():
+    as_saved = merged or adapter is not None
+    if args.push_to_hub and as_saved and trainer.is_world_process_zero():
         push(args.output_dir, trainer.hub_model_id, private=None, revision=args.hub_revision, token=args.hub_token)
-    elif args.push_to_hub and not merged:
+    elif args.push_to_hub and not as_saved:
         trainer.push_to_hub()
     return Path(args.output_dir)
 
@@ -216,6 +220,14 @@ def _fixed_weights(args: URMGatingConfig, model: ModelConfig) -> Path:
     urm.save_pretrained(args.output_dir)
     AutoTokenizer.from_pretrained(_name(model), revision=model.model_revision).save_pretrained(args.output_dir)
     return Path(args.output_dir)
+
+
+def _check_base_to_push(base: str):
+    if Path(base).is_dir():
+        raise ValueError(
+            f"`--push_to_hub` of an adapter: its base {base} is a local folder, which nobody else can load. Push the "
+            "base first and train on its repository, or leave out `--push_to_hub`."
+        )
 
 
 def _name(model: ModelConfig) -> str:

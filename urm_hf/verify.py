@@ -11,12 +11,12 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from urm_hf import __version__
+from urm_hf.adapter_base import is_pinned
 from urm_hf.checkpoint_files import read_json, weight_files
-from urm_hf.model_folder import SCORES, ModelFolder, code_files, installed_code, read_folder
+from urm_hf.model_folder import ADAPTER, SCORES, ModelFolder, code_files, installed_code, read_folder
 from urm_hf.modeling import URMConfig, URMForRewardModeling
+from urm_hf.modeling.members_urm import ADAPTER_PREFIX, HEAD
 from urm_hf.reference import ATOL, RewardScorer, largest_difference, load_scorer, weight_hashes
-
-HEAD = "score."
 
 
 @dataclass
@@ -73,8 +73,11 @@ def verify(
 
 
 def _complete(folder: ModelFolder) -> Check:
-    if folder.problems:
-        return Check("files", False, "; ".join(folder.problems))
+    problems = list(folder.problems)
+    if not problems and folder.adapter is not None and not is_pinned(folder.adapter):
+        problems.append(f"its base {folder.adapter['base_model_name_or_path']} is not pinned to a commit")
+    if problems:
+        return Check("files", False, "; ".join(problems))
     size = sum((folder.path / name).stat().st_size for name in folder.files)
     return Check("files", True, f"{len(folder.files)} files, {size / 1e6:.1f} MB; config, tokenizer, chat template")
 
@@ -82,7 +85,7 @@ def _complete(folder: ModelFolder) -> Check:
 def _code(folder: ModelFolder) -> Check:
     """The code that travels with the model against the installed one, byte for byte."""
     try:
-        names = code_files(folder.config, folder.path)
+        names = code_files(folder)
     except SyntaxError as error:
         return Check("code", False, f"not Python: {error}")
     differs = [
@@ -105,7 +108,7 @@ def _tensors(folder: ModelFolder) -> Iterator[Check]:
     dtypes: dict[str, list[str]] = {}
     broken, count, numbers = [], 0, 0
     try:
-        for file in weight_files("the model", folder.path):
+        for file in _weight_files(folder):
             with safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118  (it is no mapping)
                     tensor = tensors.get_tensor(key)
@@ -121,7 +124,13 @@ def _tensors(folder: ModelFolder) -> Iterator[Check]:
         not broken,
         f"NaN or infinity in {_some(broken)}" if broken else f"{count} tensors, {numbers:,} numbers",
     )
-    head = [key for dtype, keys in dtypes.items() if dtype != "float32" for key in keys if key.startswith(HEAD)]
+    head = [
+        key
+        for dtype, keys in dtypes.items()
+        if dtype != "float32"
+        for key in keys
+        if key.removeprefix(ADAPTER_PREFIX).startswith(HEAD)
+    ]
     quantised = bool(folder.config.get("quantization_config"))
     named = folder.config.get("dtype") or folder.config.get("torch_dtype") or "float32"
     other = [] if quantised else [k for d, keys in dtypes.items() if d not in (named, "float32") for k in keys]
@@ -133,13 +142,17 @@ def _tensors(folder: ModelFolder) -> Iterator[Check]:
         yield Check("dtypes", True, ", ".join(f"{len(keys)} in {dtype}" for dtype, keys in sorted(dtypes.items())))
 
 
+def _weight_files(folder: ModelFolder) -> list[Path]:
+    return weight_files("the model", folder.path) if folder.adapter is None else [folder.path / ADAPTER]
+
+
 def _some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _misshapen(folder: ModelFolder) -> str:
     """Tensors of another shape than the config asks for; transformers says no more than that there are some."""
-    if folder.is_ensemble:
+    if folder.is_ensemble or folder.adapter is not None:  # theirs is told by what loads them
         return ""
     with torch.device("meta"):
         expected = URMForRewardModeling(URMConfig.from_pretrained(folder.path)).state_dict()
@@ -154,6 +167,8 @@ def _misshapen(folder: ModelFolder) -> str:
 
 def _loaded(folder: ModelFolder, scorer: RewardScorer) -> str:
     kind = f"{len(folder.config['members'])} members" if folder.is_ensemble else "every key and shape fits"
+    if folder.adapter is not None:
+        kind = f"an adapter of {folder.adapter['base_model_name_or_path']}, {kind}"
     return f"{type(scorer.model).__name__}, {kind}; predicts {', '.join(scorer.attributes or [])}"
 
 

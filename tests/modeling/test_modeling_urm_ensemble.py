@@ -1,4 +1,4 @@
-"""The ensemble against brute force over its members, saving and loading it, and TRL training on its reward."""
+"""The ensemble against brute force over its members, saving and loading it."""
 
 import itertools
 import json
@@ -10,19 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
-from trl import GRPOConfig, GRPOTrainer
 
 from tests.conftest import (
     pad_rows,
     random_rows,
     save_with_tokenizer,
     tiny_backbone_config,
-    tiny_tokenizer,
     tiny_urm,
 )
-from urm_hf import RewardScorer
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput, URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
@@ -406,65 +402,3 @@ def test_a_member_with_nan_weights_is_an_error_that_names_it(members, tmp_path):
     ensemble = URMEnsemble.from_pretrained([members[0], broken])
     with pytest.raises(ValueError, match=f"Member {broken} gave rewards that are not finite in rows .0, 1, 2, 3."):
         run(ensemble)
-
-
-# TRL trains a policy on it
-
-
-PROMPTS = [[{"role": "user", "content": f"Name river {number}."}] for number in range(2)]
-
-
-def grpo_rewards(tmp_path: Path, reward_model, **kwargs) -> list[tuple[list[dict], float]]:
-    """The conversations of one step of GRPO, and the rewards that the trainer gave them."""
-    torch.manual_seed(0)
-    policy = AutoModelForCausalLM.from_config(tiny_backbone_config(initializer_range=0.02))
-    policy.save_pretrained(tmp_path / "policy")
-    tiny_tokenizer().save_pretrained(tmp_path / "policy")
-    args = GRPOConfig(
-        str(tmp_path / "out"),
-        max_steps=1,
-        num_generations=2,
-        per_device_train_batch_size=4,
-        max_completion_length=8,
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-        **kwargs,
-    )
-    trainer = GRPOTrainer(
-        str(tmp_path / "policy"), reward_model, args, train_dataset=Dataset.from_dict({"prompt": PROMPTS})
-    )
-    seen, calculate = [], trainer._calculate_rewards
-
-    def recording(inputs, prompts, completions, *rest):
-        rewards = calculate(inputs, prompts, completions, *rest)
-        seen.extend((p + c, r) for p, c, r in zip(prompts, completions, rewards[:, 0].tolist(), strict=True))
-        return rewards
-
-    trainer._calculate_rewards = recording
-    trainer.train()
-    assert trainer.state.global_step == 1 and len(seen) == 4
-    return seen
-
-
-def assert_rewards_of_scorer(seen: list[tuple[list[dict], float]], scorer: RewardScorer):
-    expected = [score.reward for score in scorer.score([messages for messages, _ in seen])]
-    assert np.std(expected) > 0.01
-    assert [reward for _, reward in seen] == pytest.approx(expected, abs=1e-4)
-
-
-def test_grpo_rewards_by_the_folder_of_a_urm_as_the_scorer_does(members, tmp_path):
-    seen = grpo_rewards(tmp_path, members[0], model_init_kwargs={"trust_remote_code": True, "dtype": "float32"})
-    assert_rewards_of_scorer(seen, RewardScorer(members[0]))
-
-
-def test_grpo_rewards_by_the_folder_of_an_ensemble_as_the_scorer_does(folder, tmp_path):
-    seen = grpo_rewards(tmp_path, folder, model_init_kwargs={"trust_remote_code": True, "dtype": "float32"})
-    assert_rewards_of_scorer(seen, RewardScorer(folder))
-
-
-def test_grpo_rewards_by_an_ensemble_as_the_scorer_does(members, tmp_path):
-    seen = grpo_rewards(tmp_path, URMEnsemble.from_pretrained(members))
-    assert_rewards_of_scorer(seen, RewardScorer(URMEnsemble.from_pretrained(members)))

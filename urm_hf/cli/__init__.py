@@ -22,6 +22,22 @@ COMMANDS = {
 }
 
 
+# what brings the modules that are optional
+EXTRAS = {"peft": "urm-hf[peft]", "matplotlib": "urm-hf[report]", "ray": "urm-hf[ray]"}
+
+
+def not_installed(error: ImportError) -> str | None:
+    """One line on an optional module that is not installed; None for all other faults of importing, which are ours."""
+    cause: BaseException | None = error
+    while isinstance(cause, ImportError) and not isinstance(cause, ModuleNotFoundError):
+        cause = cause.__cause__
+    if not isinstance(cause, ModuleNotFoundError) or cause.name not in EXTRAS:
+        return None
+    return (
+        str(error) if cause is not error else f"{cause.name} is not installed: `pip install '{EXTRAS[cause.name]}'`."
+    )
+
+
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = ["usage: urm COMMAND [options]", "", "Uncertainty-aware reward models.", "", "commands:"]
@@ -52,6 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         from urm_hf.hub_errors import one_line
 
         print(f"urm {argv[0]}: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        told = not_installed(error)
+        if told is None or os.environ.get("URM_DEBUG"):
+            raise
+        print(f"urm {argv[0]}: error: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"urm {argv[0]}: interrupted.", file=sys.stderr)

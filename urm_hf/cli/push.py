@@ -6,7 +6,7 @@ from pathlib import Path
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="urm push", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of a URM, or of an ensemble of repositories")
+    parser.add_argument("folder", type=Path, help="folder of a URM, of a LoRA adapter of one, or of an ensemble")
     parser.add_argument("repo_id", help="org/name; created if it does not exist")
     parser.add_argument("--public", action="store_true", help="visible to everybody")
     parser.add_argument("--revision", help="branch to push to, created if it does not exist (default: main)")

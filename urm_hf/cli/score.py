@@ -1,67 +1,132 @@
-"""`urm score`: rows in, rows with rewards and uncertainties out."""
+"""
+`urm score`: rows in, rows with rewards and uncertainties out. Interrupted, the same command goes on where it stopped.
+"""
 
 import argparse
-import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
+EPILOG = """
+A row is a conversation in any form of docs/data.md, or holds several: `chosen` and `rejected`, or a list `candidates`,
+`responses` or `completions`. Several become one row each, with `answer_column` and `answer_index`.
+"""
+
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm score", description=__doc__)
+    parser = argparse.ArgumentParser(prog="urm score", description=__doc__, epilog=EPILOG)
     parser.add_argument("model", nargs="+", help="a model (repository or folder); several make an ensemble")
-    parser.add_argument("--data", required=True, help="file (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset")
-    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
-    parser.add_argument("--out", required=True, type=Path, help="JSON-lines file to write")
-    parser.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's limit)")
-    parser.add_argument("--truncation", default="error", choices=["error", "left", "right"])
-    parser.add_argument("--max-tokens-per-batch", type=int, default=8192)
     parser.add_argument(
+        "--data",
+        required=True,
+        help="file (.jsonl, .jsonl.gz, .parquet, .csv), Hub dataset, or - for JSON lines on stdin",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="file to write: .jsonl, .jsonl.gz or .parquet")
+    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
+    parser.add_argument("--data-config", help="configuration of a Hub dataset")
+    parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
+
+    columns = parser.add_argument_group("columns, where they have other names than usual")
+    columns.add_argument("--prompt-column", default="prompt", help="(default: prompt)")
+    columns.add_argument("--answer-columns", nargs="+", help="answers to the prompt, each text, messages or a list")
+    columns.add_argument("--messages-column", help="whole conversations")
+    columns.add_argument("--text-column", help="texts that are scored as they are")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's limit)")
+    model.add_argument("--truncation", default="error", choices=["error", "left", "right"])
+    model.add_argument("--max-tokens-per-batch", type=int, help="default: 8192, on a CPU 4096; less if memory ends")
+    model.add_argument(
         "--dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16", "auto"],
         help="of the backbone (default: float32)",
     )
-    parser.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model")
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that a checkpoint brings")
+    model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    model.add_argument("--compile", action="store_true", help="torch.compile: a minute's wait, then faster")
+    model.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model")
+    model.add_argument("--trust-remote-code", action="store_true", help="run code that a checkpoint brings")
+    model.add_argument(
+        "--strategy", choices=["resident", "sequential", "shared"], help="how an ensemble's members are held in memory"
+    )
+    model.add_argument(
+        "--aggregation", choices=["mean", "min", "mean_minus_k_std"], help="what an ensemble's rewards become (mean)"
+    )
+
+    job = parser.add_argument_group("job")
+    job.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that cannot be scored")
+    job.add_argument("--filter-measure", help="uncertainty that the column `kept` is read from, such as reward_std")
+    job.add_argument("--filter-threshold", type=float, help="largest value of the measure that is kept")
+    job.add_argument("--rows-per-part", type=int, default=8192, help="what is lost at most on a crash (default: 8192)")
+    job.add_argument("--num-processes", type=int, default=1, help="processes on this machine, or actors of Ray")
+    job.add_argument("--engine", default="local", choices=["local", "ray"], help="who runs the processes")
     return parser
 
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    if args.revision and len(args.revision) != len(args.model):
-        raise ValueError(f"--revision needs one entry for each of the {len(args.model)} models.")
-    from urm_hf.data import load_rows
-    from urm_hf.scoring import RewardScore, RewardScorer
+    launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if args.num_processes < 1:
+        raise ValueError(f"--num-processes must be positive, got {args.num_processes}.")
+    if launched and args.data == "-":
+        raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
+    from urm_hf.score_job import ScoreJob
+    from urm_hf.score_parts import check_output, parts_path
+    from urm_hf.score_processes import run_alone, run_launched, run_processes, run_ray
+    from urm_hf.score_rows import Columns
 
-    rows = load_rows(args.data, args.split)
-    taken = [name for name in RewardScore.__dataclass_fields__ if name in rows.column_names]
-    if taken:
-        raise ValueError(f"{args.data} has columns that the scores would overwrite: {', '.join(taken)}. Rename them.")
-    limits = {
-        "max_tokens_per_batch": args.max_tokens_per_batch,
-        "max_length": args.max_length,
-        "truncation": args.truncation,
-    }
-    if len(args.model) == 1:
-        revision = args.revision[0] if args.revision else None
-        trust = args.trust_remote_code
-        scorer = RewardScorer(args.model[0], revision=revision, trust_remote_code=trust, dtype=args.dtype, **limits)
-    else:
-        from urm_hf.modeling import URMEnsemble
-
-        ensemble = URMEnsemble.from_pretrained(args.model, revisions=args.revision, dtype=args.dtype)
-        scorer = RewardScorer(ensemble, **limits)
-    scores = scorer.score(rows, progress=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(args.out.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        for row, score in zip(rows, scores, strict=True):
-            file.write(json.dumps({**row, **dict(score.items())}, ensure_ascii=False, default=str) + "\n")
-    temporary.replace(args.out)
-    stats = scorer.stats
-    print(
-        f"{len(rows)} rows in, {len(scores)} scored, {stats['truncated']} truncated, {stats['tokens']} tokens: "
-        f"{args.out}",
-        file=sys.stderr,
+    check_output(args.out)
+    answers = tuple(args.answer_columns) if args.answer_columns else None
+    job = ScoreJob(
+        models=args.model,
+        data=_spooled(parts_path(args.out)) if args.data == "-" else args.data,
+        out=args.out,
+        revisions=args.revision,
+        split=args.split,
+        data_config=args.data_config,
+        data_revision=args.data_revision,
+        columns=Columns(args.prompt_column, answers, args.messages_column, args.text_column),
+        limits={
+            "max_tokens_per_batch": args.max_tokens_per_batch,
+            "max_length": args.max_length,
+            "truncation": args.truncation,
+            "compile": args.compile,
+        },
+        loading={"dtype": args.dtype, "trust_remote_code": args.trust_remote_code},
+        ensemble={n: getattr(args, n) for n in ("strategy", "aggregation") if getattr(args, n)},
+        on_error=args.on_error,
+        filter_measure=args.filter_measure,
+        filter_threshold=args.filter_threshold,
+        rows_per_part=args.rows_per_part,
     )
+    if args.engine == "ray":
+        counts = run_ray(job, args.num_processes)
+    elif launched:
+        counts = run_launched(job, args.device)
+    elif args.num_processes > 1:
+        counts = run_processes(job, args.num_processes, args.device)
+    else:
+        counts = run_alone(job, args.device)
+    if counts is not None:
+        print(_summary(counts, args.out), file=sys.stderr)
     return 0
+
+
+def _summary(counts: dict[str, int], out: Path) -> str:
+    saved = max(0, 1 - counts["computed_tokens"] / max(1, counts["plain_tokens"]))
+    skipped = f", {counts['skipped']} SKIPPED (see {out}.skipped.jsonl)" if counts["skipped"] else ""
+    return (
+        f"{counts['rows']} rows in, {counts['scored']} scored{skipped}, {counts['truncated']} truncated, "
+        f"{counts['tokens']} tokens ({saved:.0%} saved): {out}"
+    )
+
+
+def _spooled(folder: Path) -> str:
+    """Standard input as a file, which an interrupted job reads again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "stdin.jsonl"
+    with open(path.with_suffix(".tmp"), "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    path.with_suffix(".tmp").replace(path)
+    return str(path)

@@ -22,9 +22,11 @@ from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from urm_hf.batching import pad_token_id
+from urm_hf.checkpoint_files import write_json
 from urm_hf.conversations import encode_conversation
 from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
+from urm_hf.demo.results import held_out_results
 from urm_hf.features import pooled_features
 from urm_hf.modeling import URMEnsemble, URMForRewardModeling
 from urm_hf.scoring import RewardScore, RewardScorer, output_rows
@@ -79,6 +81,14 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
     ensemble = URMEnsemble.from_pretrained([str(path) for path in paths])
     scorer = RewardScorer(ensemble, tokenizer)
     test = parts["test"]
+    held_out: dict[str, Any] = {
+        "rated": rows["test"],
+        "pairs": pairs["test"],
+        "prompts": len(test) // 5,
+        "cache": cache,
+    }
+    for path, member in zip(paths, ensemble.members, strict=True):
+        write_json(path / "results.json", held_out_results(member, tokenizer, **held_out))
     test_scores = _score_cached(ensemble, tokenizer, [answer.messages for answer in test], cache)
     out_scores = {name: _score_cached(ensemble, tokenizer, group, cache) for name, group in outside.items()}
     table = scorer.score([messages for _, messages in shown])

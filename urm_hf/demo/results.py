@@ -1,0 +1,73 @@
+"""What a member of the demo is worth on the held-out test part, as a model card reads it from `results.json`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from urm_hf.batching import pad_token_id
+from urm_hf.conversations import encode_conversation
+from urm_hf.demo.data import ATTRIBUTES
+from urm_hf.features import pooled_features
+from urm_hf.modeling import URMForRewardModeling
+from urm_hf.results import METRICS
+from urm_hf.trainers.metrics import attribute_metrics
+
+DRAWS = 200
+
+
+def held_out_results(
+    model: URMForRewardModeling, tokenizer, rated: list[dict], pairs: list[dict], prompts: int, cache: Path
+) -> dict[str, Any]:
+    """
+    Metrics of attributes and of preference pairs, with 95 % bootstrap intervals over whole prompts.
+
+    Args:
+        rated, pairs: rows of N conversations and P pairs, prompt after prompt, equally many of each.
+        cache: folder of hidden states that are computed already.
+    """
+    output = _scored(model, tokenizer, [row["messages"] for row in rated], cache)
+    means, stds = output.attribute_means.numpy(), output.attribute_stds.numpy()
+    ratings = np.array([[row[attribute] for attribute in ATTRIBUTES] for row in rated])
+    config = model.config
+    units = (ATTRIBUTES, config.label_means, config.label_stds, config.attribute_scales)
+
+    def attributes(chosen: np.ndarray) -> dict[str, float]:
+        found = attribute_metrics(means[chosen], stds[chosen], ratings[chosen], *units)
+        return {key: value for key, value in found.items() if key.partition("/")[0] in METRICS}
+
+    chosen, rejected = (
+        _scored(model, tokenizer, [row[column] for row in pairs], cache).logits[:, 0].numpy()
+        for column in ("chosen", "rejected")
+    )
+    accuracy = lambda rows: {"accuracy": float((chosen > rejected)[rows].mean())}  # noqa: E731
+    return {
+        "attributes": attributes(np.arange(len(rated))),
+        "attribute_intervals": _intervals(attributes, len(rated), prompts),
+        "n_conversations": len(rated),
+        "pairs": {
+            "gated": accuracy(np.arange(len(pairs)))
+            | {"interval": _intervals(accuracy, len(pairs), prompts)["accuracy"]}
+        },
+        "n_pairs": len(pairs),
+    }
+
+
+def _scored(model: URMForRewardModeling, tokenizer, conversations: list, cache: Path):
+    ids = [encode_conversation(tokenizer, messages) for messages in conversations]
+    features = pooled_features(model, ids, pad_token_id(tokenizer), cache)
+    with torch.inference_mode():
+        return model.eval()(pooled_hidden=torch.from_numpy(features[:]))
+
+
+def _intervals(
+    measure: Callable[[np.ndarray], dict[str, float]], rows: int, prompts: int
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of each metric over samples of whole prompts."""
+    rng = np.random.default_rng(0)
+    by_prompt = np.arange(rows).reshape(prompts, -1)
+    draws = [measure(by_prompt[rng.integers(0, prompts, prompts)].ravel()) for _ in range(DRAWS)]
+    bounds = {name: np.nanquantile([draw[name] for draw in draws], [0.025, 0.975]) for name in draws[0]}
+    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}

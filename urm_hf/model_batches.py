@@ -1,0 +1,89 @@
+"""Two ways to put N token sequences through models in batches: packs that share prefixes, and padded batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import ModelOutput
+
+from urm_hf.batching import pad_batch
+from urm_hf.packed_attention import last_hidden_states, on_device
+from urm_hf.prefixes import next_cut, pack, prefix_order, worth_sharing
+
+
+@dataclass
+class Plan:
+    """N distinct sequences, and their indices in two orders: of prefixes, and of lengths, longest first."""
+
+    sequences: Sequence[Sequence[int]]
+    by_prefix: list[int]
+    shared: list[int]  # tokens that each in `by_prefix` has in common with the one before
+    by_length: list[int]
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]]) -> "Plan":
+        by_length = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
+        return cls(sequences, *prefix_order(sequences), by_length)
+
+    @property
+    def distinct_tokens(self) -> int:
+        """Tokens that differ in themselves or in what precedes them: the least that has to be computed."""
+        return sum(map(len, self.sequences)) - sum(self.shared)
+
+
+class Packs:
+    """Runs of neighbours in the order of prefixes, each a row of tokens without padding."""
+
+    def __init__(self, plan: Plan, models: Sequence[PreTrainedModel]):
+        parts = [part for model in models if (part := split_model(model))]
+        self.heads = [head for _, head in parts]
+        self.backbone = parts[0][0]
+        self.order = plan.by_prefix
+        self.sequences = [plan.sequences[index] for index in self.order]
+        self.lengths = [len(sequence) for sequence in self.sequences]
+        self.shared = worth_sharing(self.lengths, plan.shared)
+
+    def end(self, start: int, max_tokens: int) -> int:
+        return next_cut(self.lengths, self.shared, start, max_tokens)
+
+    def tokens(self, start: int, stop: int) -> int:
+        return sum(self.lengths[start:stop]) - sum(self.shared[start + 1 : stop])
+
+    def run(self, start: int, stop: int) -> list[ModelOutput]:
+        hidden = last_hidden_states(self.backbone, pack(self.sequences[start:stop], self.shared[start:stop]))
+        return [head(hidden) for head in self.heads]
+
+
+class PaddedBatches:
+    """Batches of like length, padded on the right."""
+
+    def __init__(self, plan: Plan, models: Sequence[PreTrainedModel], pad_token_id: int):
+        self.models, self.pad_token_id = models, pad_token_id
+        self.order = plan.by_length
+        self.sequences = [plan.sequences[index] for index in self.order]
+
+    def end(self, start: int, max_tokens: int) -> int:
+        return min(len(self.order), start + max(1, max_tokens // len(self.sequences[start])))
+
+    def tokens(self, start: int, stop: int) -> int:
+        return (stop - start) * len(self.sequences[start])
+
+    def run(self, start: int, stop: int) -> list[ModelOutput]:
+        batch = pad_batch(self.sequences[start:stop], self.pad_token_id)
+        inputs = {name: on_device(tensor, self.models[0].device) for name, tensor in batch.items()}
+        if len(self.models) == 1:
+            return [self.models[0](**inputs)]
+        hidden = self.models[0].pool(**inputs)
+        return [model(pooled_hidden=hidden) for model in self.models]
+
+
+def split_model(model: PreTrainedModel) -> tuple[PreTrainedModel, Callable[[Tensor], ModelOutput]] | None:
+    """A model's backbone, and what makes its output of pooled hidden states (B, H); None if it is built otherwise."""
+    if hasattr(model, "pool"):
+        return model.model, lambda hidden: model(pooled_hidden=hidden)
+    head, backbone = getattr(model, "score", None), model.base_model
+    if isinstance(head, nn.Module) and isinstance(backbone, PreTrainedModel) and backbone is not model:
+        return backbone, lambda hidden: SequenceClassifierOutput(logits=head(hidden))
+    return None
