@@ -16,18 +16,16 @@ OUT/ensemble names the members in OUT/member-0, ... and runs the backbone once f
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-from peft import LoraConfig
+from ratings_and_pairs import attribute_trainer, drawn, rated
 
 from urm_hf.data import load_rows
 from urm_hf.modeling import URMEnsemble
-from urm_hf.ratings import is_rated
-from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
+from urm_hf.trainers import URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.adapters import load_merged, save_adapter_with_head
-
-LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def main():
@@ -59,50 +57,35 @@ def train_member(args, number: int) -> str:
     folder, seed = args.out / f"member-{number}", args.seed + number
     train, validation = (rated(load_rows(args.ratings, part), args.attributes) for part in ("train", "validation"))
     train = drawn(train, args.max_train_rows)
-    lora = None
-    stage = {"freeze_backbone": True}
-    if args.lora_epochs:
-        lora = LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, target_modules=LORA_LAYERS)
-        stage = {"num_train_epochs": args.lora_epochs, "learning_rate": 5e-4, "warmup_steps": 10, "bf16": True}
-    elif not args.same_rows:
+    if not args.lora_epochs and not args.same_rows:
         train = train.select(np.random.default_rng(seed).integers(0, len(train), len(train)))
-    common = {"seed": seed, "data_seed": seed, "save_strategy": "no", "report_to": "none"}
-    common["use_cpu"] = not torch.cuda.is_available()
-    config = URMAttributeConfig(
-        str(folder),
-        attributes=args.attributes,
-        attribute_scales={name: args.scale for name in args.attributes} if args.scale else None,
-        loss_type=args.loss_type,
-        model_init_kwargs={"dtype": args.dtype},
-        **stage,
-        **common,
-    )
-    attributes = URMAttributeTrainer(args.base, config, train_dataset=train, eval_dataset=validation, peft_config=lora)
+    own = SimpleNamespace(**vars(args) | {"seed": seed, "out": folder})
+    attributes = attribute_trainer(own, train, validation, data_seed=seed)
     attributes.train()
     attributes.save_model(str(folder))
-    model = load_merged(folder) if lora else attributes.model
+    model = load_merged(folder) if args.lora_epochs else attributes.model
+    config = URMGatingConfig(
+        str(folder),
+        max_steps=args.gating_steps,
+        seed=seed,
+        data_seed=seed,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+    )
     gating = URMGatingTrainer(
         model,
-        URMGatingConfig(str(folder), max_steps=args.gating_steps, **common),
+        config,
         train_dataset=drawn(load_rows(args.pairs, "train"), args.max_train_pairs),
         eval_dataset=load_rows(args.pairs, "validation"),
         processing_class=attributes.processing_class,
     )
     gating.train()
-    if lora:
+    if args.lora_epochs:
         save_adapter_with_head(folder, model, folder)
     else:
         gating.save_model(str(folder))
     return str(folder)
-
-
-def rated(rows, attributes: list[str]):
-    """Rows with at least one rating."""
-    return rows.select([number for number, row in enumerate(rows) if is_rated(row, attributes)])
-
-
-def drawn(rows, most: int | None):
-    return rows.shuffle(seed=0).select(range(most)) if most and most < len(rows) else rows
 
 
 if __name__ == "__main__":

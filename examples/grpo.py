@@ -17,7 +17,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from urm_hf.data import load_rows
-from urm_hf.demo.data import load_answers
+from urm_hf.demo.data import questions
 from urm_hf.rewards import UncertaintyPenalizedReward
 
 
@@ -51,8 +51,7 @@ def main():
 def load_prompts(name: str | None) -> Dataset:
     if name is not None:
         return load_rows(name, "train").select_columns("prompt")
-    questions = dict.fromkeys(answer.messages[0]["content"] for answer in load_answers())
-    return Dataset.from_list([{"prompt": [{"role": "user", "content": question}]} for question in questions])
+    return Dataset.from_list([{"prompt": prompt} for prompt in questions()])
 
 
 def plot(history: list[dict[str, Any]], name: str, measure: str, path: Path) -> Path:

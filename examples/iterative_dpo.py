@@ -19,7 +19,7 @@ from trl import DPOConfig, DPOTrainer
 
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.data import load_rows
-from urm_hf.demo.data import load_answers
+from urm_hf.demo.data import questions
 from urm_hf.preference_pairs import build_preference_pairs
 
 
@@ -76,10 +76,7 @@ def main():
 
 
 def load_prompts(name: str | None) -> list[list[dict]]:
-    if name is not None:
-        return load_rows(name, "train")["prompt"][:]
-    questions = dict.fromkeys(answer.messages[0]["content"] for answer in load_answers())
-    return [[{"role": "user", "content": question}] for question in questions]
+    return load_rows(name, "train")["prompt"][:] if name is not None else questions()
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from datasets import Dataset
-from ratings_and_pairs import predict, rated, train_attributes
+from ratings_and_pairs import drawn, predict, rated, train_attributes
 
 from urm_hf import URMConfig, URMForRewardModeling, merge_checkpoints
 from urm_hf.data import load_rows
@@ -37,9 +37,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     data = {split: rated(load_rows(args.ratings, split), args.attributes) for split in ("train", "validation", "test")}
-    if args.max_train_rows and args.max_train_rows < len(data["train"]):
-        # once for all: models whose label statistics differ cannot be merged
-        data["train"] = data["train"].shuffle(seed=0).select(range(args.max_train_rows))
+    # once for all: models whose label statistics differ cannot be merged
+    data["train"] = drawn(data["train"], args.max_train_rows)
     truth = ratings_array([read_ratings(row, args.attributes) for row in data["test"]])
     print(f"{len(truth)} test conversations\n\n| loss | model | pearson | nll | mean sigma |\n|---|---|---|---|---|")
     for loss in ("deterministic", "regression", "mle"):

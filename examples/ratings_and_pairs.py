@@ -19,9 +19,10 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
 
+from urm_hf.clusters import bootstrap_intervals, rows_by_group
 from urm_hf.conversations import encode_conversation
 from urm_hf.data import load_rows
-from urm_hf.features import pooled_features
+from urm_hf.features import output_of_cached
 from urm_hf.modeling import URMForRewardModeling, URMOutput
 from urm_hf.ratings import is_rated, ratings_array, read_ratings
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
@@ -57,7 +58,8 @@ def main():
     print(f"\nSaved to {args.out}")
 
 
-def train_attributes(args, train, validation) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase]:
+def attribute_trainer(args, train, validation, **more) -> URMAttributeTrainer:
+    """For heads on the frozen backbone, or for an adapter; `more` settings."""
     settings = {"freeze_backbone": True}
     peft_config = None
     if args.lora_epochs:
@@ -75,12 +77,15 @@ def train_attributes(args, train, validation) -> tuple[URMForRewardModeling, Pre
         report_to="none",
         use_cpu=not torch.cuda.is_available(),
         **settings,
+        **more,
     )
-    if args.max_train_rows and args.max_train_rows < len(train):
-        train = train.shuffle(seed=args.seed).select(range(args.max_train_rows))
-    trainer = URMAttributeTrainer(
+    return URMAttributeTrainer(
         args.base, config, train_dataset=train, eval_dataset=validation, peft_config=peft_config
     )
+
+
+def train_attributes(args, train, validation) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase]:
+    trainer = attribute_trainer(args, drawn(train, args.max_train_rows, args.seed), validation)
     trainer.train()
     model = trainer.model.merge_and_unload() if args.lora_epochs else trainer.model
     return model, trainer.processing_class
@@ -154,17 +159,13 @@ def gating_stage(args, model, tokenizer) -> dict:
 
 def predict(model, tokenizer, rows) -> URMOutput:
     ids = [encode_conversation(tokenizer, row) for row in rows]
-    hidden = pooled_features(model, ids, tokenizer.pad_token_id)[:]
-    with torch.inference_mode():
-        return model.eval()(pooled_hidden=torch.from_numpy(hidden))
+    return output_of_cached(model, ids, tokenizer.pad_token_id)
 
 
 def pair_margins(model, tokenizer, rows) -> np.ndarray:
     """Reward of the chosen less that of the rejected answer, (N,)."""
     ids = [encode_conversation(tokenizer, row, column) for column in ("chosen", "rejected") for row in rows]
-    with torch.inference_mode():
-        hidden = torch.from_numpy(pooled_features(model, ids, tokenizer.pad_token_id)[:])
-        chosen, rejected = model.eval()(pooled_hidden=hidden).logits[:, 0].chunk(2)
+    chosen, rejected = output_of_cached(model, ids, tokenizer.pad_token_id).logits[:, 0].chunk(2)
     return (chosen - rejected).numpy()
 
 
@@ -176,27 +177,21 @@ def rated(rows, attributes: list[str]):
     return rows.select(kept)
 
 
+def drawn(rows, most: int | None, seed: int = 0):
+    """All rows, or so many of them."""
+    return rows.shuffle(seed=seed).select(range(most)) if most and most < len(rows) else rows
+
+
 def prompt_clusters(rows) -> list[np.ndarray]:
     """Row numbers by prompt."""
-    clusters: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        clusters.setdefault(json.dumps(row["prompt"]), []).append(number)
-    return [np.array(numbers) for numbers in clusters.values()]
+    return rows_by_group(json.dumps(row["prompt"]) for row in rows)
 
 
 def bootstrap(
     args, measure: Callable[[np.ndarray], dict[str, float]], clusters: list[np.ndarray]
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals over samples of whole prompts."""
-    rng = np.random.default_rng(args.seed)
-    draws = [
-        measure(np.concatenate([clusters[i] for i in rng.integers(0, len(clusters), len(clusters))]))
-        for _ in range(args.bootstrap_samples)
-    ]
-    return {
-        name: tuple(float(q) for q in np.nanquantile([draw[name] for draw in draws], [0.025, 0.975]))
-        for name in draws[0]
-    }
+    return bootstrap_intervals(measure, clusters, args.bootstrap_samples, args.seed)
 
 
 if __name__ == "__main__":

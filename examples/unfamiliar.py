@@ -19,7 +19,7 @@ from unfamiliar_plots import plot_densities, plot_kept, plot_measures
 from unfamiliar_texts import arithmetic, garbled, hard_prompts, long_arithmetic
 
 from urm_hf.data import load_rows
-from urm_hf.features import pooled_features
+from urm_hf.features import output_of_cached
 from urm_hf.filtering import filter_values, fit_threshold, pair_values
 from urm_hf.modeling import URMEnsemble
 from urm_hf.ood import ood_report
@@ -55,15 +55,8 @@ def score_all(scorer: RewardScorer, conversations) -> list[RewardScore]:
     if not ensemble.shares_backbone:
         return scorer.score(conversations, progress=True)
     ids = scorer.encode(conversations)[0]
-    features = hidden_states(scorer, conversations)
-    with torch.inference_mode():
-        output = ensemble(pooled_hidden=torch.from_numpy(features[:]))
-    rows = output_rows(output, ensemble.config.attributes)
+    rows = output_rows(output_of_cached(ensemble, ids, scorer.tokenizer.pad_token_id), ensemble.config.attributes)
     return [RewardScore(**row, n_tokens=len(i)) for row, i in zip(rows, ids, strict=True)]
-
-
-def hidden_states(scorer: RewardScorer, conversations):
-    return pooled_features(scorer.model.members[0], scorer.encode(conversations)[0], scorer.tokenizer.pad_token_id)
 
 
 def unfamiliar(args, scorer: RewardScorer) -> dict:
@@ -110,10 +103,10 @@ def unfamiliar(args, scorer: RewardScorer) -> dict:
         if not standardised:
             plot_measures(scored, args.out / "measures.png")
     if scorer.model.shares_backbone:
-        shown = {"test": known, "hard prompts": texts["hard prompts"]}
-        pool = lambda c: torch.from_numpy(hidden_states(scorer, [c])[:])  # noqa: E731
-        with torch.inference_mode():
-            plot_densities(scorer.model, {kind: pool(c[0]) for kind, c in shown.items()}, args.out / "densities.png")
+        shown = {"test": known[0], "hard prompts": texts["hard prompts"][0]}
+        ids = {kind: scorer.encode([conversation])[0] for kind, conversation in shown.items()}
+        outputs = {k: output_of_cached(scorer.model, one, scorer.tokenizer.pad_token_id) for k, one in ids.items()}
+        plot_densities(outputs, scorer.model.config.attributes, args.out / "densities.png")
     config.reward_means = config.reward_stds = None
     return found
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import norm
 
+from urm_hf.modeling import URMEnsembleOutput
 from urm_hf.uncertainty import MEASURES, measure
 
 matplotlib.use("Agg")
@@ -36,11 +37,9 @@ def plot_measures(scores: dict[str, list], path: Path):
     _save(figure, path)
 
 
-def plot_densities(ensemble, pooled: dict[str, object], path: Path):
+def plot_densities(outputs: dict[str, URMEnsembleOutput], attributes: list[str], path: Path):
     """What each member predicts for one conversation of each kind (Fig. 5 for one model, Fig. 8 for all)."""
-    attributes = ensemble.config.attributes
     figure, axes = plt.subplots(len(attributes), 1, figsize=(7, 1.9 * len(attributes)), squeeze=False)
-    outputs = {kind: ensemble(pooled_hidden=hidden) for kind, hidden in pooled.items()}
     for k, axis in enumerate(axes[:, 0]):
         means = np.concatenate([output.attribute_means[:, 0, k] for output in outputs.values()])
         stds = np.concatenate([output.attribute_stds[:, 0, k] for output in outputs.values()])

@@ -8,12 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from urm_hf.conversations import encode_conversation
+from urm_hf.demo.data import conversation
 
 Messages = list[dict[str, str]]
-
-
-def conversation(prompt: str, answer: str) -> Messages:
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
 
 def arithmetic(rng: np.random.Generator, n: int) -> list[Messages]:

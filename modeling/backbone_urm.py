@@ -18,7 +18,8 @@ from .configuration_urm import URMConfig, refuse_published_layout
 
 logger = logging.get_logger(__name__)
 
-HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+HUB_ACCESS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")  # to any repository
+HUB = (*HUB_ACCESS, "revision", "subfolder")  # and to one place in it
 
 
 def load_backbone(name: str, **kwargs: Any) -> PreTrainedModel:

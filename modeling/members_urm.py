@@ -5,12 +5,12 @@ This file travels with ensemble repositories.
 A member can be asked for its config, its head and its backbone's weights without being loaded.
 """
 
-import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from .modeling_urm import URMForRewardModeling
 
 BACKBONE, HEAD = "model.", "score."
 ADAPTER_PREFIX = "base_model.model."
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOKENIZER_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -40,7 +41,7 @@ class MemberSource:
         """Everything is read from one commit, also if somebody pushes meanwhile."""
         if os.path.isabs(self.name) and not os.path.isdir(self.name):
             raise OSError(f"Member {self.name}: there is no such folder.")
-        known = self.file("adapter_config.json") or self.file("config.json")
+        known = self.file(ADAPTER_CONFIG) or self.file("config.json")
         self.revision = extract_commit_hash(known, None) or self.revision
 
     def file(self, name: str) -> str | None:
@@ -48,10 +49,10 @@ class MemberSource:
         missing = {"_raise_exceptions_for_missing_entries": False}
         return cached_file(self.name, name, revision=self.revision, **missing, **self.hub)
 
-    @property
+    @cached_property
     def adapter(self) -> dict[str, Any] | None:
         """The member's `adapter_config.json`, if it is a LoRA adapter."""
-        path = self.file("adapter_config.json")
+        path = self.file(ADAPTER_CONFIG)
         if path is None:
             return None
         with open(path, encoding="utf-8") as file:
@@ -63,7 +64,7 @@ class MemberSource:
         if adapter is None:
             return None
         if not adapter.get("base_model_name_or_path"):
-            raise ValueError(f"{self.name} is an adapter whose adapter_config.json has no `base_model_name_or_path`.")
+            raise ValueError(f"{self.name} is an adapter whose {ADAPTER_CONFIG} has no `base_model_name_or_path`.")
         return MemberSource(adapter["base_model_name_or_path"], adapter.get("revision"), self.hub)
 
     def config(self) -> URMConfig:
@@ -85,7 +86,7 @@ class MemberSource:
                 shards = json.load(file)["weight_map"]
             paths = {shard: self.file(shard) or "" for shard in set(shards.values())}
             return {key: paths[shard] for key, shard in shards.items()}
-        name = "adapter_model.safetensors" if self.adapter else "model.safetensors"
+        name = ADAPTER_WEIGHTS if self.adapter else "model.safetensors"
         path = self.file(name)
         if path is None:
             raise ValueError(f"Member {self.name} has no {name}; other formats are not read.")
@@ -169,8 +170,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     if len(set(places)) > 1:
         listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
         raise ValueError(f"Members do not share a base: {listed}.")
-    for source in sources:
-        source.weight_files()  # safetensors or nothing: peft would go on to load a pickle
+    files = [source.weight_files() for source in sources]  # safetensors or nothing: peft would go on to load a pickle
     model = _load_base(sources[0], **kwargs)
     adapted: Any = None
     for number, source in enumerate(sources):
@@ -183,7 +183,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
         except KeyError as error:
             raise ValueError(f"The adapter {source.name} lacks {error}.") from error
         expected = get_peft_model_state_dict(adapted, adapter_name=where["adapter_name"], save_embedding_layers=False)
-        unlike = sorted(expected.keys() ^ source.weight_files().keys())
+        unlike = sorted(expected.keys() ^ files[number].keys())
         if unlike:  # peft would go on with what it drew at random
             raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
     switch_adapter(model, 0)
@@ -265,7 +265,7 @@ def _tokenizer_parts(tokenizer) -> dict[str, Any]:
     parts |= {name: getattr(tokenizer, name) for name in ("bos_token", "eos_token")}
     if tokenizer.is_fast:
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        return parts | {part: copy.deepcopy(backend.get(part)) for part in TOKENIZER_PARTS}
+        return parts | {part: backend.get(part) for part in TOKENIZER_PARTS}
     return parts | {"vocabulary": tokenizer.get_vocab()}
 
 

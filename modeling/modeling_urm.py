@@ -32,6 +32,7 @@ from .head_urm import Float32Linear, URMHead
 
 logger = logging.get_logger(__name__)
 
+CARD_BLANK = "[More Information Needed]"  # what forms of transformers and peft have in place of a text
 # a README.md with this line is written anew by each push; one without it is somebody's own and kept
 CARD_MARKER = "<!-- Written by urm-hf, and written anew by each push. Delete this line to keep your own edits. -->"
 
@@ -258,7 +259,7 @@ def write_short_card(folder: str | os.PathLike, config, tags: Sequence[str] | No
     if os.path.isfile(path):
         with open(path, encoding="utf-8") as file:
             found = file.read()
-        if CARD_MARKER not in found and "[More Information Needed]" not in found:
+        if CARD_MARKER not in found and CARD_BLANK not in found:
             return
     listed = "".join(f"- {tag}\n" for tag in dict.fromkeys(["urm", "reward-model", "uncertainty", *(tags or [])]))
     text = f"""---

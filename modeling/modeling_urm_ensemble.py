@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
-# transformers 4 fetches only what this file itself imports: hence four modules that are used by others here
-from .backbone_urm import load_backbone  # noqa: F401
+# transformers 4 fetches only what this file itself imports: hence three modules that are used by others here
+from .backbone_urm import HUB_ACCESS
 from .configuration_urm import URMConfig  # noqa: F401
 from .configuration_urm_ensemble import URMEnsembleConfig
 from .distributions_urm import max_gap  # noqa: F401
@@ -36,8 +36,6 @@ from .modeling_urm import URMForRewardModeling, URMOutput, write_short_card
 from .output_urm_ensemble import NonFiniteReward, URMEnsembleOutput, combine
 
 __all__ = ["NonFiniteReward", "URMEnsemble", "URMEnsembleOutput"]
-
-HUB_ARGUMENTS = ("token", "cache_dir", "local_files_only", "force_download", "proxies")
 
 
 class URMEnsemble(PreTrainedModel):
@@ -217,7 +215,7 @@ class URMEnsemble(PreTrainedModel):
             kwargs.pop(name, None)
         trust = {"trust_remote_code": kwargs.pop("trust_remote_code", None)}
         place = {name: kwargs.pop(name) for name in ("revision", "subfolder") if name in kwargs}
-        hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+        hub = {name: kwargs.pop(name) for name in HUB_ACCESS if name in kwargs}
         if isinstance(pretrained_model_name_or_path, (list, tuple)):
             names = [os.path.abspath(m) if os.path.isdir(m) else str(m) for m in pretrained_model_name_or_path]
             config = URMEnsembleConfig(members=names, revisions=revisions, **settings)

@@ -1,18 +1,24 @@
 """LoRA adapters of URMs on disk: complete enough to rebuild the URM, merged to train a gate on, or with a new gate."""
 
-import json
 import os
 from pathlib import Path
 
 from safetensors.torch import save_file
 from transformers.utils import find_adapter_config_file
 
-from urm_hf.card import BLANK
+from urm_hf.checkpoint_files import read_json, write_json
 from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.members_urm import ADAPTER_PREFIX, HEAD, MemberSource, load_adapters, tensors_of
-from urm_hf.modeling.modeling_urm_ensemble import HUB_ARGUMENTS
-
-WEIGHTS = "adapter_model.safetensors"
+from urm_hf.modeling.backbone_urm import HUB_ACCESS
+from urm_hf.modeling.members_urm import (
+    ADAPTER_CONFIG,
+    ADAPTER_PREFIX,
+    ADAPTER_WEIGHTS,
+    HEAD,
+    MemberSource,
+    load_adapters,
+    tensors_of,
+)
+from urm_hf.modeling.modeling_urm import CARD_BLANK
 
 
 def complete_adapter(folder: str | Path, config: URMConfig):
@@ -23,16 +29,16 @@ def complete_adapter(folder: str | Path, config: URMConfig):
     """
     config.save_pretrained(folder)
     card = Path(folder) / "README.md"
-    if card.is_file() and BLANK in card.read_text(encoding="utf-8"):
+    if card.is_file() and CARD_BLANK in card.read_text(encoding="utf-8"):
         card.unlink()
-    path = Path(folder) / "adapter_config.json"
-    adapter = json.loads(path.read_text(encoding="utf-8"))
+    path = Path(folder) / ADAPTER_CONFIG
+    adapter = read_json(path)
     if not adapter["base_model_name_or_path"]:
         adapter["base_model_name_or_path"] = config.name_or_path
         adapter["revision"] = adapter["revision"] or getattr(config.backbone_config, "_commit_hash", None)
     if os.path.isdir(adapter["base_model_name_or_path"]):  # to be found from any working directory
         adapter["base_model_name_or_path"] = os.path.abspath(adapter["base_model_name_or_path"])
-    path.write_text(json.dumps(adapter, indent=2, sort_keys=True), encoding="utf-8")
+    write_json(path, adapter)
 
 
 def is_adapter(name: str | Path) -> bool:
@@ -48,7 +54,7 @@ def load_merged(adapter: str | Path, revision: str | None = None, **kwargs) -> U
         adapter: folder or repository. revision: its commit, branch or tag; that of the base is in the adapter.
         kwargs: for loading the base (`dtype`, `device_map`, ...) and for finding both (`token`, `cache_dir`, ...).
     """
-    hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+    hub = {name: kwargs.pop(name) for name in HUB_ACCESS if name in kwargs}
     source = MemberSource(str(adapter), revision, hub)
     model = load_adapters([source], **kwargs).merge_and_unload(safe_merge=True)
     model.config.name_or_path = str(adapter)
@@ -69,8 +75,8 @@ def save_adapter_with_head(adapter: str | Path, model: URMForRewardModeling, fol
     if unlike:
         raise ValueError(f"The head of the adapter {adapter} and the model's differ in {unlike[:4]}.")
     folder.mkdir(parents=True, exist_ok=True)
-    written = folder / f"{WEIGHTS}.tmp"  # the adapter's own file may be the one to replace, and is still mapped
+    written = folder / f"{ADAPTER_WEIGHTS}.tmp"  # the adapter's own file may be replaced, and is still mapped
     save_file({key: tensor.contiguous().cpu() for key, tensor in (tensors | head).items()}, written)
-    written.replace(folder / WEIGHTS)
-    (folder / "adapter_config.json").write_text(json.dumps(source.adapter, indent=2, sort_keys=True))
+    written.replace(folder / ADAPTER_WEIGHTS)
+    write_json(folder / ADAPTER_CONFIG, source.adapter or {})
     model.config.save_pretrained(folder)

@@ -25,10 +25,9 @@ from urm_hf.trainers.encoding import column_names, encode_dataset
 from urm_hf.trainers.heads import (
     FeatureStore,
     KeepBestHead,
+    ResumesBestHead,
     index_datasets,
-    load_best_heads,
     record_stage,
-    save_best_heads,
     train_only,
 )
 from urm_hf.trainers.loading import load_urm
@@ -44,7 +43,7 @@ ID_COLUMNS = {"input_ids": "feature"}
 FEWEST_ROWS = 11
 
 
-class URMAttributeTrainer(PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
+class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
     """
     Trains a URM on rated conversations.
 
@@ -198,14 +197,6 @@ class URMAttributeTrainer(PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
         super()._save(output_dir, state_dict)
         if is_peft_model(self.model):
             complete_adapter(output_dir or self.args.output_dir, self._urm_config)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_best_heads(self, resume_from_checkpoint)
-
-    def _save_checkpoint(self, model, trial):
-        save_best_heads(self, trial)
-        super()._save_checkpoint(model, trial)
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:

@@ -18,11 +18,10 @@ from urm_hf.trainers.encoding import column_names, encode_dataset
 from urm_hf.trainers.heads import (
     FeatureStore,
     KeepBestHead,
+    ResumesBestHead,
     frozen_fingerprint,
     index_datasets,
-    load_best_heads,
     record_stage,
-    save_best_heads,
     train_only,
 )
 from urm_hf.trainers.loading import load_urm
@@ -32,7 +31,7 @@ from urm_hf.trainers.publishing import PublishesWholeModels
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
 
 
-class URMGatingTrainer(PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
+class URMGatingTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
     """
     Trains the gate of a URM on preference pairs.
 
@@ -116,14 +115,6 @@ class URMGatingTrainer(PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
                 num_proc=args.dataset_num_proc,
             )
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_best_heads(self, resume_from_checkpoint)
-
-    def _save_checkpoint(self, model, trial):
-        save_best_heads(self, trial)
-        super()._save_checkpoint(model, trial)
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()

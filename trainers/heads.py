@@ -102,24 +102,28 @@ def index_datasets(trainer, store: FeatureStore, id_columns: dict[str, str]):
         trainer.eval_dataset = store.index(trainer.eval_dataset, id_columns, "eval")
 
 
-def load_best_heads(trainer, checkpoint: str | Path):
-    """What a trainer's [`KeepBestHead`] knew when a checkpoint was written."""
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, KeepBestHead):
-            callback.load(checkpoint)
-
-
-def save_best_heads(trainer, trial=None):
+class ResumesBestHead:
     """
-    Writes what a trainer's [`KeepBestHead`] knows into the checkpoint of the present step.
+    For a trainer with a [`KeepBestHead`]: its checkpoints hold the best head so far, and a resumed run knows it.
 
-    To be called before anything else of the checkpoint is written: Trainer writes its state last, without which it
-    resumes nothing, so that a run that was killed in between never resumes with its best head forgotten.
+    The head is written before anything else of a checkpoint: Trainer writes its state last, without which it resumes
+    nothing, so that a run that was killed in between never resumes with its best head forgotten.
     """
-    checkpoint = Path(trainer._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, KeepBestHead) and trainer.args.should_save:
-            callback.save(checkpoint)
+
+    def _save_checkpoint(self, model, trial):
+        checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            for keeper in self._keepers():
+                keeper.save(Path(self._get_output_dir(trial=trial)) / checkpoint)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for keeper in self._keepers():
+            keeper.load(resume_from_checkpoint)
+
+    def _keepers(self):
+        return [callback for callback in self.callback_handler.callbacks if isinstance(callback, KeepBestHead)]
 
 
 class KeepBestHead(TrainerCallback):

@@ -42,10 +42,10 @@ def load_urm(
         return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
     config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **hub)
     if isinstance(config, URMConfig):
-        adapter = is_adapter(model)
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
-        return load_merged(model, **kwargs) if adapter else URMForRewardModeling.from_pretrained(model, **kwargs)
+        load = load_merged if is_adapter(model) else URMForRewardModeling.from_pretrained
+        return load(model, **kwargs)
     if not fresh_heads:
         raise ValueError(
             f"{model} is of type {config.model_type!r}, not a URM: its attributes are not trained, and a gate has "

@@ -1,13 +1,14 @@
 """The base of a LoRA adapter: a repository at one commit, without which the adapter means nothing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
 
+from urm_hf.checkpoint_files import write_json
 from urm_hf.hub_errors import HubError, one_line
-from urm_hf.model_folder import ADAPTER_CONFIG, COMMIT
+from urm_hf.model_folder import COMMIT
+from urm_hf.modeling.members_urm import ADAPTER_CONFIG
 
 
 def is_pinned(adapter: dict[str, Any]) -> bool:
@@ -32,6 +33,5 @@ def pin_base(folder: Path, adapter: dict[str, Any], token: str | None = None) ->
     except Exception as error:  # of the client or of its HTTP library
         raise HubError(f"the base of {folder} cannot be looked up: {one_line(error)}") from error
     adapter["revision"] = commit
-    text = json.dumps(adapter, indent=2, sort_keys=True)
-    (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / ADAPTER_CONFIG, adapter)
     return [f"{ADAPTER_CONFIG}: the base {base} is pinned to commit {commit}"]

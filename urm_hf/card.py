@@ -23,7 +23,6 @@ from urm_hf.modeling.modeling_urm import CARD_MARKER
 from urm_hf.results import METRICS, Result
 
 TAGS = ["urm", "reward-model", "uncertainty", "trl"]
-BLANK = "[More Information Needed]"  # what forms of transformers and peft have in place of a text
 
 
 def model_card(

@@ -22,13 +22,35 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
-            yield row
+            yield row_of(line, path, number)
+
+
+def row_of(line: str | bytes, path: str | Path, number: int) -> dict[str, Any]:
+    """The row in line `number` of a JSON-lines file; a ValueError names the line if it holds none."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:  # bytes that are not UTF-8 too
+        raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
+    return row
+
+
+def local_file(name: str) -> Path | None:
+    """
+    The file of that name; None if it can only be a dataset of the Hub.
+
+    Raises:
+        FileNotFoundError: it is neither. ValueError: a file of an unknown type.
+    """
+    path = Path(name)
+    if not path.is_file():
+        if path.suffix or path.is_absolute() or len(path.parts) > 2:
+            raise FileNotFoundError(f"{name}: no such file.")
+        return None
+    if not path.name.endswith(FILE_TYPES):
+        raise ValueError(f"{path}: unknown type of file; expected one of {', '.join(FILE_TYPES)}.")
+    return path
 
 
 def load_rows(
@@ -44,13 +66,9 @@ def load_rows(
     Raises:
         ValueError: the file or the split holds no rows; FileNotFoundError: neither a file nor a Hub name.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        if path.suffix or path.is_absolute() or len(path.parts) > 2:
-            raise FileNotFoundError(f"{name_or_path}: no such file.")
+    path = local_file(name_or_path)
+    if path is None:
         return load_dataset(name_or_path, config, split=split or "train", revision=revision)
-    if not str(path).endswith(FILE_TYPES):
-        raise ValueError(f"{path}: unknown type of file; expected one of {', '.join(FILE_TYPES)}.")
     if path.suffix == ".parquet":
         dataset = Dataset(parquet.read_table(path))
     elif path.suffix == ".csv":

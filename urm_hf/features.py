@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
+from transformers.utils import ModelOutput
 
 from urm_hf.batching import pad_batch, token_batches
+from urm_hf.modeling import URMEnsemble
 
 ROWS_PER_FILE = 2048
 
@@ -101,6 +103,16 @@ def pooled_features(
     files = [np.load(path, mmap_mode="r") for path in paths]
     file_of = np.array([number[known[key][0]] for key in keys])
     return Features(files, file_of, np.array([known[key][1] for key in keys]))
+
+
+def output_of_cached(
+    model, sequences: Sequence[Sequence[int]], pad_token_id: int, cache_dir: str | Path | None = None
+) -> ModelOutput:
+    """The output, in eval mode, of a URM, or of an ensemble on one backbone, from [`pooled_features`]."""
+    member = model.members[0] if isinstance(model, URMEnsemble) else model
+    hidden = torch.from_numpy(pooled_features(member, sequences, pad_token_id, cache_dir)[:])
+    with torch.inference_mode():
+        return model.eval()(pooled_hidden=hidden)
 
 
 def _index(folder: Path) -> dict[bytes, tuple[Path, int]]:

@@ -21,7 +21,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from urm_hf.adapter_base import pin_base
-from urm_hf.card import BLANK, is_generated, model_card
+from urm_hf.card import is_generated, model_card
 from urm_hf.checkpoint_files import read_json
 from urm_hf.hub_upload import PushResult, check_target, upload
 from urm_hf.model_folder import (
@@ -33,6 +33,7 @@ from urm_hf.model_folder import (
     read_folder,
     without_local_paths,
 )
+from urm_hf.modeling.modeling_urm import CARD_BLANK
 from urm_hf.reference import reference_scores, write_reference
 from urm_hf.results import Result, read_results
 
@@ -131,9 +132,9 @@ def _describe(folder: ModelFolder, repo_id: str, about: dict, results, new_card:
             f"{', '.join(given)}: for a card that is written now, but {path} was edited by hand and is kept. Add it "
             "there, or have a new card written (`new_card=True`, `--new-card`)."
         )
-    if keep and BLANK in (former or ""):
+    if keep and CARD_BLANK in (former or ""):
         raise ValueError(
-            f"{path} is a form with blanks, {BLANK!r}: fill them in, or have a card written (`new_card=True`, "
+            f"{path} is a form with blanks, {CARD_BLANK!r}: fill them in, or have a card written (`new_card=True`, "
             "`--new-card`)."
         )
     about = about | _kept(former, about) if former and not keep else about

@@ -11,7 +11,8 @@ from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import sha_fileobj
 
 from urm_hf.hub_errors import LOG_IN, HubError, explained, first_line
-from urm_hf.model_folder import ADAPTER_CONFIG, HUB_ID, PICKLES
+from urm_hf.model_folder import HUB_ID, PICKLES
+from urm_hf.modeling.members_urm import ADAPTER_CONFIG
 
 # root files of an earlier push that would mix with this one
 SUPERSEDED = ("*.safetensors", "*.safetensors.index.json", "*.py", ADAPTER_CONFIG, *PICKLES)

@@ -1,7 +1,6 @@
 """A saved URM, adapter or ensemble as a folder: which of its files belong on the Hub, what it lacks to be complete."""
 
 import ast
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from urm_hf import modeling
 from urm_hf.checkpoint_files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_json, weight_files
 from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import ENSEMBLE_AUTO_MAP, URMEnsembleConfig
+from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 CARD, SCORES, PLOT = "README.md", "urm_reference_scores.json", "urm_reference_scores.png"
 AUTO_MAPS = {URMConfig.model_type: AUTO_MAP, URMEnsembleConfig.model_type: ENSEMBLE_AUTO_MAP}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5")
@@ -66,10 +65,7 @@ def read_folder(path: str | Path) -> ModelFolder:
         )
     if not (path / "config.json").is_file():
         raise ValueError(f"{path} has no config.json: save a model there with `save_pretrained`.")
-    try:
-        config = read_json(path / "config.json")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}/config.json is not JSON: {error}.") from error
+    config = read_json(path / "config.json")
     if config.get("model_type") not in AUTO_MAPS:
         raise ValueError(
             f"{path}/config.json is of type {config.get('model_type')!r}, neither a URM nor an ensemble of URMs."
@@ -177,10 +173,10 @@ def _take_weights(folder: ModelFolder):
 
 def _take_adapter(folder: ModelFolder, adapter: dict[str, Any]):
     folder.files.append(ADAPTER_CONFIG)
-    if (folder.path / ADAPTER).is_file():
-        folder.files.append(ADAPTER)
+    if (folder.path / ADAPTER_WEIGHTS).is_file():
+        folder.files.append(ADAPTER_WEIGHTS)
     else:
-        folder.problems.append(f"no weights: {ADAPTER} is missing")
+        folder.problems.append(f"no weights: {ADAPTER_WEIGHTS} is missing")
     base = adapter.get("base_model_name_or_path")
     if not base:
         folder.problems.append(f"{ADAPTER_CONFIG} names no base (`base_model_name_or_path`)")

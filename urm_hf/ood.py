@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap, rankdata
 
+from urm_hf.clusters import rows_by_group
 from urm_hf.uncertainty import available, measure
 
 Sides = tuple[list[Any], list[Any]]
@@ -260,12 +261,10 @@ def _group_rows(n: int, groups: Sequence[Hashable] | None, part: str) -> list[np
     """The rows of each group; without groups, each row is one."""
     if groups is not None and len(groups) != n:
         raise ValueError(f"`groups` needs an entry for each of the {n} conversations of `{part}`, got {len(groups)}.")
-    rows: dict[Hashable, list[int]] = {}
-    for row in range(n):
-        rows.setdefault(row if groups is None else groups[row], []).append(row)
+    rows = rows_by_group(range(n) if groups is None else groups)
     if len(rows) < 2:
         raise ValueError(f"`{part}` needs at least two conversations (or groups) to show any spread, got {len(rows)}.")
-    return [np.array(members) for members in rows.values()]
+    return rows
 
 
 def _with_interval(value: float, interval: tuple[float, float], sign: str = "") -> str:

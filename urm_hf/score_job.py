@@ -1,6 +1,5 @@
 """A scoring job that can be interrupted: rows in, parts, one file out; alone or with other processes."""
 
-import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from urm_hf.filtering import filter_values
 from urm_hf.modeling import URMEnsemble
 from urm_hf.score_parts import COUNTS, PartFolder
 from urm_hf.score_rows import Columns, conversations_of
-from urm_hf.score_source import PartReader, Source
+from urm_hf.score_source import PartReader, Source, digest_of
 from urm_hf.scoring import RewardScore, RewardScorer
 from urm_hf.uncertainty import MEASURES, measure
 
@@ -196,10 +195,4 @@ def _readable(item: Any) -> Any:
 
 def _digest(folder: Path) -> str:
     """Of the files of a model's folder that a score can depend on."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.glob("*") if path.suffix in HASHED):
-        digest.update(path.name.encode())
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    return digest_of(sorted(path for path in folder.glob("*") if path.suffix in HASHED), named=True)

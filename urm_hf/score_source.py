@@ -2,8 +2,7 @@
 
 import gzip
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from datasets import load_dataset
 from pyarrow import csv, parquet
 
-from urm_hf.data import FILE_TYPES
+from urm_hf.data import local_file, row_of
 
 
 class Source:
@@ -38,16 +37,12 @@ class Source:
     ):
         self.name, self.split, self.config, self.revision = name, split, config, revision
         self.path = Path(name)
-        if not self.path.is_file():
-            if self.path.suffix or self.path.is_absolute() or len(self.path.parts) > 2:
-                raise FileNotFoundError(f"{name}: no such file.")
+        if local_file(name) is None:
             self.dataset = load_dataset(name, config, split=split or "train", revision=revision)
             self.count, self.fingerprint = len(self.dataset), self.dataset._fingerprint
-        elif not name.endswith(FILE_TYPES):
-            raise ValueError(f"{name}: unknown type of file; expected one of {', '.join(FILE_TYPES)}.")
         else:
             self.dataset = None
-            self.fingerprint = _digest(self.path)
+            self.fingerprint = digest_of([self.path])
             self.count = sum(1 for item in self.items() if not strict or self.row(item) is not None)
         if not self.count:
             chosen = "" if split is None else f" with split {split!r}"
@@ -77,13 +72,7 @@ class Source:
         if isinstance(item, dict):
             return item
         number, line = item
-        try:
-            row = json.loads(line)
-        except ValueError as error:  # bytes that are not UTF-8 too
-            raise ValueError(f"{self.name}, line {number}: not JSON ({error}).") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{self.name}, line {number}: expected an object, got {type(row).__name__}.")
-        return row
+        return row_of(line, self.name, number)
 
     def _lines(self) -> Iterator[bytes]:
         with (gzip.open if self.path.suffix == ".gz" else open)(self.path, "rb") as file:
@@ -119,9 +108,13 @@ class PartReader:
         return list(islice(self.items, self.size))
 
 
-def _digest(path: Path) -> str:
+def digest_of(paths: Iterable[Path], named: bool = False) -> str:
+    """Of the contents of files, one after the other; `named`: and of their names."""
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        if named:
+            digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

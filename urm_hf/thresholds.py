@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 from scipy.stats import hypergeom
 
+from urm_hf.clusters import rows_by_group
+
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -173,11 +175,8 @@ def _one_of_each(groups: Sequence[Hashable], n: int, seed: int) -> np.ndarray:
     """One row of each group, drawn at random."""
     if len(groups) != n:
         raise ValueError(f"`groups` needs an entry for each of the {n} pairs, got {len(groups)}.")
-    rows: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        rows.setdefault(group, []).append(row)
     generator = np.random.default_rng(seed)
-    return np.array([generator.choice(members) for members in rows.values()], dtype=int)
+    return np.array([generator.choice(rows) for rows in rows_by_group(groups)], dtype=int)
 
 
 def check_values(values: ArrayLike) -> np.ndarray:

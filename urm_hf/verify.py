@@ -1,6 +1,5 @@
 """Whether a model, in a folder or on the Hub, is complete, is what this package makes, and scores as it once did."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from urm_hf import __version__
 from urm_hf.adapter_base import is_pinned
 from urm_hf.checkpoint_files import read_json, weight_files
-from urm_hf.model_folder import ADAPTER, SCORES, ModelFolder, code_files, installed_code, read_folder
+from urm_hf.model_folder import SCORES, ModelFolder, code_files, installed_code, read_folder
 from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.members_urm import ADAPTER_PREFIX, HEAD
+from urm_hf.modeling.members_urm import ADAPTER_PREFIX, ADAPTER_WEIGHTS, HEAD
 from urm_hf.reference import ATOL, RewardScorer, largest_difference, load_scorer, weight_hashes
 
 
@@ -91,16 +90,12 @@ def _code(folder: ModelFolder) -> Check:
     differs = [
         name
         for name in names
-        if (folder.path / name).is_file() and _sha(folder.path / name) != hashlib.sha256(installed_code(name)).digest()
+        if (folder.path / name).is_file() and (folder.path / name).read_bytes() != installed_code(name)
     ]
     missing = [name for name in names if not (folder.path / name).is_file()]
     found = [f"{', '.join(differs)} not as in urm-hf {__version__}"] if differs else []
     found += [f"{', '.join(missing)} missing"] if missing else []
     return Check("code", not found, "; ".join(found) or f"{len(names)} files as in urm-hf {__version__}")
-
-
-def _sha(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _tensors(folder: ModelFolder) -> Iterator[Check]:
@@ -143,7 +138,7 @@ def _tensors(folder: ModelFolder) -> Iterator[Check]:
 
 
 def _weight_files(folder: ModelFolder) -> list[Path]:
-    return weight_files("the model", folder.path) if folder.adapter is None else [folder.path / ADAPTER]
+    return weight_files("the model", folder.path) if folder.adapter is None else [folder.path / ADAPTER_WEIGHTS]
 
 
 def _some(names: list[str], most: int = 5) -> str:

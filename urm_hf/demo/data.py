@@ -74,6 +74,12 @@ def load_answers() -> list[Answer]:
     return answers
 
 
+def questions() -> list[list[dict[str, str]]]:
+    """The prompts of the built-in conversations, as messages, each once."""
+    asked = dict.fromkeys(answer.messages[0]["content"] for answer in load_answers())
+    return [[{"role": "user", "content": question}] for question in asked]
+
+
 def split_prompts(answers: list[Answer]) -> dict[str, list[Answer]]:
     """By prompt: of the twelve of a topic, numbers 11 and 12 are test, 10 and 9 validation, the rest train."""
     parts: dict[str, list[Answer]] = {"train": [], "validation": [], "test": []}

@@ -1,16 +1,15 @@
 """What a member of the demo is worth on the held-out test part, as a model card reads it from `results.json`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from urm_hf.batching import pad_token_id
+from urm_hf.clusters import bootstrap_intervals
 from urm_hf.conversations import encode_conversation
 from urm_hf.demo.data import ATTRIBUTES
-from urm_hf.features import pooled_features
+from urm_hf.features import output_of_cached
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.results import METRICS
 from urm_hf.trainers.metrics import attribute_metrics
@@ -45,11 +44,11 @@ def held_out_results(
     accuracy = lambda rows: {"accuracy": float((chosen > rejected)[rows].mean())}  # noqa: E731
     return {
         "attributes": attributes(np.arange(len(rated))),
-        "attribute_intervals": _intervals(attributes, len(rated), prompts),
+        "attribute_intervals": bootstrap_intervals(attributes, _of_prompts(len(rated), prompts), DRAWS),
         "n_conversations": len(rated),
         "pairs": {
             "gated": accuracy(np.arange(len(pairs)))
-            | {"interval": _intervals(accuracy, len(pairs), prompts)["accuracy"]}
+            | {"interval": bootstrap_intervals(accuracy, _of_prompts(len(pairs), prompts), DRAWS)["accuracy"]}
         },
         "n_pairs": len(pairs),
     }
@@ -57,17 +56,9 @@ def held_out_results(
 
 def _scored(model: URMForRewardModeling, tokenizer, conversations: list, cache: Path):
     ids = [encode_conversation(tokenizer, messages) for messages in conversations]
-    features = pooled_features(model, ids, pad_token_id(tokenizer), cache)
-    with torch.inference_mode():
-        return model.eval()(pooled_hidden=torch.from_numpy(features[:]))
+    return output_of_cached(model, ids, pad_token_id(tokenizer), cache)
 
 
-def _intervals(
-    measure: Callable[[np.ndarray], dict[str, float]], rows: int, prompts: int
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of each metric over samples of whole prompts."""
-    rng = np.random.default_rng(0)
-    by_prompt = np.arange(rows).reshape(prompts, -1)
-    draws = [measure(by_prompt[rng.integers(0, prompts, prompts)].ravel()) for _ in range(DRAWS)]
-    bounds = {name: np.nanquantile([draw[name] for draw in draws], [0.025, 0.975]) for name in draws[0]}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+def _of_prompts(rows: int, prompts: int) -> list[np.ndarray]:
+    """The rows of each prompt."""
+    return np.split(np.arange(rows), prompts)

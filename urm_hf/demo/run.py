@@ -27,7 +27,7 @@ from urm_hf.conversations import encode_conversation
 from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
 from urm_hf.demo.results import held_out_results
-from urm_hf.features import pooled_features
+from urm_hf.features import output_of_cached, pooled_features
 from urm_hf.modeling import URMEnsemble, URMForRewardModeling
 from urm_hf.scoring import RewardScore, RewardScorer, output_rows
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
@@ -163,9 +163,7 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
 def _score_cached(ensemble: URMEnsemble, tokenizer, conversations, cache: Path) -> list[RewardScore]:
     """Scores on hidden states of the shared backbone, without running it again for each member."""
     ids = [encode_conversation(tokenizer, messages) for messages in conversations]
-    features = pooled_features(ensemble.members[0], ids, pad_token_id(tokenizer), cache)
-    with torch.inference_mode():
-        output = ensemble(pooled_hidden=torch.from_numpy(features[:]))
+    output = output_of_cached(ensemble, ids, pad_token_id(tokenizer), cache)
     return [RewardScore(**row) for row in output_rows(output, ensemble.config.attributes)]
 
 
