@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 import pytest
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
@@ -23,15 +24,33 @@ CHATML = (
 )
 
 
-def tiny_tokenizer(padding_side: str = "right") -> PreTrainedTokenizerFast:
-    """A byte-level BPE without merges: every UTF-8 byte is one token, ids 0-255, and four special tokens above."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+# the beginning of a program that must do without this package
+WITHOUT_PACKAGE = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("urm_hf", "modeling", "trainers"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def byte_tokenizer(vocab: dict[str, int], special_tokens: list[str], **settings) -> PreTrainedTokenizerFast:
+    """A byte-level BPE without merges: every UTF-8 byte is one token of `vocab`."""
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL_TOKENS)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    tokenizer.add_special_tokens(special_tokens)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)
+
+
+def tiny_tokenizer(padding_side: str = "right") -> PreTrainedTokenizerFast:
+    """Bytes are ids 0-255, with four special tokens above."""
+    return byte_tokenizer(
+        {byte: index for index, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))},
+        SPECIAL_TOKENS,
         pad_token="<|pad|>",
         bos_token="<|bos|>",
         eos_token="<|im_end|>",
@@ -104,6 +123,27 @@ def save_with_tokenizer(model: URMForRewardModeling, folder) -> str:
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return str(folder)
+
+
+def save_members(folder, models: list[URMForRewardModeling]) -> list[str]:
+    """Writes each with a tokenizer into a folder of its own; returns their paths."""
+    return [save_with_tokenizer(model, folder / f"member-{number}") for number, model in enumerate(models)]
+
+
+class OpenedFile:
+    """What `safe_open` gives, for a test to override what it watches."""
+
+    def __init__(self, *args, **kwargs):
+        self.file = safe_open(*args, **kwargs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
 
 
 @pytest.fixture

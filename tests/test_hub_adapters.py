@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.conftest import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
+from tests.conftest import WITHOUT_PACKAGE, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
 from tests.hub_repositories import READER
 from tests.hub_server import FakeHub, module_hub  # noqa: F401  (a fixture)
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
@@ -30,16 +30,10 @@ FILES = {
     *("configuration_urm.py", "tokenizer.json", "tokenizer_config.json"),
     *("urm_reference_scores.json", "urm_reference_scores.png"),
 }
-STRANGER_S_SESSION = """
-import json, os, sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("urm_hf", "modeling", "trainers"):
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Blocker())
-
+STRANGER_S_SESSION = (
+    WITHOUT_PACKAGE
+    + """
+import json, os
 import torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -53,6 +47,7 @@ with torch.no_grad():
     ]
 print("RESULT" + json.dumps([model.strategy, len(model.members), rewards]))
 """
+)
 
 
 def save_adapter(model: URMForRewardModeling, folder: Path, seed: int) -> Path:

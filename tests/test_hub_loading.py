@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.conftest import WITHOUT_PACKAGE, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.hub_repositories import READER
 from tests.hub_server import FakeHub, module_hub  # noqa: F401  (a fixture)
 from urm_hf import RewardScorer, URMEnsemble
@@ -23,16 +23,10 @@ CONVERSATION = [
 ]
 MEMBERS = [f"org/member-{seed}" for seed in range(3)]
 
-STRANGER_S_SESSION = """
-import io, json, os, sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("urm_hf", "modeling", "trainers"):
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Blocker())
-
+STRANGER_S_SESSION = (
+    WITHOUT_PACKAGE
+    + """
+import io, json, os
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -63,6 +57,7 @@ sys.stdout = sys.__stdout__
 result["cached"] = os.listdir(os.environ["HF_HOME"] + "/hub")
 print("RESULT" + json.dumps(result))
 """
+)
 
 OWNER_S_SESSION = """
 import contextlib, io, json, os, sys

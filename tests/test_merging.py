@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 
 from tests.conftest import (
+    OpenedFile,
     pad_rows,
     random_rows,
     tiny_backbone_config,
@@ -333,19 +333,7 @@ def test_at_most_one_tensor_of_each_member_and_one_shard_are_in_memory(tmp_path,
     folders = [save_member(tmp_path / str(seed), seed, max_shard_size="50KB") for seed in range(3)]
     alive, most, shards, written = [], [], [], []
 
-    class Spy:
-        def __init__(self, *args, **kwargs):
-            self.file = safe_open(*args, **kwargs)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *args):
-            pass
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
+    class Spy(OpenedFile):
         def get_tensor(self, key):
             array = self.file.get_tensor(key).numpy().copy()  # lives as long as any tensor or view that reads it
             alive.append(key)

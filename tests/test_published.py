@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaModel
 
-from tests.conftest import PAD, random_rows, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.conftest import PAD, OpenedFile, random_rows, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling, checkpoint_files
 from urm_hf.cli import main
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig
@@ -489,22 +488,7 @@ def test_no_more_than_a_shard_of_the_backbone_is_in_memory(published, tmp_path, 
         published = str(tmp_path / "ours")
     alive, most = {}, 0
 
-    class Spy:
-        def __init__(self, *args, **kwargs):
-            self.file = safe_open(*args, **kwargs)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *args):
-            pass
-
-        def keys(self):
-            return self.file.keys()
-
-        def get_slice(self, key):
-            return self.file.get_slice(key)
-
+    class Spy(OpenedFile):
         def get_tensor(self, key):
             nonlocal most
             tensor = self.file.get_tensor(key)

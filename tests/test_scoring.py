@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForSequenceClassification
 
-from tests.conftest import PAD, pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.conftest import PAD, pad_rows, save_members, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
 from urm_hf.conversations import encode_conversation
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES
@@ -27,8 +27,7 @@ def scorer() -> RewardScorer:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> list[str]:
     """Three members that differ in seed."""
-    folder = tmp_path_factory.mktemp("members")
-    return [save_with_tokenizer(tiny_urm(seed=seed), folder / f"member-{seed}") for seed in range(3)]
+    return save_members(tmp_path_factory.mktemp("members"), [tiny_urm(seed=seed) for seed in range(3)])
 
 
 @pytest.fixture(scope="module")

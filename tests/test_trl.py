@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
-from tests.conftest import save_with_tokenizer, tiny_backbone_config, tiny_urm
+from tests.conftest import byte_tokenizer, save_with_tokenizer, tiny_backbone_config, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
 from urm_hf.rewards import (
     AttributeRewards,
@@ -33,15 +33,11 @@ TEXTS = [f"River {number} is" for number in range(4)]
 
 def policy_tokenizer() -> PreTrainedTokenizerFast:
     """Bytes as in `tiny_tokenizer`, but under other ids, with other special tokens and another template."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet(), reverse=True)
     special = ["<unk>", "</s>", "[INST]", "[/INST]"]
-    vocab = {token: index for index, token in enumerate([*special, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet(), reverse=True)]
+    return byte_tokenizer(
+        {token: index for index, token in enumerate(tokens)},
+        special,
         eos_token="</s>",
         pad_token="</s>",
         additional_special_tokens=["[INST]", "[/INST]"],

@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from transformers import LlamaForSequenceClassification
 
-from tests.conftest import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.conftest import pad_rows, save_members, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
 from urm_hf.uncertainty import (
@@ -30,8 +30,7 @@ SCALES = [0.5, 1.0, 2.0, 4.0, 100.0]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> list[str]:
     """Three members that differ in seed."""
-    folder = tmp_path_factory.mktemp("members")
-    return [save_with_tokenizer(tiny_urm(seed=seed), folder / f"member-{seed}") for seed in range(3)]
+    return save_members(tmp_path_factory.mktemp("members"), [tiny_urm(seed=seed) for seed in range(3)])
 
 
 @pytest.fixture(scope="module")

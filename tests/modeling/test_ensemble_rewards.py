@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from tests.conftest import pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.conftest import pad_rows, random_rows, save_members, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig
 from urm_hf.modeling.distributions_urm import aggregate_rewards
@@ -29,8 +29,7 @@ def outputs(ensemble: URMEnsemble):
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("members")
-    return [save_with_tokenizer(tiny_urm(seed=seed), folder / f"member-{seed}") for seed in range(3)]
+    return save_members(tmp_path_factory.mktemp("members"), [tiny_urm(seed=seed) for seed in range(3)])
 
 
 @pytest.mark.parametrize("k", [0.5, 2.0])

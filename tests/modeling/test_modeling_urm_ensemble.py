@@ -13,9 +13,10 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.conftest import (
+    WITHOUT_PACKAGE,
     pad_rows,
     random_rows,
-    save_with_tokenizer,
+    save_members,
     tiny_backbone_config,
     tiny_urm,
 )
@@ -48,10 +49,6 @@ SHIPPED = [
     "output_urm_ensemble.py",
 ]
 TOKENIZER = ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
-
-
-def save_members(folder: Path, models: list[URMForRewardModeling]) -> list[str]:
-    return [save_with_tokenizer(model, folder / f"member-{number}") for number, model in enumerate(models)]
 
 
 @pytest.fixture(scope="module")
@@ -247,16 +244,10 @@ def test_loading_information_is_returned_on_request(folder):
     assert info == {"missing_keys": [], "unexpected_keys": []}
 
 
-SESSION = """
-import json, sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("urm_hf", "modeling", "trainers"):
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Blocker())
-
+SESSION = (
+    WITHOUT_PACKAGE
+    + """
+import json
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -282,6 +273,7 @@ _, result["saved again"] = outputs(AutoModel, target + "/again")
 result["imported"] = sorted(name for name in sys.modules if name.split(".")[0] == "urm_hf")
 json.dump(result, open(target + "/result.json", "w"))
 """
+)
 
 
 @pytest.fixture(scope="module")

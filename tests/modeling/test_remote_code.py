@@ -11,23 +11,17 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tests.conftest import pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.conftest import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
 TEXTS = ["<|im_start|>user\nhi<|im_end|>", "<|im_start|>user\na longer one<|im_end|>"]
 SHIPPED = ["backbone_urm.py", "configuration_urm.py", "distributions_urm.py", "head_urm.py", "modeling_urm.py"]
 
-SESSION = """
-import json, sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("urm_hf", "modeling", "trainers"):
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Blocker())
-
+SESSION = (
+    WITHOUT_PACKAGE
+    + """
+import json
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
 
@@ -59,6 +53,7 @@ result["saved again"] = rewards(AutoModel, again)[1]
 result["imported"] = sorted(name for name in sys.modules if name.split(".")[0] == "urm_hf")
 json.dump(result, open(again + "/result.json", "w"))
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -47,11 +47,11 @@ RESUMED_FULL = RESUMED | {"save_steps": 3, "learning_rate": 1e-3}
 RESUMED_FROZEN = RESUMED | {"save_steps": 4, "freeze_backbone": True, "eval_strategy": "steps", "eval_steps": 2}
 
 
-@pytest.mark.parametrize("config", [RESUMED_FULL, RESUMED_FROZEN], ids=["full", "frozen with the best head kept"])
-def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_path, config):
+def scripted_runs(config: dict = RESUMED_FROZEN):
+    """Makes trainers of one run, the last of which evaluates by the script."""
     frozen, box = "freeze_backbone" in config, []
 
-    def run(folder: Path, callbacks=()):
+    def run(folder: Path, *callbacks):
         box.append(
             attribute_trainer(
                 folder,
@@ -64,10 +64,16 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_pat
         )
         return box[-1]
 
+    return run
+
+
+@pytest.mark.parametrize("config", [RESUMED_FULL, RESUMED_FROZEN], ids=["full", "frozen with the best head kept"])
+def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_path, config):
+    run = scripted_runs(config)
     whole = run(tmp_path / "whole")
     whole.train()
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", [Interruption(5)]).train()
+        run(tmp_path / "parts", Interruption(5)).train()
     resumed = run(tmp_path / "parts")
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 8
@@ -76,45 +82,17 @@ def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_pat
 
 
 def test_the_best_head_of_before_the_interruption_survives_it(tmp_path):
-    heads, box = HeadsAtEvaluation(), []
-
-    def run(*callbacks):
-        box.append(
-            attribute_trainer(
-                tmp_path,
-                rated_rows(14),
-                rated_rows(6, seed=5),
-                callbacks=list(callbacks),
-                compute_metrics=script_of_steps(box),
-                **RESUMED_FROZEN,
-            )
-        )
-        return box[-1]
-
+    heads, run = HeadsAtEvaluation(), scripted_runs()
     with pytest.raises(KeyboardInterrupt):
-        run(heads, Interruption(5)).train()
-    resumed = run()
+        run(tmp_path, heads, Interruption(5)).train()
+    resumed = run(tmp_path)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.model.score.value.weight.equal(heads.heads[0])
 
 
 def test_a_run_resumed_from_a_folder_elsewhere_keeps_its_best_head(tmp_path):
     """The checkpoint was copied: it is not in the new run's `output_dir`."""
-    heads, box = HeadsAtEvaluation(), []
-
-    def run(folder, *callbacks):
-        box.append(
-            attribute_trainer(
-                folder,
-                rated_rows(14),
-                rated_rows(6, seed=5),
-                callbacks=list(callbacks),
-                compute_metrics=script_of_steps(box),
-                **RESUMED_FROZEN,
-            )
-        )
-        return box[-1]
-
+    heads, run = HeadsAtEvaluation(), scripted_runs()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "old", heads, Interruption(5)).train()
     resumed = run(tmp_path / "new")
