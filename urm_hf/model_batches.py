@@ -74,15 +74,39 @@ class PaddedBatches:
         batch = pad_batch(self.sequences[start:stop], self.pad_token_id)
         inputs = {name: on_device(tensor, self.models[0].device) for name, tensor in batch.items()}
         if len(self.models) == 1:
-            return [self.models[0](**inputs)]
+            output = self.models[0](**inputs)
+            output.logits = as_column(output.logits)
+            return [output]
         hidden = self.models[0].pool(**inputs)
         return [model(pooled_hidden=hidden) for model in self.models]
 
 
+def as_column(logits: Tensor) -> Tensor:
+    """
+    Rewards as (B, 1); models that bring their own code may give (B,).
+
+    Raises:
+        ValueError: more than one number for a conversation.
+    """
+    if logits.ndim > 2 or logits.ndim == 2 and logits.shape[1] != 1:
+        raise ValueError(
+            f"the model gives `logits` of shape {tuple(logits.shape)} for {len(logits)} conversations; a reward model "
+            "gives one reward for each. Load it with num_labels=1, or wrap it so that `logits` is the reward."
+        )
+    return logits.reshape(-1, 1)
+
+
 def split_model(model: PreTrainedModel) -> tuple[PreTrainedModel, Callable[[Tensor], ModelOutput]] | None:
-    """A model's backbone, and what makes its output of pooled hidden states (B, H); None if it is built otherwise."""
+    """
+    A model's backbone, and what makes its output of pooled hidden states (B, H); None if it is built otherwise.
+
+    Of scalar reward models only those of transformers: what a model that brings its own code does between its backbone
+    and its reward cannot be seen from here.
+    """
     if hasattr(model, "pool"):
         return model.model, lambda hidden: model(pooled_hidden=hidden)
+    if not type(model).__module__.startswith("transformers.models."):
+        return None
     head, backbone = getattr(model, "score", None), model.base_model
     if isinstance(head, nn.Module) and isinstance(backbone, PreTrainedModel) and backbone is not model:
         return backbone, lambda hidden: SequenceClassifierOutput(logits=head(hidden))

@@ -99,11 +99,17 @@ class ScoreJob:
 class PartScorer:
     """Scores parts of a job, one after the other. Several may work on one job at once."""
 
-    def __init__(self, job: ScoreJob, device: str | None = None, progress: bool = False):
+    def __init__(
+        self,
+        job: ScoreJob,
+        device: str | None = None,
+        progress: bool = False,
+        scorer: RewardScorer | None = None,  # of another job on the same model
+    ):
         self.job, self.progress = job, progress
         self.source = job.source()
         self.folder = job.folder(self.source)  # an output that cannot be written is told before a model is loaded
-        self.scorer = job.scorer(device)
+        self.scorer = scorer or job.scorer(device)
         self.folder = job.folder(self.source, job.manifest(self.scorer, self.source))
         self.folder.open()
         self.reader = PartReader(self.source, job.rows_per_part)

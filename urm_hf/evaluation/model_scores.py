@@ -1,0 +1,228 @@
+"""The scores of one model for given conversations: computed by a job that can be interrupted, or read from a file."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from urm_hf.data import FILE_TYPES, read_jsonl
+from urm_hf.evaluation.conversation_keys import as_row, conversation_key
+from urm_hf.score_job import PartScorer, ScoreJob
+from urm_hf.score_processes import default_device
+from urm_hf.score_rows import Columns, conversations_of
+from urm_hf.score_source import Source
+from urm_hf.scoring import RewardScore, RewardScorer
+
+FIELDS = tuple(RewardScore.__dataclass_fields__)
+Rows: TypeAlias = dict[str, dict[str, Any]]  # of a file, by the keys of their conversations
+
+
+@dataclass(frozen=True)
+class Loading:
+    """
+    How models are loaded and conversations cut.
+
+    Args:
+        model: further arguments of `from_pretrained` (`dtype`, `trust_remote_code`).
+        ensemble: of ensembles only (`strategy`, `aggregation`).
+        limits: `max_length`, `truncation`, `max_tokens_per_batch` and `compile` of the scorer.
+        device: "cpu", "cuda:1", ...; None: a GPU if there is one.
+    """
+
+    model: dict[str, Any] = field(default_factory=lambda: {"dtype": "float32"})
+    ensemble: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """
+    Args:
+        name: short, for tables. kind: "urm", "ensemble", "scalar", or "scores" if they come from a file.
+        source: what was asked for. revision: the commit, of a repository.
+        attributes: in the model's order; None of a model without.
+        scores: one for each conversation.
+        label_means, label_stds: of the ratings that the model was trained on, if it knows them.
+    """
+
+    name: str
+    kind: str
+    source: str
+    revision: str | None
+    attributes: list[str] | None
+    scores: list[RewardScore]
+    label_means: list[float] | None = None
+    label_stds: list[float] | None = None
+
+
+class OpenModel:
+    """
+    A model that several data sets are scored with, or a file of scores.
+
+    Args:
+        source: a repository or folder; several, joined by commas, make an ensemble; or a file that `urm score` wrote.
+        revision: commit, branch or tag; of members joined by commas, as many.
+        name (*optional*): default: the last part of `source`.
+    """
+
+    def __init__(
+        self, source: str, loading: Loading | None = None, revision: str | None = None, name: str | None = None
+    ):
+        self.source, self.revision, self.name = source, revision, name or short_name(source)
+        self.loading = loading or Loading()
+        self.rows = scores_by_key(source) if is_score_file(source) else None
+        self.scorer: RewardScorer | None = None  # from the first scores on
+
+    def scores(
+        self,
+        conversations: Sequence[Any],
+        folder: Path,
+        origins: Sequence[str] | None = None,
+        progress: bool = True,
+    ) -> ModelScores:
+        """
+        Args:
+            conversations: in any form that the scorer reads; equal ones are scored once.
+            folder: where the scores are kept: asked again for the same conversations by the same model, they are read
+                from there; interrupted, they are gone on with.
+            origins (*optional*): where each conversation comes from, for errors.
+
+        Raises:
+            ValueError: a conversation cannot be scored; a file lacks the score of one, or has two that differ.
+        """
+        keys = [conversation_key(conversation) for conversation in conversations]
+        rows = self.rows
+        description: dict[str, Any] = {"kind": "scores"}
+        if rows is None:
+            asked = _write_conversations(conversations, keys, folder)
+            rows, description = self._scored(asked, folder / f"{self.name}.jsonl", progress, keys, origins)
+        missing = [number for number, key in enumerate(keys) if key not in rows]
+        if missing:
+            where = origins[missing[0]] if origins else f"conversation {missing[0]}"
+            raise ValueError(
+                f"{self.source} has no score for {len(missing)} of {len(keys)} conversations, the first of them "
+                f"{where}: it is of other data, or of another version of them. Score this data with `urm score`, or "
+                "name the model itself."
+            )
+        scores = [RewardScore(**{f: rows[key][f] for f in FIELDS if rows[key].get(f) is not None}) for key in keys]
+        attributes = list(scores[0].attribute_means) if scores and scores[0].attribute_means else None
+        return ModelScores(
+            name=self.name,
+            source=self.source,
+            revision=self.revision,
+            attributes=attributes,
+            scores=scores,
+            **description,
+        )
+
+    def _scored(
+        self,
+        conversations: Path,
+        out: Path,
+        progress: bool,
+        keys: Sequence[str],
+        origins: Sequence[str] | None,
+    ) -> tuple[Rows, dict[str, Any]]:
+        """Writes the scores to `out`, unless they are there already; returns them, and what the model is."""
+        job = ScoreJob(
+            models=self.source.split(","),
+            data=str(conversations),
+            out=out,
+            revisions=self.revision.split(",") if self.revision else None,
+            limits=self.loading.limits,
+            loading=self.loading.model,
+            ensemble=self.loading.ensemble,
+        )
+        done = out.with_suffix(".json")  # of a finished job: what its scores depend on
+        try:
+            worker = PartScorer(job, self.loading.device or default_device(), progress, self.scorer)
+            self.scorer, manifest = worker.scorer, worker.folder.manifest
+            if out.is_file() and done.is_file() and json.loads(done.read_text()) == manifest:
+                worker.folder.remove_if_empty()
+            else:
+                done.unlink(missing_ok=True)
+                worker.run()
+                worker.folder.merge()
+                done.write_text(json.dumps(manifest, indent=1))
+        except ValueError as error:
+            raise ValueError(_with_origin(str(error), keys, origins)) from error
+        config = self.scorer.model.config
+        kind = "ensemble" if hasattr(config, "members") else "urm" if self.scorer.attributes else "scalar"
+        known = {name: getattr(config, name, None) for name in ("label_means", "label_stds")}
+        return {row["key"]: row for row in read_jsonl(out)}, {"kind": kind, **known}
+
+
+def model_scores(
+    source: str,
+    conversations: Sequence[Any],
+    folder: Path,
+    loading: Loading | None = None,
+    *,
+    revision: str | None = None,
+    name: str | None = None,
+    origins: Sequence[str] | None = None,
+    progress: bool = True,
+) -> ModelScores:
+    """The scores of one set of conversations; arguments and errors as in [`OpenModel`] and its `scores`."""
+    return OpenModel(source, loading, revision, name).scores(conversations, folder, origins, progress)
+
+
+def is_score_file(source: str) -> bool:
+    return Path(source).is_file() and source.endswith(FILE_TYPES)
+
+
+def short_name(source: str) -> str:
+    """The last part of a path or repository id, without the ending of a file."""
+    first = Path(source.split(",")[0])
+    if is_score_file(source):
+        return first.name.split(".")[0]
+    return first.resolve().name if first.is_dir() else first.name
+
+
+def scores_by_key(path: str) -> Rows:
+    """
+    The rows of a file that `urm score` wrote, by their conversations.
+
+    Raises:
+        ValueError: a row has no reward, or two rows of one conversation have different ones.
+    """
+    source = Source(path, strict=True)
+    rows: Rows = {}
+    for number, row in enumerate(map(source.row, source.items())):
+        where = f"{path}, row {number}"
+        if not isinstance(row.get("reward"), (int, float)):
+            raise ValueError(f"{where}: `reward` is {row.get('reward')!r}; expected a file that `urm score` wrote.")
+        try:
+            conversation = conversations_of({k: v for k, v in row.items() if k not in FIELDS}, Columns())[0][1]
+            key = conversation_key(conversation)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if key in rows and abs(rows[key]["reward"] - row["reward"]) > 1e-4 * max(1, abs(row["reward"])):
+            raise ValueError(
+                f"{where}: this conversation has the reward {row['reward']}, but {rows[key]['reward']} further up."
+            )
+        rows[key] = row
+    return rows
+
+
+def _write_conversations(conversations: Sequence[Any], keys: Sequence[str], folder: Path) -> Path:
+    """Each distinct conversation as a row, in their order; the file stays as it is if it holds the same ones."""
+    distinct = dict(zip(reversed(keys), reversed(conversations), strict=True))  # the first of equal ones stays
+    lines = [json.dumps({"key": key, **as_row(distinct[key])}, ensure_ascii=False) for key in dict.fromkeys(keys)]
+    folder.mkdir(parents=True, exist_ok=True)
+    path, content = folder / "conversations.jsonl", "\n".join(lines) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        path.write_text(content, encoding="utf-8")
+    return path
+
+
+def _with_origin(message: str, keys: Sequence[str], origins: Sequence[str] | None) -> str:
+    """An error of the scorer counts distinct conversations; says where the first that it names comes from."""
+    found = re.search(r"\brows? \[?(\d+)", message)
+    if not found or not origins:
+        return message
+    key = list(dict.fromkeys(keys))[int(found[1])]
+    return f"{origins[keys.index(key)]}: {message}"
