@@ -45,6 +45,24 @@ def test_every_type_of_file_gives_the_rows_in_order(tmp_path, suffix):
     assert load_rows(write(tmp_path, suffix, ROWS)).to_list() == ROWS
 
 
+@pytest.mark.parametrize("suffix", ["json", "json.gz"])
+def test_a_json_array_holds_rows_too(tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+    text = json.dumps(ROWS, indent=4).encode()
+    path.write_bytes(gzip.compress(text) if suffix.endswith("gz") else text)
+    assert load_rows(str(path)).to_list() == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [('[{"prompt": "a"}, 3]', "row 1: expected an object, got int"), ('[{"a": 1}', "not JSON")]
+)
+def test_a_bad_json_array_is_named(tmp_path, text, message):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"rows.json.*{message}"):
+        load_rows(str(path))
+
+
 @SUFFIXES
 def test_a_split_is_the_rows_with_that_value_in_the_column_split(tmp_path, suffix):
     assert load_rows(write(tmp_path, suffix, ROWS), "train").to_list() == [ROWS[0], ROWS[2]]

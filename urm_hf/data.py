@@ -25,6 +25,23 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
             yield row_of(line, path, number)
 
 
+def read_json(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a JSON file: one array of objects, or JSON lines."""
+    opener = gzip.open if str(path).endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        text = file.read().lstrip()
+    if not text.startswith("["):
+        return list(read_jsonl(path))
+    try:
+        rows = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}).") from error
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, row {number}: expected an object, got {type(row).__name__}.")
+    return rows
+
+
 def row_of(line: str | bytes, path: str | Path, number: int) -> dict[str, Any]:
     """The row in line `number` of a JSON-lines file; a ValueError names the line if it holds none."""
     try:
@@ -57,7 +74,7 @@ def load_rows(
     name_or_path: str, split: str | None = None, config: str | None = None, revision: str | None = None
 ) -> Dataset:
     """
-    A dataset from a local file (JSON lines, Parquet, CSV) or the Hub.
+    A dataset from a local file (JSON lines, a JSON array, Parquet, CSV) or the Hub.
 
     Args:
         split: of a Hub dataset, its split (default "train"); of a file with a column `split`, the rows that have this
@@ -73,6 +90,8 @@ def load_rows(
         dataset = Dataset(parquet.read_table(path))
     elif path.suffix == ".csv":
         dataset = Dataset(csv.read_csv(path))
+    elif path.name.endswith((".json", ".json.gz")):
+        dataset = _table(read_json(path), path)
     else:
         dataset = _table(list(read_jsonl(path)), path)
     return _rows_of_split(dataset, split, path)

@@ -44,9 +44,10 @@ def with_intervals(
 
     Args:
         measure: metrics, by name, of the rows that it is given. rows: how many there are.
-        clusters: the rows of each prompt (`urm_hf.clusters.rows_by_group`).
+        clusters: the rows of each prompt (`urm_hf.clusters.rows_by_group`). samples: 0 gives no intervals.
         where: `level`, `group` and `variant` of the metrics.
     """
     values = measure(np.arange(rows))
-    intervals = bootstrap_intervals(measure, clusters, samples, seed) if len(clusters) > 1 else {}
+    intervals = bootstrap_intervals(measure, clusters, samples, seed) if len(clusters) > 1 and samples else {}
+    intervals = {name: bounds for name, bounds in intervals.items() if not np.isnan(bounds).any()}
     return [Measured(name, value, intervals.get(name), rows, len(clusters), **where) for name, value in values.items()]
