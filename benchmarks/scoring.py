@@ -23,7 +23,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from urm_hf import RewardScorer, URMForRewardModeling
-from urm_hf.batching import pad_batch, token_batches
+from urm_hf.batching import pad_batch
 from urm_hf.data import read_jsonl
 from urm_hf.score_rows import Columns, conversations_of
 
@@ -65,6 +65,17 @@ def padded_loop(model, sequences: Ids, batches: list[list[int]]) -> torch.Tensor
     for batch in batches:
         rewards[batch] = model(**pad_batch([sequences[row] for row in batch], 0)).logits[:, 0]
     return rewards
+
+
+def batches_by_length(lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """Rows in batches, longest first, each of at most `max_tokens` with its padding."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, max_tokens // lengths[order[start]])
+        batches.append(order[start : start + size])
+        start += size
+    return batches
 
 
 def timed(clock: Callable[[], float], sides: dict[str, Callable], rounds: int) -> tuple[dict[str, float], dict]:
@@ -121,7 +132,7 @@ def unshared(args):
     head_of_table()
     for name, sizes in (("lengths of pairs_hh", lengths), ("all of 200 tokens", [200] * (args.n // 2))):
         sequences = [torch.randint(100, scorer.model.config.vocab_size, (size,)).tolist() for size in sizes]
-        compare(name, scorer, sequences, list(token_batches(sizes, 4096)), args)
+        compare(name, scorer, sequences, batches_by_length(sizes, 4096), args)
 
 
 @torch.inference_mode()

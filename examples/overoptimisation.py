@@ -18,7 +18,6 @@ import argparse
 import json
 import logging
 import re
-from math import lgamma
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from transformers import PrinterCallback
 
 from urm_hf import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput, URMForRewardModeling
 from urm_hf.batching import pad_token_id
+from urm_hf.best_of_n_curve import expected_best, kl_bound, sizes_up_to
 from urm_hf.conversations import encode_conversation
 from urm_hf.demo.base import load_base
 from urm_hf.demo.data import conversation, load_answers
@@ -71,7 +71,7 @@ def main():
         policy: proxy.hidden([conversation(question, text) for question, (text, _) in zip(asked, group, strict=True)])
         for policy, group in answers.items()
     }
-    sizes = [2**k for k in range(args.candidates.bit_length())]
+    sizes = sizes_up_to(args.candidates)
     curves: dict[str, dict[str, list]] = {policy: {} for policy in POLICIES}
     for seed in range(args.seeds):
         members, threshold = proxy.train(prompts, seed)
@@ -89,7 +89,7 @@ def main():
 def curve(values: np.ndarray, scores: np.ndarray, candidates: int, sizes: list[int]) -> np.ndarray:
     """Best-of-n for each prompt and size, (prompts, sizes)."""
     prompts = zip(values.reshape(-1, candidates), scores.reshape(-1, candidates), strict=True)
-    return np.array([[best_of_n(value, score, n) for n in sizes] for value, score in prompts])
+    return np.array([expected_best(value, score, sizes) for value, score in prompts])
 
 
 def prompts_of(split: str) -> list[dict]:
@@ -206,24 +206,6 @@ def selections(output: URMEnsembleOutput, threshold: dict[str, float]) -> dict[s
     }
 
 
-def best_of_n(values: np.ndarray, scores: np.ndarray, n: int) -> float:
-    """
-    Mean value of the one with the highest score, over all subsets of n of the N candidates; ties by lot.
-
-    The winner has rank k or better (k best of N) unless all n are among the other N - k.
-    """
-    total = len(values)
-    distinct, group = np.unique(-scores, return_inverse=True)  # groups of equal score, best first
-    means = np.bincount(group, values) / np.bincount(group)
-    remaining = total - np.concatenate([[0], np.cumsum(np.bincount(group))])
-    none = [np.exp(log_choose(k, n) - log_choose(total, n)) if k >= n else 0.0 for k in remaining]
-    return float(np.dot(means, -np.diff(none)))
-
-
-def log_choose(total: int, n: int) -> float:
-    return lgamma(total + 1) - lgamma(n + 1) - lgamma(total - n + 1)
-
-
 def report(args, sizes: list[int], curves: dict[str, dict[str, np.ndarray]]):
     """Table, plot and JSON of curves (prompts, sizes) by policy and rule: each as gold and as the proxy sees it."""
     rng = np.random.default_rng(1)
@@ -262,7 +244,7 @@ def plot(results: dict, path: Path) -> Path:
     from matplotlib import pyplot as plt
 
     n = np.array(results["n"])
-    kl = np.log(n) - (n - 1) / n
+    kl = kl_bound(n)
     shown = ["one model", "ensemble", "ensemble - 3 gap", "ensemble, filtered by gap", "ensemble - 1.28 std"]
     figure, axes = plt.subplots(1, len(POLICIES), figsize=(10, 4), sharey=True)
     for axis, policy in zip(axes, POLICIES, strict=True):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PretrainedConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from .backbone_urm import HUB_ACCESS, raw_config
 from .configuration_urm import URMConfig, refuse_published_layout
 from .head_urm import URMHead
 from .modeling_urm import URMForRewardModeling
@@ -31,7 +32,13 @@ TOKENIZER_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer", "post
 
 @dataclass
 class MemberSource:
-    """A member that is not loaded yet. `hub`: token, cache_dir, ... for finding its files."""
+    """
+    A member that is not loaded yet.
+
+    Args:
+        revision: commit, branch or tag; becomes the commit. Of a folder it means nothing.
+        hub: token, cache_dir, ... for finding its files.
+    """
 
     name: str
     revision: str | None = None
@@ -40,7 +47,7 @@ class MemberSource:
     def __post_init__(self):
         """Everything is read from one commit, also if somebody pushes meanwhile."""
         if os.path.isabs(self.name) and not os.path.isdir(self.name):
-            raise OSError(f"Member {self.name}: there is no such folder.")
+            raise OSError(f"{self.name}: there is no such folder.")
         known = self.file(ADAPTER_CONFIG) or self.file("config.json")
         self.revision = extract_commit_hash(known, None) or self.revision
 
@@ -65,7 +72,8 @@ class MemberSource:
             return None
         if not adapter.get("base_model_name_or_path"):
             raise ValueError(f"{self.name} is an adapter whose {ADAPTER_CONFIG} has no `base_model_name_or_path`.")
-        return MemberSource(adapter["base_model_name_or_path"], adapter.get("revision"), self.hub)
+        access = {name: self.hub[name] for name in HUB_ACCESS if name in self.hub}
+        return MemberSource(adapter["base_model_name_or_path"], adapter.get("revision"), access)
 
     def config(self) -> URMConfig:
         """The URM's configuration; an adapter's own, or that of its base."""
@@ -174,15 +182,15 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     model = _load_base(sources[0], **kwargs)
     adapted: Any = None
     for number, source in enumerate(sources):
-        where = {"adapter_name": _adapter_name(number), "revision": source.revision, **source.hub}
+        name, folder = _adapter_name(number), os.path.dirname(next(iter(files[number].values())))
         try:
             if adapted is None:
-                adapted = PeftModel.from_pretrained(model, source.name, **where)
+                adapted = PeftModel.from_pretrained(model, folder, name)
             else:
-                adapted.load_adapter(source.name, **where)
+                adapted.load_adapter(folder, name)
         except KeyError as error:
             raise ValueError(f"The adapter {source.name} lacks {error}.") from error
-        expected = get_peft_model_state_dict(adapted, adapter_name=where["adapter_name"], save_embedding_layers=False)
+        expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
         unlike = sorted(expected.keys() ^ files[number].keys())
         if unlike:  # peft would go on with what it drew at random
             raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
@@ -191,19 +199,22 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
 
 
 def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
-    """The URM that an adapter was trained on; on a causal LM, with a fresh head, which the adapter's replaces."""
+    """
+    The URM that an adapter was trained on, with the base's own adapter, if it is one, merged into it; on a causal LM,
+    with a fresh head, which the adapter's replaces.
+    """
     base = source.base()
     if base is None:
         raise ValueError(f"{source.name} is no adapter.")
-    name = base.name
-    pinned: dict[str, Any] = {"revision": base.revision} if base.revision else {}
-    found, _ = PretrainedConfig.get_config_dict(name, **pinned, **source.hub)
-    if found.get("model_type") == URMConfig.model_type:
-        return URMForRewardModeling.from_pretrained(name, **pinned, **source.hub, **kwargs)
+    place: dict[str, Any] = base.hub | ({"revision": base.revision} if base.revision else {})
+    if raw_config(base.name, place).get("model_type") == URMConfig.model_type:
+        if base.adapter is not None:
+            return load_adapters([base], **kwargs).merge_and_unload(safe_merge=True)
+        return URMForRewardModeling.from_pretrained(base.name, **place, **kwargs)
     config = source.config()
     fields = ("attributes", "gating_hidden_size", "reward_weights", "attribute_scales", "log_std_bounds")
     head = {name: getattr(config, name) for name in fields}
-    return URMForRewardModeling.from_backbone(name, **head, **pinned, **source.hub, **kwargs)
+    return URMForRewardModeling.from_backbone(base.name, **head, **place, **kwargs)
 
 
 def _adapter_name(number: int) -> str:

@@ -211,7 +211,10 @@ class URMForRewardModeling(PreTrainedModel):
             if kwargs:
                 raise ValueError(f"{sorted(kwargs)} are for loading a backbone by name, but it is loaded already.")
             return cls._around(pretrained_model_name_or_path, **head)
-        return cls._around(load_backbone(str(pretrained_model_name_or_path), **kwargs), **head)
+        name = str(pretrained_model_name_or_path)
+        model = cls._around(load_backbone(name, **kwargs), **head)
+        model.config.name_or_path = name  # of an adapter, where the backbone's config names what it was put on
+        return model
 
     @classmethod
     def _around(cls, backbone: PreTrainedModel, **head) -> "URMForRewardModeling":

@@ -49,8 +49,8 @@ class URMEnsemble(PreTrainedModel):
     Args:
         config: names the members, and says how their rewards become one.
         members: loaded URMs; their attributes and tokens must agree and their heads differ.
-        sources: where the members come from, if not all are loaded by themselves: with `strategy="sequential"`, or
-            where `members` is a single base with an adapter for each source.
+        sources: where the members come from, if `from_pretrained` has compared them before it loaded any. `members`
+            may then be fewer: none with `strategy="sequential"`, or a single base with an adapter for each source.
     """
 
     config_class = URMEnsembleConfig
@@ -72,11 +72,11 @@ class URMEnsemble(PreTrainedModel):
         configs = [source.config() for source in sources] if sources else [member.config for member in members]
         if len(configs) < 2:
             raise ValueError(f"An ensemble needs at least two members, got {len(configs)}.")
-        check_configs(config.members, configs)
         if sources is None:
+            check_configs(config.members, configs)
             check_heads(config.members, [member.score.state_dict() for member in members])
         self.members: Any = nn.ModuleList(members)
-        self._sources, self._load_kwargs = sources, load_kwargs
+        self.sources, self._load_kwargs = sources, load_kwargs
         config.attributes = list(configs[0].attributes)
         config.pad_token_id, config.eos_token_id = configs[0].pad_token_id, configs[0].eos_token_id
         limits = [c.max_position_embeddings for c in configs if c.max_position_embeddings is not None]
@@ -102,14 +102,14 @@ class URMEnsemble(PreTrainedModel):
 
     def iter_members(self) -> Iterator[URMForRewardModeling]:
         """The M members, one after the other. Use each only in its turn: it may be freed, or switched, after it."""
-        if self._sources is None:
+        if self.sources is None or len(self.members) == len(self.sources):
             yield from self.members
         elif len(self.members):  # one base, an adapter for each
-            for number in range(len(self._sources)):
+            for number in range(len(self.sources)):
                 switch_adapter(self.members[0], number)
                 yield self.members[0]
         else:
-            for source in self._sources:
+            for source in self.sources:
                 member = source.load(**self._load_kwargs)
                 yield member
                 for tensor in chain(member.parameters(), member.buffers()):
@@ -241,8 +241,8 @@ class URMEnsemble(PreTrainedModel):
         if config.strategy == "shared" and any(source.adapter for source in sources):
             return cls(config, [load_adapters(sources, **kwargs).get_base_model()], sources)
         if config.strategy == "shared":
-            return cls(config, load_on_one_backbone(sources, **kwargs))
-        return cls(config, [source.load(**kwargs) for source in sources])
+            return cls(config, load_on_one_backbone(sources, **kwargs), sources)
+        return cls(config, [source.load(**kwargs) for source in sources], sources)
 
     def save_pretrained(self, save_directory, *args, push_to_hub: bool = False, **kwargs):
         """

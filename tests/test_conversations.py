@@ -1,4 +1,4 @@
-"""One function makes token ids of every form of a conversation: those of the chat template, of TRL, or as given."""
+"""One function makes token ids of every form of a conversation: those of the chat template, and of TRL."""
 
 from types import SimpleNamespace
 
@@ -10,11 +10,9 @@ from trl import RewardTrainer
 from trl.data_utils import apply_chat_template
 
 from tests.conftest import BOS, EOS, tiny_tokenizer
-from urm_hf.conversations import check_truncation, encode_conversation, limit_length, split_turns
+from tests.conversation_turns import ANSWER, QUESTION, SYSTEM, template_ids
+from urm_hf.conversations import encode_conversation, split_turns
 
-QUESTION = {"role": "user", "content": "Name a river."}
-ANSWER = {"role": "assistant", "content": "The Rhône, zum Beispiel."}
-SYSTEM = {"role": "system", "content": "Be brief."}
 LONG = [SYSTEM, QUESTION, ANSWER, {"role": "user", "content": "Another?"}, {"role": "assistant", "content": "The Po."}]
 HELPSTEER2 = "Question\n<extra_id_1>Assistant\nAnswer\n<extra_id_1>User\nMore"
 HELPSTEER2_TURNS = [
@@ -35,10 +33,6 @@ def bos_adding_tokenizer() -> PreTrainedTokenizerFast:
 
 
 TOKENIZERS = pytest.mark.parametrize("tokenizer", [tiny_tokenizer(), bos_adding_tokenizer()], ids=["plain", "bos"])
-
-
-def template_ids(tokenizer, messages: list[dict]) -> list[int]:
-    return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"])
 
 
 def trl_ids(tokenizer, row: dict) -> tuple[list[int], list[int]]:
@@ -203,136 +197,3 @@ def test_a_prompt_without_marks_is_one_user_turn_to_the_letter():
 def test_the_indentation_of_a_turn_is_kept():
     turns = split_turns("Code?\n<extra_id_1>Assistant\n    return 1\n<extra_id_1>User\nMore")
     assert turns[1]["content"] == "    return 1"
-
-
-# Errors
-
-
-BROKEN_ROLES = {
-    "system not first": ([QUESTION, SYSTEM, ANSWER], "message 1 is a system turn.*roles out of order"),
-    "last not assistant": ([QUESTION, ANSWER, QUESTION], "the last message has the role 'user'"),
-    "answer after answer": ([QUESTION, ANSWER, ANSWER], "the answer follows assistant.*roles out of order"),
-    "answer after system": ([SYSTEM, ANSWER], "the answer follows system.*roles out of order"),
-    "answer alone": ([ANSWER], "the answer follows nothing"),
-    "unknown role": (
-        [QUESTION | {"role": "human"}, ANSWER],
-        "message 0 has the role 'human'.*user, assistant and tool",
-    ),
-    "no role": ([{"content": "a"}, ANSWER], "message 0 has the role None"),
-    "no messages": ([], "no messages"),
-}
-
-
-@pytest.mark.parametrize("messages, error", BROKEN_ROLES.values(), ids=BROKEN_ROLES)
-def test_roles_out_of_order_are_an_error_that_names_them(messages, error):
-    with pytest.raises(ValueError, match=error):
-        encode_conversation(tiny_tokenizer(), messages)
-
-
-@pytest.mark.parametrize(
-    "history", [[QUESTION, QUESTION], [QUESTION, ANSWER, QUESTION, {"role": "tool", "content": "5"}]]
-)
-def test_turns_of_one_role_in_a_row_and_tools_are_let_through_in_the_history(history):
-    tokenizer = tiny_tokenizer()
-    assert encode_conversation(tokenizer, [*history, ANSWER]) == template_ids(tokenizer, [*history, ANSWER])
-
-
-@pytest.mark.parametrize("content", ["", " \n", None])
-@pytest.mark.parametrize("number, role", [(0, "user"), (1, "assistant")])
-def test_an_empty_message_is_an_error_that_names_it(content, number, role):
-    messages = [dict(QUESTION), dict(ANSWER)]
-    messages[number]["content"] = content
-    with pytest.raises(ValueError, match=rf"message {number} \({role}\) is empty"):
-        encode_conversation(tiny_tokenizer(), messages)
-
-
-@pytest.mark.parametrize(
-    "column, answer", [("response", ""), ("completion", " \n"), ("response", []), ("completion", [])]
-)
-def test_an_empty_answer_is_an_error_that_names_its_column(column, answer):
-    with pytest.raises(ValueError, match=f"`{column}` is empty"):
-        encode_conversation(tiny_tokenizer(), {"prompt": "a", column: answer})
-
-
-def test_an_answer_column_that_is_null_is_an_error():
-    with pytest.raises(ValueError, match="`chosen` is empty"):
-        encode_conversation(tiny_tokenizer(), {"prompt": "a", "chosen": None}, "chosen")
-
-
-@pytest.mark.parametrize("row", ["", "  ", {"text": "\n"}])
-def test_an_empty_text_is_an_error(row):
-    with pytest.raises(ValueError, match="the text is empty"):
-        encode_conversation(tiny_tokenizer(), row)
-
-
-def test_no_token_ids_are_an_error():
-    with pytest.raises(ValueError, match="empty"):
-        encode_conversation(tiny_tokenizer(), {"input_ids": []})
-
-
-def test_messages_without_a_chat_template_are_an_error_that_says_what_to_do():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = None
-    with pytest.raises(ValueError, match="no chat template.*plain text"):
-        encode_conversation(tokenizer, [QUESTION, ANSWER])
-
-
-def test_text_needs_no_chat_template():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = None
-    assert encode_conversation(tokenizer, {"prompt": "a", "completion": "b"}) == [*tokenizer("ab")["input_ids"], EOS]
-
-
-def test_a_row_without_a_known_column_is_an_error_that_names_its_columns():
-    with pytest.raises(ValueError, match=r"columns \['instruction', 'output'\]; expected `messages`"):
-        encode_conversation(tiny_tokenizer(), {"output": "a", "instruction": "b"})
-
-
-def test_an_answer_without_a_prompt_is_an_error():
-    with pytest.raises(ValueError, match="`prompt` is missing beside `response`"):
-        encode_conversation(tiny_tokenizer(), {"response": "a"})
-
-
-@pytest.mark.parametrize("conversation", [None, 3, 1.5])
-def test_what_is_no_conversation_is_an_error_that_names_its_type(conversation):
-    with pytest.raises(ValueError, match=f"got {type(conversation).__name__}"):
-        encode_conversation(tiny_tokenizer(), conversation)
-
-
-WRONG_TYPES = [
-    (["a", "b"], "message 0"),
-    ({"messages": "a text"}, "`messages`"),
-    ({"text": 5}, "`text`"),
-    ({"prompt": 5, "completion": "a"}, "`prompt`"),
-    ({"prompt": "a", "response": 5}, "`response`"),
-]
-
-
-@pytest.mark.parametrize("row, named", WRONG_TYPES, ids=str)
-def test_a_column_of_the_wrong_type_is_a_value_error_that_names_it(row, named):
-    with pytest.raises(ValueError, match=named):
-        encode_conversation(tiny_tokenizer(), row)
-
-
-# Length
-
-
-@pytest.mark.parametrize("truncation", ["error", "left", "right", "drop"])
-@pytest.mark.parametrize("max_length", [3, 4, None])
-def test_ids_within_the_limit_are_returned_unchanged(truncation, max_length):
-    assert limit_length([1, 2, 3], max_length, truncation) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("truncation, kept", [("left", [3, 4, 5]), ("right", [1, 2, 3]), ("drop", None)])
-def test_longer_ids_are_cut_or_dropped_as_the_policy_says(truncation, kept):
-    assert limit_length([1, 2, 3, 4, 5], 3, truncation) == kept
-
-
-def test_longer_ids_are_an_error_that_names_both_lengths_and_the_ways_out():
-    with pytest.raises(ValueError, match='5 tokens, more than max_length=3.*"left".*"right".*"drop"'):
-        limit_length([1, 2, 3, 4, 5], 3, "error")
-
-
-def test_an_unknown_truncation_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ValueError, match="error, left, right, drop, got 'middle'"):
-        check_truncation("middle")

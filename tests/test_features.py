@@ -9,6 +9,7 @@ import torch
 from tests.conftest import PAD, pad_rows, random_rows, tiny_backbone_config, tiny_urm
 from urm_hf import features
 from urm_hf.features import deduplicate, pooled_features, weights_fingerprint
+from urm_hf.model_batches import Packs, PaddedBatches
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8, 20, 1, 9, 9])
@@ -24,18 +25,43 @@ def hidden_alone(model: URMForRewardModeling, rows: list[list[int]]) -> np.ndarr
     return torch.cat([model(**pad_rows([row])).pooled_hidden for row in rows]).numpy()
 
 
-def count_pooled(model: URMForRewardModeling, monkeypatch, fail_after: int | None = None) -> list[int]:
-    """The number of rows of each call of `model.pool`, as a list that grows; the call after `fail_after` fails."""
-    calls, pool = [], model.pool
+def count_pooled(monkeypatch, fail_after: int | None = None) -> list[int]:
+    """The number of rows of each batch that is computed, as a list that grows; that after `fail_after` fails."""
+    calls, run = [], Packs.run
 
-    def counting(input_ids, *args, **kwargs):
+    def counting(self, start, stop):
         if len(calls) == fail_after:
             raise KeyboardInterrupt
-        calls.append(len(input_ids))
-        return pool(input_ids, *args, **kwargs)
+        calls.append(stop - start)
+        return run(self, start, stop)
 
-    monkeypatch.setattr(model, "pool", counting)
+    monkeypatch.setattr(Packs, "run", counting)
+    monkeypatch.setattr(PaddedBatches, "run", lambda *args: pytest.fail("padded"))
     return calls
+
+
+PROMPT = random_rows([30], seed=1)[0]
+BRANCHES = [[*PROMPT, *row] for row in ROWS]
+
+
+def test_a_common_beginning_is_computed_once(model, tmp_path):
+    computed, forward = [], model.model.forward
+
+    def counting(input_ids, **kwargs):
+        computed.append(input_ids.numel())
+        return forward(input_ids=input_ids, **kwargs)
+
+    model.model.forward = counting
+    cached = pooled_features(model, BRANCHES, PAD, tmp_path)
+    assert computed[-1] == len(PROMPT) + sum(map(len, ROWS))  # the first two try out whether the model allows it
+    model.model.forward = forward
+    np.testing.assert_allclose(cached[:], hidden_alone(model, BRANCHES), rtol=0, atol=1e-5)
+
+
+def test_a_window_shorter_than_a_conversation_is_kept_to(tmp_path):
+    model = tiny_urm("mistral")  # every token sees four
+    cached = pooled_features(model, BRANCHES + ROWS, PAD, tmp_path)
+    np.testing.assert_allclose(cached[:], hidden_alone(model, BRANCHES + ROWS), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("max_tokens_per_batch", [1, 40, 4096])
@@ -63,7 +89,7 @@ def test_features_of_a_bfloat16_backbone_are_its_own_in_float32(tmp_path):
 
 def test_the_second_time_the_model_does_not_run(model, tmp_path, monkeypatch):
     first = pooled_features(model, ROWS, PAD, tmp_path)
-    calls = count_pooled(model, monkeypatch)
+    calls = count_pooled(monkeypatch)
     second = pooled_features(model, ROWS, PAD, tmp_path)
     assert calls == []
     np.testing.assert_array_equal(first[:], second[:])
@@ -72,7 +98,7 @@ def test_the_second_time_the_model_does_not_run(model, tmp_path, monkeypatch):
 def test_the_cache_serves_a_model_that_was_loaded_anew(tmp_path, monkeypatch):
     pooled_features(tiny_urm(), ROWS, PAD, tmp_path)
     again = tiny_urm()
-    calls = count_pooled(again, monkeypatch)
+    calls = count_pooled(monkeypatch)
     pooled_features(again, ROWS, PAD, tmp_path)
     assert calls == []
 
@@ -80,7 +106,7 @@ def test_the_cache_serves_a_model_that_was_loaded_anew(tmp_path, monkeypatch):
 def test_other_heads_on_the_same_backbone_share_the_features(model, tmp_path, monkeypatch):
     pooled_features(model, ROWS, PAD, tmp_path)
     other = URMForRewardModeling.from_backbone(model.model, attributes=["one"])
-    calls = count_pooled(other, monkeypatch)
+    calls = count_pooled(monkeypatch)
     pooled_features(other, ROWS, PAD, tmp_path)
     assert calls == []
 
@@ -112,14 +138,14 @@ def test_ids_that_differ_in_one_token_are_not_served_each_other(model, tmp_path)
 def test_datasets_that_overlap_compute_only_what_is_new(model, tmp_path, monkeypatch):
     expected = hidden_alone(model, ROWS[3:])
     pooled_features(model, ROWS[:5], PAD, tmp_path)
-    calls = count_pooled(model, monkeypatch)
+    calls = count_pooled(monkeypatch)
     cached = pooled_features(model, ROWS[3:], PAD, tmp_path)
     assert sum(calls) == 3
     np.testing.assert_allclose(cached[:], expected, rtol=0, atol=1e-5)
 
 
 def test_a_sequence_that_occurs_twice_is_computed_once(model, tmp_path, monkeypatch):
-    calls = count_pooled(model, monkeypatch)
+    calls = count_pooled(monkeypatch)
     cached = pooled_features(model, [ROWS[0], ROWS[1], ROWS[0]], PAD, tmp_path)
     assert sum(calls) == 2
     np.testing.assert_array_equal(cached[[0]], cached[[2]])
@@ -129,10 +155,10 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(model, tmp_path, mo
     expected = hidden_alone(model, ROWS)
     monkeypatch.setattr(features, "ROWS_PER_FILE", 2)
     with monkeypatch.context() as patch:
-        count_pooled(model, patch, fail_after=5)  # one row a batch: two files of two are whole, the fifth row is lost
+        count_pooled(patch, fail_after=5)  # one row a batch: two files of two are whole, the fifth row is lost
         with pytest.raises(KeyboardInterrupt):
             pooled_features(model, ROWS, PAD, tmp_path, max_tokens_per_batch=1)
-    calls = count_pooled(model, monkeypatch)
+    calls = count_pooled(monkeypatch)
     cached = pooled_features(model, ROWS, PAD, tmp_path, max_tokens_per_batch=1)
     assert calls == [1] * (len(ROWS) - 4)
     np.testing.assert_allclose(cached[:], expected, rtol=0, atol=1e-5)
@@ -154,7 +180,7 @@ def test_features_whose_keys_were_not_written_are_computed_again(model, tmp_path
     expected = pooled_features(model, ROWS, PAD, tmp_path)[:]
     (keys,) = folder_of(tmp_path).glob("*.keys.npy")
     keys.unlink()
-    calls = count_pooled(model, monkeypatch)
+    calls = count_pooled(monkeypatch)
     np.testing.assert_allclose(pooled_features(model, ROWS, PAD, tmp_path)[:], expected, rtol=0, atol=1e-6)
     assert sum(calls) == len(ROWS)
 

@@ -181,7 +181,7 @@ def test_an_output_of_unknown_type_is_told_before_anything_is_loaded(data, tmp_p
 # Going on
 
 
-def interrupted(model, data, out, monkeypatch, *argv, after: int = 3):
+def interrupted(models, data, out, monkeypatch, *argv, after: int = 3):
     """A run that ends after so many parts."""
     from urm_hf.score_job import PartScorer
 
@@ -194,7 +194,8 @@ def interrupted(model, data, out, monkeypatch, *argv, after: int = 3):
 
     with monkeypatch.context() as patched:
         patched.setattr(PartScorer, "score_part", limited)
-        assert score(model, "--data", data, "--out", out, "--rows-per-part", 10, *argv) == 130
+        names = [models] if isinstance(models, str) else models
+        assert score(*names, "--data", data, "--out", out, "--rows-per-part", 10, *argv) == 130
 
 
 def test_a_run_goes_on_where_it_stopped(model, data, tmp_path, monkeypatch):

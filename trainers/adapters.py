@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from transformers.utils import find_adapter_config_file
 
 from urm_hf.checkpoint_files import read_json, write_json
 from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.backbone_urm import HUB_ACCESS
+from urm_hf.modeling.backbone_urm import HUB
 from urm_hf.modeling.members_urm import (
     ADAPTER_CONFIG,
     ADAPTER_PREFIX,
@@ -35,15 +36,14 @@ def complete_adapter(folder: str | Path, config: URMConfig):
     adapter = read_json(path)
     if not adapter["base_model_name_or_path"]:
         adapter["base_model_name_or_path"] = config.name_or_path
-        adapter["revision"] = adapter["revision"] or getattr(config.backbone_config, "_commit_hash", None)
     if os.path.isdir(adapter["base_model_name_or_path"]):  # to be found from any working directory
         adapter["base_model_name_or_path"] = os.path.abspath(adapter["base_model_name_or_path"])
     write_json(path, adapter)
 
 
-def is_adapter(name: str | Path) -> bool:
-    """Whether a folder or repository holds an adapter rather than a model."""
-    return find_adapter_config_file(str(name)) is not None
+def is_adapter(name: str | Path, **hub: Any) -> bool:
+    """Whether a folder or repository holds an adapter rather than a model. `hub`: `revision`, `token`, ..."""
+    return find_adapter_config_file(str(name), **hub) is not None
 
 
 def load_merged(adapter: str | Path, revision: str | None = None, **kwargs) -> URMForRewardModeling:
@@ -54,21 +54,23 @@ def load_merged(adapter: str | Path, revision: str | None = None, **kwargs) -> U
         adapter: folder or repository. revision: its commit, branch or tag; that of the base is in the adapter.
         kwargs: for loading the base (`dtype`, `device_map`, ...) and for finding both (`token`, `cache_dir`, ...).
     """
-    hub = {name: kwargs.pop(name) for name in HUB_ACCESS if name in kwargs}
+    hub = {name: kwargs.pop(name) for name in HUB if name in kwargs}
     source = MemberSource(str(adapter), revision, hub)
     model = load_adapters([source], **kwargs).merge_and_unload(safe_merge=True)
-    model.config.name_or_path = str(adapter)
+    model.config.name_or_path = model.name_or_path = str(adapter)  # which another adapter on it names as its base
     return model
 
 
-def save_adapter_with_head(adapter: str | Path, model: URMForRewardModeling, folder: str | Path):
+def save_adapter_with_head(
+    adapter: str | Path, model: URMForRewardModeling, folder: str | Path, revision: str | None = None, **hub: Any
+):
     """
     A copy of an adapter with the head of `model`: after the gating stage on the merged model, an adapter again.
 
-    The backbone's part is copied as it is; `model` must be what [`load_merged`] made of this adapter, trained further
-    in its head only.
+    The backbone's part is copied as it is; `model` must be what [`load_merged`] made of this adapter (with the same
+    `revision`, `token`, ...), trained further in its head only.
     """
-    source, folder = MemberSource(str(adapter)), Path(folder)
+    source, folder = MemberSource(str(adapter), revision, hub), Path(folder)
     tensors = dict(tensors_of(source.weight_files(), ADAPTER_PREFIX))
     head = {f"{ADAPTER_PREFIX}{HEAD}{name}": tensor for name, tensor in model.score.state_dict().items()}
     unlike = sorted({key for key in tensors if key.startswith(ADAPTER_PREFIX + HEAD)} ^ set(head))

@@ -8,6 +8,10 @@ Where this differs from the paper:
 3. `freeze_backbone`: only the value head trains, on cached and standardised hidden states.
 """
 
+import copy
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from accelerate.utils import is_peft_model
@@ -16,7 +20,8 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
-from urm_hf.modeling.configuration_urm import checked_scales
+from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.trainers.adapters import complete_adapter
 from urm_hf.trainers.collators import DataCollatorForRatings
@@ -30,7 +35,7 @@ from urm_hf.trainers.heads import (
     record_stage,
     train_only,
 )
-from urm_hf.trainers.loading import load_urm
+from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
@@ -75,6 +80,9 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
         **kwargs,
     ):
         args = args or URMAttributeConfig("urm-attributes")
+        source = pinned_source(model, args) if isinstance(model, str) else None
+        if processing_class is None and source is not None:
+            processing_class = tokenizer_of(source, args)
         model = load_urm(
             model,
             args,
@@ -84,12 +92,7 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
             quantization_config=kwargs.pop("quantization_config", None),  # TRL ignores it: the model is loaded here
         )
         self._urm_config = config = model.config
-        if args.attributes is not None and list(args.attributes) != config.attributes:
-            raise ValueError(f"`attributes` asks for {args.attributes}, but the model predicts {config.attributes}.")
-        if args.attribute_scales is not None:
-            config.attribute_scales = checked_scales(args.attribute_scales, config.attributes)
-        if args.loss_type == "censored_mle" and set(config.attribute_scales or {}) != set(config.attributes):
-            raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
+        _set_scales(config, args)
         self._fresh_head = config.attribute_loss is None
         self._measure_ratings(model, train_dataset, args)
         config.attribute_loss = args.loss_type
@@ -99,8 +102,7 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
                 raise ValueError(
                     "`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained."
                 )
-            adapter = kwargs["peft_config"]
-            adapter.modules_to_save = list(dict.fromkeys([*(adapter.modules_to_save or []), "score"]))
+            kwargs["peft_config"] = _with_head(kwargs["peft_config"], source)
         if isinstance(eval_dataset, dict) and args.freeze_backbone and args.keep_best:
             raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
         keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
@@ -245,6 +247,24 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
             config.label_stds,
             config.attribute_scales,
         )
+
+
+def _set_scales(config: URMConfig, args: Any):
+    if args.attributes is not None and list(args.attributes) != config.attributes:
+        raise ValueError(f"`attributes` asks for {args.attributes}, but the model predicts {config.attributes}.")
+    if args.attribute_scales is not None:
+        config.attribute_scales = checked_scales(args.attribute_scales, config.attributes)
+    if args.loss_type == "censored_mle" and set(config.attribute_scales or {}) != set(config.attributes):
+        raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
+
+
+def _with_head(peft_config: Any, base: MemberSource | None) -> Any:
+    """A copy that trains the heads too, and names the commit of the base, which may move on."""
+    adapter = copy.copy(peft_config)
+    adapter.modules_to_save = list(dict.fromkeys([*(adapter.modules_to_save or []), "score"]))
+    if base is not None:
+        adapter.revision = None if Path(base.name).is_dir() else base.revision
+    return adapter
 
 
 def _read_all(dataset, attributes, scales, name: str) -> list[list[list[float]]]:

@@ -24,7 +24,7 @@ from urm_hf.trainers.heads import (
     record_stage,
     train_only,
 )
-from urm_hf.trainers.loading import load_urm
+from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
 
@@ -70,6 +70,9 @@ class URMGatingTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, Re
             )
         if args.cache_features and isinstance(train_dataset, IterableDataset):
             raise ValueError("a streaming dataset has no end to compute in advance: set `cache_features=False`.")
+        if isinstance(model, str):
+            source = pinned_source(model, args)
+            processing_class = tokenizer_of(source, args) if processing_class is None else processing_class
         model = load_urm(model, args, fresh_heads=False)
         if args.reward_weights is not None:
             raise ValueError(

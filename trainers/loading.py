@@ -1,12 +1,38 @@
 """The model that a trainer is given, as an instance: a URM, or fresh heads on a backbone."""
 
+from typing import Any
+
 import torch
-from transformers import AutoConfig, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.backbone_urm import raw_config
+from urm_hf.modeling.backbone_urm import HUB, raw_config
 from urm_hf.modeling.configuration_urm import refuse_published_layout
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.trainers.adapters import is_adapter, load_merged
+
+
+def pinned_source(model: str, args) -> MemberSource:
+    """
+    Where a model comes from, at the commit that its `revision` is now.
+
+    `args.model_init_kwargs` name that commit from now on, so that all is read from it, whatever is pushed meanwhile.
+    """
+    kwargs = args.model_init_kwargs or {}
+    place = {name: kwargs[name] for name in HUB if name in kwargs}
+    source = MemberSource(model, place.pop("revision", None), place)
+    if source.revision is not None:
+        args.model_init_kwargs = {**kwargs, "revision": source.revision}
+    return source
+
+
+def tokenizer_of(source: MemberSource, args) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that is saved with a model, at its commit; where an adapter has none, that of its base."""
+    if source.file("tokenizer_config.json") is None:
+        base = source.base()
+        return None if base is None else tokenizer_of(base, args)
+    trust = _trusts(args.model_init_kwargs or {}, args)
+    return AutoTokenizer.from_pretrained(source.name, revision=source.revision, trust_remote_code=trust, **source.hub)
 
 
 def load_urm(
@@ -34,8 +60,9 @@ def load_urm(
     args.model_init_kwargs = None
     if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])
-    hub = {name: kwargs[name] for name in ("revision", "token", "cache_dir", "subfolder") if name in kwargs}
-    trust = kwargs.pop("trust_remote_code", getattr(args, "trust_remote_code", False))  # TRL 1.0 has none
+    hub = {name: kwargs[name] for name in HUB if name in kwargs}
+    trust = _trusts(kwargs, args)
+    kwargs.pop("trust_remote_code", None)
     found = raw_config(model, hub)
     refuse_published_layout(found.get("architectures"), model)
     if not found and fresh_heads:  # an adapter of a causal LM or reward model; one of a URM has a config.json
@@ -44,7 +71,7 @@ def load_urm(
     if isinstance(config, URMConfig):
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
-        load = load_merged if is_adapter(model) else URMForRewardModeling.from_pretrained
+        load = load_merged if is_adapter(model, **hub) else URMForRewardModeling.from_pretrained
         return load(model, **kwargs)
     if not fresh_heads:
         raise ValueError(
@@ -52,3 +79,7 @@ def load_urm(
             "nothing to weigh. Run the attribute stage first (`urm train attributes`)."
         )
     return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
+
+
+def _trusts(kwargs: dict[str, Any], args) -> bool:
+    return kwargs.get("trust_remote_code", getattr(args, "trust_remote_code", False))  # TRL 1.0 has no such argument

@@ -1,10 +1,12 @@
 """Evaluation of predicted rating distributions against the ratings of human annotators."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
 
 from urm_hf.trainers.losses import censored_nll, gaussian_nll
 
@@ -30,10 +32,12 @@ def attribute_metrics(
         nll: Gaussian negative log-likelihood of a rating, natural log. censored_nll: of the rating's interval, the
             tails included at the ends of the scale; only where a scale is declared; comparable between losses.
         mse: of a rating. pearson, spearman: predicted mean against the mean rating of each row.
+        crps: continuous ranked probability score of a rating; an absolute error that also judges sigma.
         spread_pearson: predicted variance against the annotators' variance, of rows with several ratings; the latter
             is itself noisy, so that even the true variance would not reach 1.
         mean_std: predicted sigma on the rating scale. residual_variance: mean of ((s - mu) / sigma)^2.
-        coverage68, coverage95: share of ratings inside mu +- 1 and 1.96 sigma (0.683 and 0.95 for a true Gaussian).
+        coverage50, coverage68, coverage95: share of ratings inside mu +- 0.674, 1 and 1.96 sigma (0.5, 0.683 and 0.95
+            for a true Gaussian).
     """
     table: dict[str, dict[str, float]] = {}
     for k, attribute in enumerate(attributes):
@@ -86,12 +90,14 @@ def _one_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale
     metrics = {
         "nll": float(gaussian_nll(mu, sigma, s).sum() / given.sum()),
         "mse": float(np.square(residuals).mean()),
-        "pearson": _correlation(stats.pearsonr, mean[rated], observed),
-        "spearman": _correlation(stats.spearmanr, mean[rated], observed),
-        "spread_pearson": _correlation(
-            stats.pearsonr, np.square(std[several]), np.nanvar(ratings[several].astype(np.float64), axis=1, ddof=1)
+        "crps": float(gaussian_crps(residuals, np.broadcast_to(std[:, None], ratings.shape)[given]).mean()),
+        "pearson": correlation(mean[rated], observed),
+        "spearman": correlation(rankdata(mean[rated]), rankdata(observed)),
+        "spread_pearson": correlation(
+            np.square(std[several]), np.nanvar(ratings[several].astype(np.float64), axis=1, ddof=1)
         ),
         "residual_variance": float(np.square(z).mean()),
+        "coverage50": float((np.abs(z) <= ndtri(0.75)).mean()),
         "coverage68": float((np.abs(z) <= 1).mean()),
         "coverage95": float((np.abs(z) <= 1.96).mean()),
     }
@@ -101,8 +107,19 @@ def _one_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale
     return metrics
 
 
-def _correlation(coefficient, x: np.ndarray, y: np.ndarray) -> float:
-    """NaN where it is not defined: fewer than two points, or no variation."""
+def gaussian_crps(residuals: np.ndarray, stds: np.ndarray) -> np.ndarray:
+    """
+    Continuous ranked probability score of N(mu, sigma^2) for s, given s - mu: E|X - s| - E|X - X'| / 2, in units of s.
+
+    Gneiting and Raftery (2007), doi:10.1198/016214506000001437, section 4.2; lower is better.
+    """
+    z = residuals / stds
+    density = np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
+    return stds * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's; NaN where it is not defined: fewer than two points, or no variation."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
-    return float(coefficient(x, y)[0])
+    return float(np.corrcoef(x, y)[0, 1])

@@ -1,22 +1,8 @@
-"""Batches of token ids: sorted by length, bounded by their padded number of tokens, padded on the right."""
+"""Batches of token ids, padded on the right."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-
-
-def token_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """
-    Indices in batches, longest first, so that len(batch) * (its longest length) <= max_tokens.
-
-    A sequence that is longer than `max_tokens` by itself makes a batch of one.
-    """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    start = 0
-    while start < len(order):
-        size = max(1, max_tokens // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def pad_batch(sequences: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:

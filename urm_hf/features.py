@@ -10,7 +10,7 @@ a computation that was interrupted, however, goes on where it stopped.
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers.utils import ModelOutput
 
-from urm_hf.batching import pad_batch, token_batches
+from urm_hf.model_batches import Plan
+from urm_hf.model_pass import ModelPass
 from urm_hf.modeling import URMEnsemble
 
 ROWS_PER_FILE = 2048
@@ -81,7 +82,7 @@ def pooled_features(
     The pooled hidden states, float32, of N token sequences under a URM's backbone; only unknown ones are computed.
 
     Args:
-        model ([`URMForRewardModeling`]): only its backbone and its pooling run.
+        model ([`URMForRewardModeling`]): what its backbone gives is kept; common prefixes are computed once.
         cache_dir (*optional*): default [`default_cache_dir`]`/features`.
         fingerprint (*optional*): [`weights_fingerprint`] of the backbone, if it is known already.
 
@@ -127,42 +128,30 @@ def _index(folder: Path) -> dict[bytes, tuple[Path, int]]:
 
 def _compute(model, missing: dict[bytes, Sequence[int]], pad_token_id: int, folder: Path, max_tokens: int, title: str):
     keys, sequences = list(missing), list(missing.values())
-    device = next(model.model.parameters()).device
     was_training = model.training
     model.eval()
-    tokens = sum(map(len, sequences))
-    with tqdm(total=tokens, unit="tok", unit_scale=True, desc=title, disable=None) as bar:
-        for batches in _files_of(token_batches([len(ids) for ids in sequences], max_tokens)):
-            rows = []
-            for batch in batches:
-                inputs = pad_batch([sequences[row] for row in batch], pad_token_id)
-                with torch.inference_mode():
-                    hidden = model.pool(**{name: tensor.to(device) for name, tensor in inputs.items()})
-                rows.append(hidden.float().cpu().numpy())
-                if not np.isfinite(rows[-1]).all():
-                    raise ValueError("the backbone gives hidden states that are not finite; try another `dtype`.")
-                bar.update(sum(len(sequences[row]) for row in batch))
-            written = [np.frombuffer(keys[row], dtype=np.uint8) for batch in batches for row in batch]
-            _write(folder, np.stack(written), np.concatenate(rows))
+    waiting: list[bytes] = []
+    rows: list[np.ndarray] = []
+    with tqdm(total=sum(map(len, sequences)), unit="tok", unit_scale=True, desc=title, disable=None) as bar:
+        for batch, (output,), _ in ModelPass(max_tokens, pad_token_id).batches(Plan.of(sequences), [model]):
+            waiting += [keys[index] for index in batch]
+            rows.append(output.pooled_hidden.float().cpu().numpy())
+            if not np.isfinite(rows[-1]).all():
+                raise ValueError("the backbone gives hidden states that are not finite; try another `dtype`.")
+            bar.update(sum(len(sequences[index]) for index in batch))
+            if len(waiting) >= ROWS_PER_FILE:
+                _write(folder, waiting, rows)
+                waiting, rows = [], []
+    if waiting:
+        _write(folder, waiting, rows)
     model.train(was_training)
 
 
-def _files_of(batches: Iterator[list[int]]) -> Iterator[list[list[int]]]:
-    """Batches in groups of about `ROWS_PER_FILE` rows."""
-    group: list[list[int]] = []
-    for batch in batches:
-        group.append(batch)
-        if sum(map(len, group)) >= ROWS_PER_FILE:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _write(folder: Path, keys: np.ndarray, features: np.ndarray):
+def _write(folder: Path, keys: Sequence[bytes], features: Sequence[np.ndarray]):
     """Features first, then the keys that make them known; both appear whole or not at all."""
     name = uuid.uuid4().hex[:12]
-    for kind, array in (("features", features), ("keys", keys)):
+    known = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
+    for kind, array in (("features", np.concatenate(features)), ("keys", known)):
         temporary = folder / f"{name}.{kind}.tmp"
         with open(temporary, "wb") as file:
             np.save(file, array)

@@ -154,7 +154,7 @@ def _describe(folder: ModelFolder, repo_id: str, about: dict, results, new_card:
         return [*notes, f"{CARD} was edited by hand and is kept"]
     measured = results
     if results is None or isinstance(results, (str, Path)):
-        measured = read_results(folder.path if results is None else results)
+        measured = read_results(folder.path if results is None else results, [str(folder.path), repo_id])
     if results is not None and not measured:
         raise ValueError(f"{results} has no results that a card can show.")
     described = {"adapter": folder.adapter, "reference": reference, "results": measured, "plot": plot}

@@ -15,7 +15,7 @@ from urm_hf.prefixes import next_cut, pack, prefix_order, worth_sharing
 
 @dataclass
 class Plan:
-    """N distinct sequences, and their indices in two orders: of prefixes, and of lengths, longest first."""
+    """Distinct sequences, and the indices of N of them in two orders: of prefixes, and of lengths, longest first."""
 
     sequences: Sequence[Sequence[int]]
     by_prefix: list[int]
@@ -24,13 +24,31 @@ class Plan:
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> "Plan":
+        if not all(map(len, sequences)):
+            raise ValueError("a sequence without tokens has no last hidden state, and so no reward.")
         by_length = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
         return cls(sequences, *prefix_order(sequences), by_length)
 
     @property
     def distinct_tokens(self) -> int:
         """Tokens that differ in themselves or in what precedes them: the least that has to be computed."""
-        return sum(map(len, self.sequences)) - sum(self.shared)
+        return sum(len(self.sequences[index]) for index in self.by_prefix) - sum(self.shared)
+
+    def split(self, length: int) -> tuple["Plan", "Plan"]:
+        """Plans for the sequences of at most `length` tokens, and for those that are longer."""
+        fits = [len(sequence) <= length for sequence in self.sequences]
+        return self._part(fits), self._part([not fit for fit in fits])
+
+    def _part(self, taken: Sequence[bool]) -> "Plan":
+        by_prefix, shared = [], []
+        common = 0
+        for index, count in zip(self.by_prefix, self.shared, strict=True):
+            common = min(common, count)  # with the last that was taken: the least across those between
+            if taken[index]:
+                by_prefix.append(index)
+                shared.append(common)
+                common = len(self.sequences[index])
+        return Plan(self.sequences, by_prefix, shared, [index for index in self.by_length if taken[index]])
 
 
 class Packs:

@@ -1,12 +1,14 @@
 """Token sequences through models: in packs where the backbone allows it, else in padded batches; order is kept."""
 
 import logging
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from urm_hf.model_batches import Packs, PaddedBatches, Plan, split_model
 from urm_hf.packed_attention import compile_layers, gives_same_states, longest_window
@@ -18,6 +20,7 @@ TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 8192  # of a batch, by default: a CPU's cac
 
 Columns: TypeAlias = dict[str, Tensor]
 Report: TypeAlias = Callable[[list[int], int], None]
+Batch: TypeAlias = tuple[list[int], list[ModelOutput], int]
 
 
 class ModelPass:
@@ -35,7 +38,6 @@ class ModelPass:
         self.max_tokens, self.pad_token_id, self.compiled = max_tokens, pad_token_id, compiled
         self._packable: dict[type, bool] = {}  # of the kinds of backbone that were tried out
 
-    @torch.inference_mode()
     def outputs(self, plan: Plan, models: Sequence[PreTrainedModel], report: Report) -> list[Columns]:
         """
         The outputs for all sequences, on the CPU, of one model, or of several that share their backbone.
@@ -43,18 +45,33 @@ class ModelPass:
         Args:
             report: called after each batch with the indices of its sequences and the tokens that were computed.
         """
-        packed = self._can_pack(plan, models[0])
+        done: list[list[Columns]] = []
+        order: list[int] = []
+        for indices, outputs, tokens in self.batches(plan, models):
+            done.append([{name: output[name] for name in FIELDS if name in output} for output in outputs])
+            order += indices
+            report(indices, tokens)
+        return [_in_order([batch[number] for batch in done], order) for number in range(len(models))]
+
+    def batches(self, plan: Plan, models: Sequence[PreTrainedModel]) -> Iterator[Batch]:
+        """Batch by batch: the indices of its sequences, each model's output for them, and the tokens computed."""
+        packable, padded = self._parts(plan, models[0])
         if self.compiled:
             compile_layers(models[0].base_model)
-        batches = Packs(plan, models) if packed else PaddedBatches(plan, models, self.pad_token_id)
-        limit = self.max_tokens or (TOKENS_ON_CPU if models[0].device.type == "cpu" else TOKENS_ON_GPU)
-        done: list[list[Columns]] = []
+        if packable.by_prefix:
+            yield from self._run(Packs(packable, models), models[0].device)
+        if padded.by_prefix:
+            yield from self._run(PaddedBatches(padded, models, self.pad_token_id), models[0].device)
+
+    def _run(self, batches: Packs | PaddedBatches, device: torch.device) -> Iterator[Batch]:
+        limit = self.max_tokens or (TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_GPU)
         start = 0
         while start < len(batches.order):
             stop = batches.end(start, limit)
             outputs = None
             try:
-                outputs = batches.run(start, stop)
+                with torch.inference_mode():
+                    outputs = batches.run(start, stop)
             except RuntimeError as error:
                 if stop - start == 1 or not out_of_memory(error):
                     raise
@@ -65,22 +82,25 @@ class ModelPass:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
-            done.append([{name: output[name] for name in FIELDS if name in output} for output in outputs])
-            report(batches.order[start:stop], tokens)
+            yield batches.order[start:stop], outputs, tokens
             start = stop
-        return [_in_order([batch[number] for batch in done], batches.order) for number in range(len(models))]
 
-    def _can_pack(self, plan: Plan, model: PreTrainedModel) -> bool:
-        """Whether packs give the model's numbers, tried out once for each kind; why not is said at debug level."""
+    def _parts(self, plan: Plan, model: PreTrainedModel) -> tuple[Plan, Plan]:
+        """What goes in packs, and what in padded batches; why the latter is said at debug level."""
         name, parts = type(model).__name__, split_model(model)
         if parts is None:
             logger.debug("Padded batches: %s has no head that reads a backbone's last hidden state.", name)
-            return False
+            return plan.split(0)  # nothing, and all
         backbone = parts[0]
-        longest, window = max(map(len, plan.sequences)), longest_window(backbone)
-        if window is not None and longest > window:
-            logger.debug("Padded batches: %d tokens exceed the attention window of %s, %d.", longest, name, window)
-            return False
+        window = longest_window(backbone)
+        packable, padded = plan.split(sys.maxsize if window is None else window)
+        if padded.by_prefix:
+            count = len(padded.by_prefix)
+            logger.debug("Padded batches: %d exceed the attention window of %s, %d tokens.", count, name, window)
+        return (packable, padded) if packable.by_prefix and self._can_pack(packable, backbone) else plan.split(0)
+
+    def _can_pack(self, plan: Plan, backbone: PreTrainedModel) -> bool:
+        """Whether packs give the backbone's numbers, tried out once for each kind."""
         kind = type(backbone)
         if kind not in self._packable:
             self._packable[kind] = gives_same_states(backbone, plan.sequences[plan.by_length[0]], self.pad_token_id)

@@ -1,13 +1,16 @@
 """A scoring job that can be interrupted: rows in, parts, one file out; alone or with other processes."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import urm_hf
 from urm_hf.filtering import filter_values
 from urm_hf.modeling import URMEnsemble
+from urm_hf.modeling.backbone_urm import HUB_ACCESS
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.score_parts import COUNTS, PartFolder
 from urm_hf.score_rows import Columns, conversations_of
 from urm_hf.score_source import PartReader, Source, digest_of
@@ -34,7 +37,7 @@ class ScoreJob:
     models: list[str]
     data: str
     out: Path
-    revisions: list[str] | None = None
+    revisions: Sequence[str | None] | None = None
     split: str | None = None
     data_config: str | None = None
     data_revision: str | None = None
@@ -58,6 +61,12 @@ class ScoreJob:
         if self.rows_per_part < 1:
             raise ValueError(f"--rows-per-part must be positive, got {self.rows_per_part}.")
 
+    def pinned(self) -> "ScoreJob":
+        """The job on the commits that the models' revisions are now, for processes that start later."""
+        access = {name: self.loading[name] for name in HUB_ACCESS if name in self.loading}
+        places = zip(self.models, self.revisions or [None] * len(self.models), strict=True)
+        return replace(self, revisions=[MemberSource(*place, access).revision for place in places])
+
     def source(self) -> Source:
         return Source(self.data, self.split, self.data_config, self.data_revision, strict=self.on_error == "raise")
 
@@ -77,12 +86,11 @@ class ScoreJob:
         """All that a score depends on, so that parts are never mixed."""
         config = scorer.model.config
         members = isinstance(scorer.model, URMEnsemble)
-        names = config.members if members else [config.name_or_path]
-        commits = config.revisions if members else [getattr(config, "_commit_hash", None)]
+        sources: Any = scorer.model.sources if members else [scorer.source]
         combined = ("aggregation", "aggregation_k", "reward_means", "reward_stds", "strategy")
         return {
             "urm_hf": urm_hf.__version__,
-            "model": [f"{name}@{commit or _digest(Path(name))}" for name, commit in zip(names, commits, strict=True)],
+            "model": [_identity(source) for source in sources],
             "ensemble": {name: getattr(config, name) for name in combined} if members else None,
             "dtype": str(self.loading.get("dtype")),
             "data": source.fingerprint,
@@ -199,6 +207,10 @@ def _readable(item: Any) -> Any:
     return item if isinstance(item, dict) else item[1].decode(errors="replace").rstrip("\n")
 
 
-def _digest(folder: Path) -> str:
-    """Of the files of a model's folder that a score can depend on."""
-    return digest_of(sorted(path for path in folder.glob("*") if path.suffix in HASHED), named=True)
+def _identity(model: MemberSource) -> str:
+    """A repository at its commit, or a folder with a hash of what a score can depend on; and an adapter's base."""
+    folder, state = Path(model.name), model.revision
+    if folder.is_dir():
+        state = digest_of(sorted(path for path in folder.glob("*") if path.suffix in HASHED), named=True)
+    base = model.base()
+    return f"{model.name}@{state}" if base is None else f"{model.name}@{state} on {_identity(base)}"

@@ -45,18 +45,8 @@ class PartFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock("manifest"):
-            file = self.path / "manifest.json"
-            before = json.loads(file.read_text()) if file.is_file() else {}
-            changed = [name for name in {**before, **self.manifest} if before.get(name) != self.manifest.get(name)]
-            if not changed:
-                return
-            if any(self.done(number) for number in range(self.parts)) or list(self.path.glob("part-*.rows")):
-                told = "; ".join(f"{n} was {before.get(n)}, is {self.manifest.get(n)}" for n in changed)
-                raise ValueError(
-                    f"{self.path} holds parts of another job, which must not be mixed ({told}). Go on with the old "
-                    "settings, delete the folder, or write to another file."
-                )
-            _write(file, json.dumps(self.manifest, indent=1).encode())
+            begun = any(self.path.glob("part-*.rows"))
+            keep_manifest(self.path / "manifest.json", self.manifest, begun, "parts")
 
     def done(self, number: int) -> bool:
         return self._file(number, "rows").is_file()
@@ -78,9 +68,9 @@ class PartFolder:
 
     def write(self, number: int, rows: list[dict[str, Any]], skipped: list[dict[str, Any]], counts: dict[str, int]):
         """Finishes a part."""
-        _write(self._file(number, "skipped"), _json_lines(skipped))
-        _write(self._file(number, "counts"), json.dumps(counts).encode())
-        _write(self._file(number, "rows"), _json_lines(rows))
+        write_whole(self._file(number, "skipped"), json_lines(skipped))
+        write_whole(self._file(number, "counts"), json.dumps(counts).encode())
+        write_whole(self._file(number, "rows"), json_lines(rows))
 
     def counts(self) -> dict[str, int]:
         """Sums over the parts."""
@@ -164,11 +154,36 @@ def check_output(out: Path):
         raise ValueError(f"{out}: unknown type of output; expected one of {', '.join(OUTPUT_TYPES)}.")
 
 
-def _json_lines(rows: Sequence[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n" for row in rows)
+def keep_manifest(file: Path, manifest: dict[str, Any], begun: bool, what: str):
+    """
+    Writes what the work in a folder depends on, or checks that it is still the same.
+
+    Args:
+        begun: whether there is any work (`what`, for the error) that another manifest would spoil.
+
+    Raises:
+        ValueError: the manifest is another one; what differs is named.
+    """
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    changed = [name for name in {**before, **manifest} if before.get(name) != manifest.get(name)]
+    if changed and begun:
+        told = "; ".join(f"{n} was {before.get(n)}, is {manifest.get(n)}" for n in changed)
+        raise ValueError(
+            f"{file.parent} holds {what} of another job, which must not be mixed ({told}). Go on with the old "
+            "settings, delete the folder, or write to another file."
+        )
+    if changed:
+        write_whole(file, json.dumps(manifest, indent=1).encode())
 
 
-def _write(path: Path, content: bytes):
+def json_lines(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Half a surrogate pair, which UTF-8 has no bytes for, is written as JSON's escape."""
+    lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
+    return b"".join(line.encode(errors="backslashreplace") + b"\n" for line in lines)
+
+
+def write_whole(path: Path, content: bytes):
+    """Under another name first, so that what has its name is whole."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -45,6 +46,7 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
         ValueError: parts are missing when all have ended; the first error that one of them told is given.
     """
     folder = job.folder(job.source())
+    job = job.pinned()
     context = multiprocessing.get_context("spawn")
     started, errors = [], []
     for rank in range(count):
@@ -98,11 +100,12 @@ def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
         import ray
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install 'urm-hf[ray]'.") from error
-    job.out = job.out.absolute()
+    job = replace(job, out=job.out.absolute())
     folder = job.folder(job.source())
     missing = [{"part": number} for number in folder.missing()]
     if missing:
         ray.init(ignore_reinit_error=True, log_to_driver=bool(os.environ.get("URM_DEBUG")))
+        job = job.pinned()
         parts = ray.data.from_items(missing, override_num_blocks=len(missing))
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         try:

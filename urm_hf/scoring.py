@@ -20,6 +20,7 @@ from urm_hf.loading import load_reward_model
 from urm_hf.model_batches import Plan
 from urm_hf.model_pass import ModelPass, Report
 from urm_hf.modeling.backbone_urm import HUB
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.modeling_urm import URMOutput
 from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward, URMEnsemble
 from urm_hf.published import refuse_published
@@ -91,6 +92,7 @@ class RewardScorer:
         trust_remote_code, revision, **model_kwargs: for loading `model` by name (`dtype`, `device_map`, ...).
 
     Attributes:
+        source: of a model loaded by name, where it comes from, at the commit that was loaded.
         stats (`dict`): of the last call: conversations, and how many of them were duplicates or truncated; tokens;
             distinct_tokens (common prefixes once); passes over them (1, or one for each member); computed_tokens (with
             padding, of all passes); seconds.
@@ -114,18 +116,21 @@ class RewardScorer:
         for name, value in (("max_tokens_per_batch", max_tokens_per_batch), ("max_length", max_length)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive, got {value}.")
+        place = {key: model_kwargs[key] for key in HUB if key in model_kwargs}
+        refuse_published(model, revision=revision, **place)
         hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-        refuse_published(model, revision=revision, **{key: model_kwargs[key] for key in HUB if key in model_kwargs})
+        self.source: MemberSource | None = None
         if isinstance(model, (str, os.PathLike)):
-            model = load_reward_model(os.fspath(model), hub, model_kwargs)
+            self.source = MemberSource(os.fspath(model), revision, place)
+            hub["revision"] = self.source.revision
+            model = load_reward_model(self.source.name, hub, model_kwargs)
         elif model_kwargs:
             raise ValueError(f"{sorted(model_kwargs)} are for loading a model by name, but `model` is an instance.")
         if tokenizer is None:
             # an ensemble has the tokenizer of its first member
             pins = getattr(model.config, "revisions", None)
-            tokenizer = AutoTokenizer.from_pretrained(
-                model.config.name_or_path, **(hub | {"revision": pins[0]} if pins else hub)
-            )
+            first = {"revision": pins[0], "subfolder": ""} if pins else {}
+            tokenizer = AutoTokenizer.from_pretrained(model.config.name_or_path, **hub | place | first)
         if not hasattr(model.config, "attributes"):  # such models look for the last token that is not padding
             model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
         self.model, self.tokenizer, self.truncation = model.eval(), tokenizer, truncation

@@ -15,7 +15,8 @@ from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.ratings import is_rated
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
-from urm_hf.trainers.adapters import is_adapter, save_adapter_with_head
+from urm_hf.trainers.adapters import save_adapter_with_head
+from urm_hf.trainers.loading import pinned_source
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +97,12 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     if args.reward_weights is not None:
         return _fixed_weights(args, model)
     train, held_out = load_splits(data, args.seed)
-    adapter = _name(model) if is_adapter(_name(model)) else None
-    if adapter is not None and args.push_to_hub and (base := MemberSource(adapter).base()) is not None:
+    source = pinned_source(_name(model), _with_model(args, model))
+    base = source.base()
+    if base is not None and args.push_to_hub:
         _check_base_to_push(base.name)
-    trainer = URMGatingTrainer(_name(model), _with_model(args, model), train_dataset=train, eval_dataset=held_out)
-    path = _run(trainer, args, data, adapter)
+    trainer = URMGatingTrainer(_name(model), args, train_dataset=train, eval_dataset=held_out)
+    path = _run(trainer, args, data, None if base is None else source)
     print("Gate: weight of each attribute, mean and standard deviation over conversations")
     for attribute, (mean, std) in trainer.gate_report().items():
         print(f"  {attribute:<16} {mean:+.3f} ± {std:.3f}")
@@ -177,7 +179,7 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
     return rows.select(kept)
 
 
-def _run(trainer, args, data: DataArguments, adapter: str | None = None) -> Path:
+def _run(trainer, args, data: DataArguments, adapter: MemberSource | None = None) -> Path:
     """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     if trainer.eval_dataset is not None:
@@ -191,7 +193,8 @@ def _run(trainer, args, data: DataArguments, adapter: str | None = None) -> Path
     merged = is_peft_model(trainer.model) and not quantised and not data.save_adapter
     if adapter is not None:
         if trainer.is_world_process_zero():
-            save_adapter_with_head(adapter, trainer.model, args.output_dir)
+            pinned = {"revision": adapter.revision, **adapter.hub}
+            save_adapter_with_head(adapter.name, trainer.model, args.output_dir, **pinned)
             trainer.processing_class.save_pretrained(args.output_dir)
     elif merged and trainer.is_world_process_zero():
         trainer.model.merge_and_unload().save_pretrained(args.output_dir)

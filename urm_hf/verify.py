@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from urm_hf import __version__
 from urm_hf.adapter_base import is_pinned
 from urm_hf.checkpoint_files import read_json, weight_files
+from urm_hf.hub_errors import one_line
 from urm_hf.model_folder import SCORES, ModelFolder, code_files, installed_code, read_folder
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.members_urm import ADAPTER_PREFIX, ADAPTER_WEIGHTS, HEAD
@@ -65,7 +66,7 @@ def verify(
     try:
         scorer = load_scorer(path, stored.get("dtype", "float32"), token)
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        yield Check("load", False, (isinstance(error, RuntimeError) and _misshapen(folder)) or str(error))
+        yield Check("load", False, (isinstance(error, RuntimeError) and _misshapen(folder)) or one_line(error))
         return
     yield Check("load", True, _loaded(folder, scorer))
     yield _scores(folder, scorer, stored, atol)

@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from tests.conftest import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
 from urm_hf import RewardScorer
-from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling
+from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling, modeling_urm_ensemble
 from urm_hf.trainers.adapters import complete_adapter, is_adapter, load_merged, save_adapter_with_head
 
 BATCH = pad_rows(random_rows([5, 12, 3, 8]))
@@ -204,6 +204,17 @@ def test_equal_heads_are_refused_before_scoring(members, tmp_path, strategy):
     twin = shutil.copytree(members[0], tmp_path / "twin")
     with pytest.raises(ValueError, match="equal heads"):
         URMEnsemble.from_pretrained([members[0], str(twin)], strategy=strategy)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_members_are_compared_once(members, strategy, monkeypatch):
+    compared = []
+    for name in ("check_configs", "check_heads"):
+        usual = getattr(modeling_urm_ensemble, name)
+        watched = lambda *args, usual=usual, name=name: compared.append(name) or usual(*args)  # noqa: E731
+        monkeypatch.setattr(modeling_urm_ensemble, name, watched)
+    URMEnsemble.from_pretrained(members, strategy=strategy)
+    assert sorted(compared) == ["check_configs", "check_heads"]
 
 
 # one tokenizer

@@ -1,4 +1,4 @@
-"""The gating stage: its loss, its data, what it changes, what it learns and which gate it keeps."""
+"""The gating stage: its loss, what it changes, what it learns."""
 
 import random
 
@@ -8,27 +8,21 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModel, AutoModelForCausalLM, TrainerCallback
-from trl import RewardConfig, RewardTrainer
 
 from tests.conftest import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.trainers.conftest import (
     ATTRIBUTES,
-    QUIET,
     attribute_trainer,
     changed,
     gating_trainer,
-    logged,
     pair_rows,
     snapshot,
     whole_batch,
 )
+from urm_hf.model_batches import Packs, PaddedBatches
 from urm_hf.modeling import URMForRewardModeling
 
 WAYS = pytest.mark.parametrize("cache_features", [True, False], ids=["cached", "uncached"])
-USER, GOOD, BAD = (
-    {"role": role, "content": content}
-    for role, content in [("user", "hi there"), ("assistant", "yes"), ("assistant", "no")]
-)
 
 
 @torch.no_grad()
@@ -159,13 +153,14 @@ def test_a_frozen_weight_that_changes_is_an_error(tmp_path, name):
 
 def spy_on_pooling(monkeypatch) -> list[tuple[int, ...]]:
     """The token sequences that pass the backbone from now on."""
-    seen, pool = [], URMForRewardModeling.pool
+    seen: list[tuple[int, ...]] = []
+    for batches in (Packs, PaddedBatches):
 
-    def spy(self, input_ids=None, attention_mask=None, *args, **kwargs):
-        seen.extend(tuple(ids[mask.bool()].tolist()) for ids, mask in zip(input_ids, attention_mask))
-        return pool(self, input_ids, attention_mask, *args, **kwargs)
+        def spy(self, start, stop, run=batches.run):
+            seen.extend(map(tuple, self.sequences[start:stop]))
+            return run(self, start, stop)
 
-    monkeypatch.setattr(URMForRewardModeling, "pool", spy)
+        monkeypatch.setattr(batches, "run", spy)
     return seen
 
 
@@ -189,76 +184,6 @@ def test_other_weights_of_the_backbone_share_no_hidden_states(tmp_path, monkeypa
     seen = spy_on_pooling(monkeypatch)
     gating_trainer(tmp_path, pair_rows(), model=tiny_urm(attributes=ATTRIBUTES, seed=1))
     assert len(seen) == 24
-
-
-# Forms of data
-
-
-FORMS = {
-    "implicit prompt": {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
-    "explicit prompt": {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
-    "text": {"chosen": "hi there yes", "rejected": "hi there no"},
-    "text with a prompt": {"prompt": "hi there ", "chosen": "yes", "rejected": "no"},
-    "text that ends": {"prompt": "hi there ", "chosen": "yes<|im_end|>", "rejected": "no"},
-}
-
-
-def token_ids(trainer) -> list[list[int]]:
-    return [list(trainer.train_dataset[column][0]) for column in ("chosen_ids", "rejected_ids")]
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_pairs_are_encoded_as_in_trl(tmp_path, form):
-    rows = Dataset.from_list([FORMS[form]])
-    args = RewardConfig(str(tmp_path), bf16=False, **QUIET)
-    trl = RewardTrainer(tiny_urm(), args, train_dataset=rows, processing_class=tiny_tokenizer())
-    assert token_ids(gating_trainer(tmp_path, rows, cache_features=False)) == token_ids(trl)
-
-
-def test_answers_may_be_strings_beside_prompt_messages(tmp_path):
-    mixed = {"prompt": [USER], "chosen": GOOD["content"], "rejected": BAD["content"]}
-    encoded = [
-        token_ids(gating_trainer(tmp_path, [row], cache_features=False)) for row in (mixed, FORMS["implicit prompt"])
-    ]
-    assert encoded[0] == encoded[1]
-
-
-def test_pairs_that_are_token_ids_already_are_taken_as_they_are(tmp_path):
-    row = {"chosen_ids": [1, 2, 3], "rejected_ids": [4, 5]}
-    assert token_ids(gating_trainer(tmp_path, [row], cache_features=False)) == [[1, 2, 3], [4, 5]]
-
-
-REFUSED = {
-    "empty answer": ({"chosen": [USER, GOOD | {"content": ""}]}, r"message 1 \(assistant\) is empty"),
-    "no answer": ({"rejected": [USER]}, "the last message has the role 'user'"),
-    "null": ({"chosen": None}, "`chosen` is empty"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_pair_is_refused_with_its_number_and_reason(tmp_path, case):
-    bad, reason = REFUSED[case]
-    good = FORMS["implicit prompt"]
-    with pytest.raises(ValueError, match=f"row 1 of the train dataset: .*{reason}"):
-        gating_trainer(tmp_path, [good, good | bad])
-
-
-@pytest.mark.parametrize("margin", [float("nan"), None])
-def test_a_margin_that_is_not_a_number_is_refused(tmp_path, margin):
-    with pytest.raises(ValueError, match="row 1 of the train dataset: .*margin"):
-        gating_trainer(tmp_path, pair_rows(3, margin=[0.0, margin, 1.0]))
-
-
-def test_a_pair_with_one_long_side_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="row 0 of the train dataset: the conversation has .* max_length=9"):
-        gating_trainer(tmp_path, pair_rows(), max_length=9)
-
-
-def test_a_pair_with_one_long_side_is_dropped_whole(tmp_path):
-    rows = [FORMS["text"], {"chosen": "x" * 50, "rejected": "y"}]
-    trainer = gating_trainer(tmp_path, rows, max_length=30, truncation="drop", cache_features=False)
-    assert len(trainer.train_dataset) == 1
-    assert token_ids(trainer)[1] == tiny_tokenizer()("hi there no<|im_end|>")["input_ids"]
 
 
 # What is learnt
@@ -298,92 +223,6 @@ def test_the_gate_learns_which_attribute_matters_for_which_prompt(tmp_path):
     assert 0.3 < trainer.evaluate()["eval_accuracy"] < 0.7  # no fixed weights can do it
     trainer.train()
     assert trainer.evaluate()["eval_accuracy"] > 0.9
-
-
-# The best gate
-
-
-class GatesAtEvaluation(TrainerCallback):
-    """Remembers the gate's last layer as it was at each evaluation."""
-
-    def __init__(self):
-        self.gates: list[torch.Tensor] = []
-
-    def on_evaluate(self, args, state, control, model=None, **kwargs):
-        self.gates.append(model.score.gate[-1].weight.detach().clone())
-
-
-def scripted(tmp_path, accuracies: list[float], **config):
-    """A run that finds these held-out accuracies, one a step; the trainer and the gate at each evaluation."""
-    gates, script = GatesAtEvaluation(), iter(accuracies)
-    config = {"max_steps": len(accuracies), "eval_strategy": "steps", "eval_steps": 1} | config
-    trainer = gating_trainer(tmp_path, pair_rows(), pair_rows(seed=5), callbacks=[gates], **config)
-    log = trainer.log
-
-    def scripted_log(logs, *args, **kwargs):
-        log(logs, *args, **kwargs)
-        if "eval_accuracy" in logs:
-            logs["eval_accuracy"] = next(script)
-
-    trainer.log = scripted_log
-    trainer.train()
-    return trainer, gates.gates
-
-
-def test_the_gate_of_the_best_held_out_accuracy_is_kept(tmp_path):
-    trainer, gates = scripted(tmp_path, [0.5, 0.9, 0.7, 0.8])
-    assert not gates[1].equal(gates[3])
-    assert trainer.model.score.gate[-1].weight.equal(gates[1])
-
-
-def test_of_equal_accuracies_the_earlier_gate_is_kept(tmp_path):
-    trainer, gates = scripted(tmp_path, [0.5, 0.9, 0.7, 0.9])
-    assert trainer.model.score.gate[-1].weight.equal(gates[1])
-
-
-def test_without_keep_best_the_last_gate_stays(tmp_path):
-    trainer, gates = scripted(tmp_path, [0.5, 0.9, 0.7, 0.8], keep_best=False)
-    assert trainer.model.score.gate[-1].weight.equal(gates[3])
-
-
-def test_patience_ends_training(tmp_path):
-    trainer, gates = scripted(tmp_path, [0.5, 0.9, 0.7, 0.8, 0.95], patience=2)
-    assert len(gates) == 4
-    assert trainer.model.score.gate[-1].weight.equal(gates[1])
-
-
-def test_by_default_a_run_is_evaluated_forty_times(tmp_path):
-    trainer = gating_trainer(tmp_path, pair_rows(), pair_rows(seed=5), max_steps=120, logging_steps=50)
-    trainer.train()
-    assert len(logged(trainer, "eval_loss")) == 40
-
-
-def test_a_run_of_epochs_is_not_evaluated_at_every_step(tmp_path):
-    kwargs = {"max_steps": -1, "num_train_epochs": 20, "per_device_train_batch_size": 2, "logging_steps": 50}
-    trainer = gating_trainer(tmp_path, pair_rows(), pair_rows(seed=5), **kwargs)
-    trainer.train()
-    assert trainer.state.global_step == 120
-    assert 1 <= len(logged(trainer, "eval_loss")) <= 40
-
-
-def test_a_resumed_run_ends_bit_for_bit_where_the_uninterrupted_one_does(tmp_path):
-    class Interruption(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 5:
-                raise KeyboardInterrupt
-
-    config = {"max_steps": 8, "save_strategy": "steps", "save_steps": 4, "eval_strategy": "steps", "eval_steps": 2}
-
-    def run(folder, *callbacks):
-        return gating_trainer(tmp_path / folder, pair_rows(), pair_rows(seed=5), callbacks=list(callbacks), **config)
-
-    whole = run("whole")
-    whole.train()
-    with pytest.raises(KeyboardInterrupt):
-        run("parts", Interruption()).train()
-    resumed = run("parts")
-    resumed.train(resume_from_checkpoint=True)
-    assert changed(snapshot(whole.model), resumed.model) == []
 
 
 # Models

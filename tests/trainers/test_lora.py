@@ -59,8 +59,9 @@ def outputs(model, trainer) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("asked", [None, [], ["score"], ["embed_tokens"]], ids=str)
 def test_the_head_is_among_the_modules_to_save(tmp_path, asked):
     config = lora(modules_to_save=asked)
-    adapter_trainer(tmp_path, tiny_urm(attributes=ATTRIBUTES), config)
-    assert sorted(config.modules_to_save) == sorted({*(asked or []), "score"})
+    trainer = adapter_trainer(tmp_path, tiny_urm(attributes=ATTRIBUTES), config)
+    assert sorted(trainer.model.peft_config["default"].modules_to_save) == sorted({*(asked or []), "score"})
+    assert config.modules_to_save == asked  # one configuration may serve several runs
 
 
 def test_the_value_head_and_the_adapter_train(tmp_path):

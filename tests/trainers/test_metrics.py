@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.integrate import trapezoid
 from sklearn.metrics import mean_squared_error
 
-from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
+from urm_hf.trainers.metrics import attribute_metrics, gaussian_crps, scales_tensor
 
 NAMES = ["help", "depth"]
 LABEL_MEANS, LABEL_STDS = [2.0, 1.5], [0.8, 2.0]
@@ -47,6 +48,18 @@ def test_nll_is_that_of_scipy_less_the_log_of_the_label_spread(k, name):
     s, mu, sigma = rated(k)
     expected = -stats.norm.logpdf(s, mu, sigma).mean() - math.log(LABEL_STDS[k])
     assert metrics(*example())[f"nll/{name}"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k, name", list(enumerate(NAMES)))
+def test_crps_is_the_integral_of_its_definition_in_units_of_the_label_spread(k, name):
+    """Of (F(x) - 1{x >= s})^2 over x, by the trapezoid rule."""
+    s, mu, sigma = (values[:40, None] for values in rated(k))
+    x = np.linspace(-12, 16, 20_001)
+    expected = trapezoid(np.square(stats.norm.cdf(x, mu, sigma) - (x >= s)), x, axis=1).mean()
+    found = gaussian_crps((s - mu).ravel(), sigma.ravel()).mean()
+    assert found == pytest.approx(expected, abs=1e-3)
+    whole = gaussian_crps(rated(k)[0] - rated(k)[1], rated(k)[2]).mean()
+    assert metrics(*example())[f"crps/{name}"] == pytest.approx(whole / LABEL_STDS[k])
 
 
 def test_censored_nll_is_that_of_the_rating_s_interval_whatever_the_label_units():
@@ -119,7 +132,9 @@ def gaussian() -> dict[str, float]:
     return metrics(means, stds, rng.normal(means, stds)[..., None])
 
 
-@pytest.mark.parametrize("name, expected", [("coverage68", 0.6827), ("coverage95", 0.9500), ("residual_variance", 1)])
+@pytest.mark.parametrize(
+    "name, expected", [("coverage50", 0.5), ("coverage68", 0.6827), ("coverage95", 0.95), ("residual_variance", 1)]
+)
 def test_true_gaussians_are_calibrated(gaussian, name, expected):
     assert gaussian[name] == pytest.approx(expected, abs=0.01)
 

@@ -12,6 +12,9 @@ COMMANDS = {
     "demo": ("urm_hf.cli.demo", "train an ensemble of three on built-in conversations and show what it knows"),
     "train": ("urm_hf.cli.train", "train the attribute stage or the gating stage: `urm train attributes --help`"),
     "score": ("urm_hf.cli.score", "score conversations of a file or dataset with a model or an ensemble"),
+    "evaluate": ("urm_hf.cli.evaluate", "how good reward models are, and how honest: tables, results.json, report"),
+    "bestofn": ("urm_hf.cli.bestofn", "choose the best of each prompt's candidates, and see how good that is"),
+    "judge": ("urm_hf.cli.judge", "ask an LLM which of two answers is better, both ways round"),
     "merge": ("urm_hf.cli.merge", "average the weights of two or more models into one"),
     "convert": (
         "urm_hf.cli.convert",

@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from urm_hf.cli.model_arguments import add_model_arguments, ensemble_of, limits_of, model_kwargs_of
+
 EPILOG = """
 A row is a conversation in any form of docs/data.md, or holds several: `chosen` and `rejected`, or a list `candidates`,
 `responses` or `completions`. Several become one row each, with `answer_column` and `answer_index`.
@@ -33,26 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     columns.add_argument("--messages-column", help="whole conversations")
     columns.add_argument("--text-column", help="texts that are scored as they are")
 
-    model = parser.add_argument_group("model")
-    model.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's limit)")
-    model.add_argument("--truncation", default="error", choices=["error", "left", "right"])
-    model.add_argument("--max-tokens-per-batch", type=int, help="default: 8192, on a CPU 4096; less if memory ends")
-    model.add_argument(
-        "--dtype",
-        default="float32",
-        choices=["float32", "bfloat16", "float16", "auto"],
-        help="of the backbone (default: float32)",
-    )
-    model.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    model.add_argument("--compile", action="store_true", help="torch.compile: a minute's wait, then faster")
-    model.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model")
-    model.add_argument("--trust-remote-code", action="store_true", help="run code that a checkpoint brings")
-    model.add_argument(
-        "--strategy", choices=["resident", "sequential", "shared"], help="how an ensemble's members are held in memory"
-    )
-    model.add_argument(
-        "--aggregation", choices=["mean", "min", "mean_minus_k_std"], help="what an ensemble's rewards become (mean)"
-    )
+    add_model_arguments(parser)
 
     job = parser.add_argument_group("job")
     job.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that cannot be scored")
@@ -87,14 +70,9 @@ def main(argv: list[str]) -> int:
         data_config=args.data_config,
         data_revision=args.data_revision,
         columns=Columns(args.prompt_column, answers, args.messages_column, args.text_column),
-        limits={
-            "max_tokens_per_batch": args.max_tokens_per_batch,
-            "max_length": args.max_length,
-            "truncation": args.truncation,
-            "compile": args.compile,
-        },
-        loading={"dtype": args.dtype, "trust_remote_code": args.trust_remote_code},
-        ensemble={n: getattr(args, n) for n in ("strategy", "aggregation") if getattr(args, n)},
+        limits=limits_of(args),
+        loading=model_kwargs_of(args),
+        ensemble=ensemble_of(args),
         on_error=args.on_error,
         filter_measure=args.filter_measure,
         filter_threshold=args.filter_threshold,

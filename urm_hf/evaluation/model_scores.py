@@ -1,6 +1,7 @@
 """The scores of one model for given conversations: computed by a job that can be interrupted, or read from a file."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class OpenModel:
     ):
         self.source, self.revision, self.name = source, revision, name or short_name(source)
         self.loading = loading or Loading()
+        if source.endswith(FILE_TYPES) and not Path(source).exists():
+            raise FileNotFoundError(f"{source}: no such file.")
         self.rows = scores_by_key(source) if is_score_file(source) else None
         self.scorer: RewardScorer | None = None  # from the first scores on
 
@@ -179,7 +182,7 @@ def short_name(source: str) -> str:
     first = Path(source.split(",")[0])
     if is_score_file(source):
         return first.name.split(".")[0]
-    return first.resolve().name if first.is_dir() else first.name
+    return Path(os.path.abspath(first)).name if first.is_dir() else first.name
 
 
 def scores_by_key(path: str) -> Rows:

@@ -1,0 +1,54 @@
+"""A Hub on loopback, and a complete folder to push to it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import urm_hf.plots
+from tests.conftest import save_with_tokenizer, tiny_urm
+from tests.hub_server import hub, module_hub  # noqa: F401  (fixtures)
+
+TWO = {"attributes": ["help", "depth"]}
+WHOLE = {
+    *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    *("chat_template.jinja", "urm_reference_scores.json", "urm_reference_scores.png", "modeling_urm.py"),
+    *("configuration_urm.py", "backbone_urm.py", "distributions_urm.py", "head_urm.py"),
+}
+PLACEHOLDERS = ["More Information Needed", "[optional]", "{{", "None", "nan", "TODO"]
+
+
+@pytest.fixture
+def server(hub, monkeypatch, tmp_path):  # noqa: F811
+    hub.attach(monkeypatch, tmp_path / "home")
+    return hub
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_plot(tmp_path_factory):
+    """Plots are drawn once and then copied: drawing takes most of a push's time."""
+    draw, path = urm_hf.plots.plot_reference, tmp_path_factory.mktemp("plot") / "plot.png"
+
+    def copy(rows, to):
+        return Path(shutil.copyfile(path if path.is_file() else draw(rows, path), to))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urm_hf.plots, "plot_reference", copy)
+        yield
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """A complete folder; tests copy it."""
+    return Path(save_with_tokenizer(tiny_urm(**TWO), tmp_path_factory.mktemp("saved") / "urm"))
+
+
+@pytest.fixture
+def folder(saved, tmp_path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "urm"))
+
+
+def edit_config(folder: Path, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -1,0 +1,132 @@
+"""Prompts with several candidate answers each, and what every candidate is worth, from a file or the Hub."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from urm_hf.score_rows import Columns, conversations_of
+from urm_hf.score_source import Source
+
+COLUMNS = ("candidates", "responses", "completions")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """
+    The N answers to one prompt.
+
+    Args:
+        row: of the data. id, prompt: as they stand there.
+        answers: texts or messages; conversations: in a form that the scorer reads; fields: what else each has.
+        gold (`(N,)`, *optional*): what each is worth; higher is better.
+    """
+
+    row: int
+    id: Any
+    prompt: Any
+    answers: list[Any]
+    conversations: list[dict[str, Any]]
+    fields: list[dict[str, Any]]
+    gold: np.ndarray | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal for equal prompts."""
+        return json.dumps(self.prompt, sort_keys=True, ensure_ascii=False)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of each answer, in characters, (N,)."""
+        return np.array([len(text_of(answer)) for answer in self.answers])
+
+    @property
+    def empty(self) -> np.ndarray:
+        """Whether each answer says nothing, (N,). Such a one cannot be scored."""
+        return np.array([not text_of(answer).strip() for answer in self.answers])
+
+
+def read_candidates(
+    source: Source, column: str | None = None, gold: str | None = None, prompt_column: str = "prompt"
+) -> list[Candidates]:
+    """
+    The rows of the data.
+
+    Args:
+        column: with a list of answers: texts, messages, or objects with `response` and further fields. Default: the
+            first of `candidates`, `responses` and `completions` that a row has.
+        gold: field of each candidate, or column with a list of as many numbers, that says what it is worth.
+
+    Raises:
+        ValueError: a row has no prompt or fewer than two candidates; gold is missing or not finite. Row and candidate
+            are named.
+    """
+    rows = []
+    for number, row in enumerate(map(source.row, source.items())):
+        try:
+            rows.append(_candidates(number, row, column, gold, prompt_column))
+        except ValueError as error:
+            raise ValueError(f"{source.name}, row {number}: {error}") from error
+    return rows
+
+
+def fields_of_numbers(rows: Sequence[Candidates]) -> list[str]:
+    """Fields that every candidate has with a number: what `gold` might be called."""
+    counts = Counter(name for row in rows for own in row.fields for name, value in own.items() if _is_number(value))
+    return [name for name, count in counts.items() if count == sum(len(row.answers) for row in rows)]
+
+
+def text_of(answer: Any) -> str:
+    return answer if isinstance(answer, str) else "".join(str(turn.get("content") or "") for turn in answer)
+
+
+def _candidates(number: int, row: dict[str, Any], column: str | None, gold: str | None, prompt: str) -> Candidates:
+    if row.get(prompt) is None:
+        raise ValueError(f"column `{prompt}` is missing or null; the row has {', '.join(sorted(row))}.")
+    name = column or next((name for name in COLUMNS if row.get(name) is not None), None)
+    if name is None or row.get(name) is None:
+        wanted = f"column `{name}`" if name else f"a column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
+        raise ValueError(f"{wanted} is missing or null; the row has {', '.join(sorted(row))}.")
+    if not isinstance(row[name], list) or len(row[name]) < 2:
+        what = f"{len(row[name])} of them" if isinstance(row[name], list) else type(row[name]).__name__
+        raise ValueError(f"`{name}` must be a list of two or more answers to choose from, got {what}.")
+    found = conversations_of({prompt: row[prompt], name: row[name]}, Columns(prompt, (name,)))
+    answers = [columns["response"] for columns, _ in found]
+    for number_of_it, answer in enumerate(answers):
+        if not isinstance(answer, (str, list)):
+            raise ValueError(f"candidate {number_of_it} must be text or messages, got {type(answer).__name__}.")
+    written = ("answer_column", "answer_index", "response", prompt)
+    fields = [{key: value for key, value in columns.items() if key not in written} for columns, _ in found]
+    return Candidates(
+        row=number,
+        id=row.get("id"),
+        prompt=row[prompt],
+        answers=answers,
+        conversations=[conversation for _, conversation in found],
+        fields=fields,
+        gold=None if gold is None else _gold(gold, row.get(gold), fields),
+    )
+
+
+def _gold(name: str, column: Any, fields: list[dict[str, Any]]) -> np.ndarray:
+    """What each of the N candidates is worth, (N,): from the row's column of that name, or from their own fields."""
+    values = [own.get(name) for own in fields] if column is None else column
+    if not isinstance(values, list) or len(values) != len(fields):
+        found = f"{len(values)} values" if isinstance(values, list) else repr(values)
+        raise ValueError(f"`{name}` must hold a number for each of the {len(fields)} candidates, got {found}.")
+    wrong = [number for number, value in enumerate(values) if not _is_number(value)]
+    if wrong:
+        value = values[wrong[0]]
+        what = "missing" if value is None else f"{value!r}, not a finite number"
+        known = ", ".join(sorted({key for own in fields for key in own})) or "none"
+        others = f"; so it is with {len(wrong)} of {len(values)} candidates" if len(wrong) > 1 else ""
+        raise ValueError(f"`{name}` of candidate {wrong[0]} is {what} (fields of the candidates: {known}){others}.")
+    return np.array(values, dtype=np.float64)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)

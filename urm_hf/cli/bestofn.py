@@ -1,0 +1,170 @@
+"""
+`urm bestofn`: the best of each prompt's candidates by a model, and how good that is for n = 1, 2, 4, ... of them.
+"""
+
+import argparse
+import json
+import shlex
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from urm_hf.cli.model_arguments import add_model_arguments, loading_of, revisions_of, short_names
+
+if TYPE_CHECKING:
+    from urm_hf.best_of_n_data import Candidates
+    from urm_hf.best_of_n_results import Selection
+
+EPILOG = """
+A row is a prompt with a list of answers: `candidates`, `responses` or `completions`; texts, messages, or objects with
+`response` and fields of their own. With --gold it writes DIR/results.json and DIR/best_of_n.png, always
+DIR/chosen.jsonl. Scores stay in DIR/scores: the same command again reads them, or goes on where it was interrupted.
+docs/best_of_n.md explains the numbers.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="urm bestofn", description=__doc__, epilog=EPILOG)
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
+    )
+    parser.add_argument("--data", required=True, help="file (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument("--gold", help="what a candidate is worth, higher is better: its field, or a column of lists")
+    parser.add_argument("--candidates-column", help="(default: candidates, responses or completions)")
+    parser.add_argument("--prompt-column", default="prompt", help="(default: prompt)")
+    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
+    parser.add_argument("--data-config", help="configuration of a Hub dataset")
+    parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
+    parser.add_argument("--max-prompts", type=int, help="use only so many rows, drawn with the seed")
+    parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
+
+    rules = parser.add_argument_group("choosing")
+    rules.add_argument(
+        "--select",
+        default="reward",
+        choices=["reward", "min", "mean_minus_k_std", "filtered"],
+        help="rule that chosen.jsonl follows (default: reward); the curves show all that a model can be asked",
+    )
+    rules.add_argument("--k", type=float, default=1.0, help="of mean_minus_k_std (default: 1)")
+    rules.add_argument("--filter-measure", help="of filtered (default: reward_gap; a single URM: attribute_variance)")
+    rules.add_argument("--filter-threshold", type=float, help="largest value of the measure that is eligible")
+    rules.add_argument("--keep", type=float, help="share of all candidates that is eligible (default: 0.8)")
+
+    statistics = parser.add_argument_group("statistics")
+    statistics.add_argument("--seed", type=int, default=0)
+    statistics.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
+    add_model_arguments(parser)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    names, revisions = _checked(args)
+    from urm_hf.best_of_n_data import read_candidates
+    from urm_hf.best_of_n_results import candidate_scores, chosen_rows, selection
+    from urm_hf.best_of_n_rules import Rule, kind_of, rules_for
+    from urm_hf.best_of_n_text import counts_of
+    from urm_hf.evaluation.model_scores import OpenModel
+    from urm_hf.score_source import Source
+
+    filtering = {"measure": args.filter_measure, "threshold": args.filter_threshold, "keep": args.keep}
+    select = Rule(args.select, args.k, **(filtering if args.select == "filtered" else {}))
+    Rule("filtered", args.k, **filtering)  # what is out of range is told before models are loaded
+    source = Source(args.data, args.split, args.data_config, args.data_revision, strict=True)
+    rows = _drawn(read_candidates(source, args.candidates_column, args.gold, args.prompt_column), args)
+    print(counts_of(rows, args.gold))
+    asked = [(row, k) for row in rows for k, empty in enumerate(row.empty) if not empty]
+    conversations = [row.conversations[k] for row, k in asked]
+    origins = [f"{args.data}, row {row.row}, candidate {k}" for row, k in asked]
+    if not asked:
+        raise ValueError(f"{args.data}: every candidate is empty, so that there is nothing to choose from.")
+    models, chosen, selections = [], [], []
+    for name, model, revision in zip(names, args.models, revisions, strict=True):
+        found = OpenModel(model, loading_of(args), revision, name).scores(conversations, args.out / "scores", origins)
+        scores = candidate_scores(rows, found.scores)
+        try:
+            chosen += chosen_rows(rows, selection(rows, name, select, scores), scores)
+            for rule in rules_for(kind_of(found.scores), args.k, **filtering):
+                selections.append(selection(rows, name, rule, scores))
+        except ValueError as error:
+            raise ValueError(f"{model}: {error}") from error
+        models.append({"name": name, "kind": found.kind, "source": model, "revision": found.revision})
+    _write_lines(args.out / "chosen.jsonl", chosen)
+    if args.gold:
+        _report(args, argv, rows, models, selections)
+    print(f"\nThe answers chosen by {select.name}: {args.out / 'chosen.jsonl'}")
+    return 0
+
+
+def _checked(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
+    """A name and a revision for each model, if nothing is wrong that can be told before anything is loaded."""
+    for option in ("bootstrap_samples", "max_prompts"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')} must be positive, got {value}.")
+    names = args.names or short_names(args.models)
+    if len(names) != len(args.models) or len(set(names)) < len(names):
+        raise ValueError(f"--names must be {len(args.models)} different names, one for each model, got {names}.")
+    if args.gold:
+        import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
+    return names, revisions_of(args)
+
+
+def _drawn(rows: list["Candidates"], args: argparse.Namespace) -> list["Candidates"]:
+    """All rows, or so many of them, drawn with the seed, in their order."""
+    if args.max_prompts is None or args.max_prompts >= len(rows):
+        return rows
+    import numpy as np
+
+    drawn = np.random.default_rng(args.seed).choice(len(rows), args.max_prompts, replace=False)
+    return [rows[number] for number in sorted(drawn)]
+
+
+def _report(
+    args: argparse.Namespace,
+    argv: list[str],
+    rows: list["Candidates"],
+    models: list[dict[str, Any]],
+    selections: list["Selection"],
+):
+    """Table, sentences, results.json and plot."""
+    import urm_hf
+    from urm_hf.best_of_n_plot import plot_best_of_n
+    from urm_hf.best_of_n_results import baselines, measured
+    from urm_hf.best_of_n_text import sentences, table
+
+    results = {
+        "schema": "urm-hf best-of-n",
+        "version": 1,
+        "urm_hf": urm_hf.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "command": shlex.join(["urm", "bestofn", *argv]),
+        "seed": args.seed,
+        "bootstrap_samples": args.bootstrap_samples,
+        "data": {
+            "name": Path(args.data).name.split(".")[0],
+            "source": args.data,
+            "revision": args.data_revision,
+            "split": args.split,
+            "gold": args.gold,
+            "rows": len(rows),
+            "prompts": len({row.key for row in rows}),
+            "candidates": sum(len(row.answers) for row in rows),
+            "empty": int(sum(row.empty.sum() for row in rows)),
+        },
+        "models": models,
+        **measured(rows, baselines(rows) + selections, args.bootstrap_samples, args.seed),
+    }
+    path = args.out / "results.json"
+    path.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+    print(f"\n{table(results)}\n\n" + "\n".join(sentences(results)))
+    print(f"\nWrote {path} and {plot_best_of_n(results, args.out / 'best_of_n.png')}")
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

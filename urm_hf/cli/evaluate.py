@@ -1,0 +1,115 @@
+"""
+`urm evaluate`: how good reward models are, how honest their uncertainty is, and what filtering by it buys.
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from urm_hf.cli.model_arguments import add_model_arguments, loading_of, revisions_of, short_names
+
+EPILOG = """
+Data: pairs (`prompt`, `chosen`, `rejected`), RewardBench 1 and 2, RM-Bench, ratings (a column `ratings`); the columns
+tell which, or --kind. Writes DIR/results.json and DIR/report.html, and prints a table. Scores stay in DIR/scores: the
+same command again reads them, or goes on where it was interrupted. docs/evaluation.md explains every number.
+"""
+KINDS = ("pairs", "rewardbench", "rewardbench2", "rmbench", "ratings")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="urm evaluate", description=__doc__, epilog=EPILOG)
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
+    )
+    parser.add_argument("--data", required=True, nargs="+", help="files (.jsonl, .jsonl.gz, .parquet, .csv), datasets")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument("--kind", nargs="+", choices=KINDS, help="of the data: one, or one for each")
+    parser.add_argument("--split", nargs="+", help="one, or one for each")
+    parser.add_argument("--data-config", nargs="+", help="configurations of Hub datasets")
+    parser.add_argument("--data-revision", nargs="+", help="commits, branches or tags of Hub datasets")
+    parser.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that are unusable")
+    parser.add_argument("--max-prompts", type=int, help="of each data set, drawn with the seed")
+    parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
+
+    columns = parser.add_argument_group("columns, where they have other names than usual")
+    for name in ("prompt", "chosen", "rejected", "subset"):
+        columns.add_argument(f"--{name}-column", default=name, help=f"(default: {name})")
+
+    columns.add_argument("--attributes", nargs="+", help="columns of ratings (default: all in the column `ratings`)")
+    columns.add_argument(
+        "--attribute-map", nargs="+", metavar="MODEL=DATA", help="which rated attribute is which of the model's"
+    )
+
+    statistics = parser.add_argument_group("statistics")
+    statistics.add_argument("--seed", type=int, default=0)
+    statistics.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
+    statistics.add_argument(
+        "--filter",
+        default="either",
+        choices=["either", "both"],
+        help="a pair is dropped when either answer is above the threshold, or only when both are (default: either)",
+    )
+    add_model_arguments(parser)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    for name in ("bootstrap_samples", "max_prompts"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}.")
+    names = args.names or short_names(args.models)
+    if len(names) != len(args.models) or len(set(names)) < len(names):
+        raise ValueError(f"--names must be {len(args.models)} different names, one for each model, got {names}.")
+    revisions = revisions_of(args)
+    from urm_hf.evaluation.data import DataOptions, distinct_names, load_data
+    from urm_hf.evaluation.evaluate import Statistics, evaluate
+    from urm_hf.evaluation.model_scores import OpenModel
+    from urm_hf.evaluation.output import write_results
+    from urm_hf.evaluation.preference_rows import PreferenceColumns
+
+    own = [_one_each(args, name) for name in ("kind", "split", "data_config", "data_revision")]
+    shared = {
+        "columns": PreferenceColumns(args.prompt_column, args.chosen_column, args.rejected_column, args.subset_column),
+        "attributes": args.attributes,
+        "on_error": args.on_error,
+        "max_prompts": args.max_prompts,
+        "seed": args.seed,
+    }
+    data = distinct_names(
+        [load_data(source, DataOptions(*each, **shared)) for source, *each in zip(args.data, *own, strict=True)]
+    )
+    loading = loading_of(args)
+    models = [
+        OpenModel(source, loading, revision, name)
+        for source, revision, name in zip(args.models, revisions, names, strict=True)
+    ]
+    statistics = Statistics(args.bootstrap_samples, args.seed, args.filter, _mapping(args.attribute_map))
+    results = evaluate(models, data, args.out / "scores", statistics)
+    results["command"] = shlex.join(["urm", "evaluate", *argv])
+    write_results(results, args.out)
+    return 0
+
+
+def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
+    if pairs is None:
+        return None
+    wrong = next((pair for pair in pairs if pair.count("=") != 1), None)
+    if wrong:
+        raise ValueError(f"--attribute-map takes MODEL=DATA, the names of two attributes, got {wrong!r}.")
+    return dict(pair.split("=") for pair in pairs)
+
+
+def _one_each(args: argparse.Namespace, name: str) -> list[str | None]:
+    """The values of an option that is given once for all data, or once for each."""
+    values = getattr(args, name)
+    if values is None or len(values) == 1:
+        return [values[0] if values else None] * len(args.data)
+    if len(values) != len(args.data):
+        option = f"--{name.replace('_', '-')}"
+        raise ValueError(f"{option} needs one value, or one for each of the {len(args.data)} data sets, got {values}.")
+    return values

@@ -1,0 +1,91 @@
+"""Options that the commands which score share: how models are loaded, and what they are called."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from urm_hf.evaluation.model_scores import Loading
+
+LIMITS = ("max_length", "truncation", "max_tokens_per_batch", "compile")
+ENSEMBLE = ("strategy", "aggregation")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser):
+    group = parser.add_argument_group("model")
+    group.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's limit)")
+    group.add_argument("--truncation", default="error", choices=["error", "left", "right"])
+    group.add_argument("--max-tokens-per-batch", type=int, help="default: 8192, on a CPU 4096; less if memory ends")
+    group.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16", "auto"],
+        help="of the backbone (default: float32)",
+    )
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    group.add_argument("--compile", action="store_true", help="torch.compile: a minute's wait, then faster")
+    group.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model")
+    group.add_argument("--trust-remote-code", action="store_true", help="run code that a checkpoint brings")
+    group.add_argument(
+        "--strategy", choices=["resident", "sequential", "shared"], help="how an ensemble's members are held in memory"
+    )
+    group.add_argument(
+        "--aggregation", choices=["mean", "min", "mean_minus_k_std"], help="what an ensemble's rewards become (mean)"
+    )
+
+
+def limits_of(args: argparse.Namespace) -> dict:
+    return {name: getattr(args, name) for name in LIMITS}
+
+
+def model_kwargs_of(args: argparse.Namespace) -> dict:
+    return {"dtype": args.dtype, "trust_remote_code": args.trust_remote_code}
+
+
+def ensemble_of(args: argparse.Namespace) -> dict:
+    return {name: getattr(args, name) for name in ENSEMBLE if getattr(args, name)}
+
+
+def loading_of(args: argparse.Namespace) -> "Loading":
+    from urm_hf.evaluation.model_scores import Loading
+
+    return Loading(model_kwargs_of(args), ensemble_of(args), limits_of(args), args.device)
+
+
+def revisions_of(args: argparse.Namespace) -> list[str | None]:
+    """One for each of `args.models`."""
+    revisions = args.revision or [None] * len(args.models)
+    if len(revisions) != len(args.models):
+        raise ValueError(f"--revision needs one entry for each of the {len(args.models)} models, got {args.revision}.")
+    return revisions
+
+
+def short_names(sources: list[str]) -> list[str]:
+    """
+    A name for each model: the end of its path, as much of it as tells it from the others; of an ensemble its members'.
+    """
+    from urm_hf.evaluation.model_scores import is_score_file
+
+    split = [[source] if is_score_file(source) else source.split(",") for source in sources]
+    names = ["+".join(_ending(part, 1) for part in parts) for parts in split]
+    depth = 1
+    while len(set(names)) < len(names) and depth < 8:
+        depth += 1
+        twice = {name for name in names if names.count(name) > 1}
+        names = [
+            "+".join(_ending(part, depth) for part in parts) if name in twice else name
+            for name, parts in zip(names, split, strict=True)
+        ]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a model is named twice: {', '.join(sources)}.")
+    return names
+
+
+def _ending(source: str, parts: int) -> str:
+    """The last parts of a path or repository id, without a file's ending, fit for a file's name."""
+    path = Path(os.path.abspath(source)) if os.path.exists(source) else Path(source)
+    kept = [part for part in path.parts if part != path.anchor][-parts:]
+    if path.is_file():
+        kept[-1] = kept[-1].split(".")[0]
+    return "-".join(kept)

@@ -1,0 +1,222 @@
+"""
+Requests to a judge behind an OpenAI-compatible `/chat/completions`, over a network and servers that fail.
+
+The API key goes into one header and nowhere else: a server that repeats it is not quoted with it.
+"""
+
+import json
+import random
+import re
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
+from urllib3.util import Retry
+
+AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529)  # statuses after which a second try may succeed
+LARGEST = 1_000_000  # bytes of an answer
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class JudgeStopped(OSError):
+    """Every further request would fail in the same way; the message says what to change."""
+
+
+class JudgeFailed(Exception):
+    """One request failed for good; the message says how its last attempt did."""
+
+
+class _Fault(Exception):
+    """One attempt failed. `wait`: the seconds that the server asks for, if it does; `again`: another may succeed."""
+
+    def __init__(self, told: str, wait: float | None = None, again: bool = True):
+        super().__init__(told)
+        self.wait, self.again = wait, again
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a judge said. Tokens as the server counts them, 0 if it does not; `finish` "length": it was cut."""
+
+    content: str
+    finish: str | None
+    model: str | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass
+class JudgeClient:
+    """
+    Args:
+        base_url: ends before `/chat/completions`, such as "https://api.openai.com/v1".
+        fields: of the request beside messages and seed: `model`, `temperature`, ...
+        api_key: sent as a bearer token.
+        timeout: seconds for a whole answer, and for connecting.
+        max_attempts: requests in all before one is given up.
+        backoff: seconds before the second attempt, doubled before each further one; at most `max_wait`, also where
+            the server asks for more.
+    """
+
+    base_url: str
+    fields: dict[str, Any]
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 120
+    max_attempts: int = 6
+    backoff: float = 1
+    max_wait: float = 60
+
+    def __post_init__(self):
+        check_url(self.base_url)
+        least = {"timeout": 0.001, "max_attempts": 1, "backoff": 0, "max_wait": 0}
+        for name, value in least.items():
+            if not getattr(self, name) >= value:
+                raise ValueError(f"`{name}` must be at least {value}, got {getattr(self, name)}.")
+        if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key):
+            raise ValueError("the API key is empty, or has spaces, line breaks or letters that a header cannot hold.")
+        self._own = threading.local()  # requests' sessions are not made for several threads
+
+    def ask(self, messages: list[dict[str, str]], seed: int, faults: Counter, stop: threading.Event) -> Reply:
+        """
+        One reply, after as many attempts as it takes; those that fail are counted in `faults` by what went wrong.
+        When `stop` is set there are no more.
+
+        Raises:
+            JudgeFailed: there is none. JudgeStopped: nor would there be one to any other request.
+        """
+        fields = {"messages": messages, "seed": seed} | self.fields
+        body = {name: value for name, value in fields.items() if value is not None}
+        for attempt in range(1, self.max_attempts + 1):
+            if stop.is_set():
+                raise JudgeStopped("the run was stopped.")
+            try:
+                return self._attempt(body)
+            except _Fault as fault:
+                faults[str(fault)] += 1
+                if not fault.again or attempt == self.max_attempts:
+                    raise JudgeFailed(str(fault)) from None
+                stop.wait(self._pause(attempt, fault.wait))
+        raise AssertionError  # the last attempt returns or raises
+
+    def _pause(self, attempt: int, asked: float | None) -> float:
+        """Seconds; a random part keeps requests that failed together from coming back together."""
+        wait = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+        return min(wait + max(asked or 0, 0), self.max_wait)
+
+    def _attempt(self, body: dict[str, Any]) -> Reply:
+        deadline = time.monotonic() + self.timeout
+        try:
+            url = self.base_url.rstrip("/") + "/chat/completions"
+            settings: dict[str, Any] = {"timeout": self.timeout, "stream": True, "allow_redirects": False}
+            with self._session().post(url, json=body, auth=self._authorize, **settings) as response:
+                content = _read(response, deadline)
+        except (requests.RequestException, HTTPError) as error:  # its text is left out: it varies, and holds addresses
+            kind = "ReadTimeout" if isinstance(error, ReadTimeoutError) else type(error).__name__
+            raise _Fault(f"no answer ({kind})") from None
+        if response.status_code != 200:
+            self._raise_for(response, content)
+        return self._reply(content)
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._own, "session"):
+            self._own.session = requests.Session()
+        return self._own.session
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """In place of `requests`' own way, which would take a password from ~/.netrc."""
+        if self.api_key is not None:
+            request.headers["Authorization"] = f"Bearer {self.api_key}"
+        return request
+
+    def _raise_for(self, response: requests.Response, content: bytes):
+        status = response.status_code
+        told = self._quoted(content)
+        if status in AGAIN:
+            raise _Fault(f"HTTP {status}", _retry_after(response))
+        if status in (401, 403):
+            key = "no API key was sent" if self.api_key is None else "the API key was refused"
+            raise JudgeStopped(f"{self.base_url} refused access with HTTP {status}, {key}: {told}")
+        if status == 404:
+            raise JudgeStopped(
+                f"{self.base_url} has no model {self.fields.get('model')!r} or no /chat/completions (HTTP 404; a base "
+                f"URL often ends in /v1): {told}"
+            )
+        if 300 <= status < 400:
+            raise JudgeStopped(
+                f"{self.base_url} sends requests on to {self._without_key(response.headers.get('Location', ''))!r}, "
+                "where the API key would go too: if it is right, give it as the base URL."
+            )
+        raise _Fault(f"HTTP {status}: {told}", again=False)
+
+    def _reply(self, content: bytes) -> Reply:
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            raise _Fault("not JSON") from None
+        try:
+            choice = answer["choices"][0]
+            text, finish = choice["message"]["content"], choice.get("finish_reason")
+        except (LookupError, TypeError, AttributeError):
+            raise _Fault("no choices in the answer") from None
+        if not isinstance(text, str) or not text.strip():
+            cut = ", it was cut at max_tokens" if finish == "length" else ""
+            raise _Fault(f"no content in the answer{cut}")
+        usage, model = answer.get("usage"), answer.get("model")
+        return Reply(
+            self._without_key(text),
+            finish if isinstance(finish, str) else None,
+            self._without_key(model) if isinstance(model, str) else None,
+            *(_count(usage, name) for name in ("prompt_tokens", "completion_tokens")),
+        )
+
+    def _quoted(self, content: bytes) -> str:
+        """The beginning of what a server said, for an error."""
+        text = " ".join(self._without_key(content.decode(errors="replace")).split())
+        return text[:300] or "it gives no reason."
+
+    def _without_key(self, text: str) -> str:
+        return text if self.api_key is None else text.replace(self.api_key, "[API key]")
+
+
+def check_url(base_url: str):
+    if any(sign in base_url for sign in "@?#"):  # the URL is not repeated: it may hold a secret
+        raise ValueError("the base URL must hold no user, password, query or fragment; see --api-key-env for a key.")
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"the base URL must be like https://host/v1, got {base_url!r}.")
+
+
+def is_private_channel(base_url: str) -> bool:
+    """Whether nobody on the way can read what is sent there."""
+    parts = urlsplit(base_url)
+    return parts.scheme == "https" or parts.hostname in LOOPBACK
+
+
+def _read(response: requests.Response, deadline: float) -> bytes:
+    """The body, in the pieces in which it comes: to wait for larger ones, while a server drips, may take for ever."""
+    content = bytearray()
+    while piece := response.raw.read1(65536, decode_content=True):
+        content += piece
+        if len(content) > LARGEST:
+            raise _Fault(f"an answer of more than {LARGEST} bytes")
+        if time.monotonic() > deadline:
+            raise _Fault("no answer (ReadTimeout)")
+    return bytes(content)
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds that the server asks to wait, whether it names seconds or a date."""
+    try:
+        return Retry().get_retry_after(response.raw)
+    except (InvalidHeader, ValueError, OverflowError):
+        return None
+
+
+def _count(usage: Any, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int else 0

@@ -1,0 +1,81 @@
+"""
+The replies of a judging job, each on disk before the next is asked for: what was paid for is never asked for twice.
+
+Beside the output stands a folder with `manifest.json`, what the requests depend on, and `replies.jsonl`, a line for
+each request that came to an end. It stays when the job is done: the same command then asks only for what failed.
+"""
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from urm_hf.score_parts import json_lines, keep_manifest
+
+Request = tuple[int, int]  # row, order
+
+
+class ReplyFolder:
+    """
+    A context in which no other process writes to the folder.
+
+    Args:
+        out: the file to write in the end. manifest: what the replies depend on; those of another are refused.
+
+    Attributes:
+        records: of every request that is finished, whether with a reply or not.
+    """
+
+    def __init__(self, out: Path, manifest: dict[str, Any]):
+        self.path = out.with_name(f"{out.name}.replies")
+        self.manifest = json.loads(json.dumps(manifest))
+        self.file = self.path / "replies.jsonl"
+        self.records: dict[Request, dict[str, Any]] = {}
+        self.writing = threading.Lock()
+
+    def __enter__(self) -> "ReplyFolder":
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(self.path / "lock")
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"another process works on {self.path}; wait for it, or end it.") from None
+        try:
+            begun = self.file.is_file() and self.file.stat().st_size > 0
+            keep_manifest(self.path / "manifest.json", self.manifest, begun, "replies")
+            self._read()
+            self.appended = open(self.file, "ab")
+        except BaseException:
+            self.lock.release()
+            raise
+        return self
+
+    def __exit__(self, *error):
+        self.appended.close()
+        self.lock.release()
+
+    def append(self, record: dict[str, Any]):
+        """Keeps what became of the request `row`, `order`; from any thread."""
+        with self.writing:
+            self.appended.write(json_lines([record]))
+            self.appended.flush()
+            os.fsync(self.appended.fileno())
+            self.records[record["row"], record["order"]] = record
+
+    def _read(self):
+        """The records; what a process that was killed left of a last line is cut off."""
+        if not self.file.is_file():
+            return
+        content = self.file.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self.records[record["row"], record["order"]] = record
+            except (ValueError, TypeError, LookupError):
+                raise ValueError(f"{self.file}, line {number}, is damaged; delete that line.") from None
+        if whole < len(content):
+            os.truncate(self.file, whole)
