@@ -10,12 +10,14 @@ from urm_hf.best_of_n_results import LONGEST, ORACLE, RANDOM
 STYLES = {RANDOM: (":", "0.5"), LONGEST: ("--", "0"), ORACLE: ("-.", "0.6")}
 DASHES: list[Any] = ["-", (0, (1, 1)), (0, (4, 1.5)), (0, (4, 1, 1, 1)), (0, (7, 2, 2, 2))]  # a model's reward first
 BANDS = ("reward", LONGEST)  # lines that show their interval
+MOST_RULES = 12  # lines of models; if there are more, each model's reward only
 
 
 def plot_best_of_n(results: dict[str, Any], path: Path) -> Path:
     """
-    A line for each way of choosing; bands are 95 % intervals over prompts, of every model's reward and of the longest
-    answer. The oracle is cut off where it would press the others flat, and its end is given in words.
+    A line for each way of choosing, or, where these are many, for each model's reward; bands are 95 % intervals over
+    prompts, of every model's reward and of the longest answer. The oracle is cut off where it would press the others
+    flat, and its end is given in words.
 
     Args:
         results: the content of results.json.
@@ -29,7 +31,10 @@ def plot_best_of_n(results: dict[str, Any], path: Path) -> Path:
     kl, models = np.array(results["kl"]), [model["name"] for model in results["models"]]
     rules = dict.fromkeys(models, 0)
     dashes: Any
+    many = sum(curve["model"] is not None for curve in results["curves"]) > MOST_RULES
     for curve in results["curves"]:
+        if many and curve["model"] is not None and curve["label"] != "reward":
+            continue
         if curve["model"] is None:
             dashes, color = STYLES[curve["label"]]
         else:

@@ -50,10 +50,11 @@ def table(results: dict[str, Any]) -> str:
 
 
 def sentences(results: dict[str, Any]) -> list[str]:
-    """What a reader must not miss: whether a model beats the longest answer, and how often a filter left nothing."""
+    """What a reader must not miss: who beats the longest answer, and the best model; how often a filter left nothing."""
     told = [_verdict(pair) for pair in results["comparisons"] if pair["against"] == LONGEST and _plain(pair, results)]
+    best = _best_reward(results)
     for pair in results["comparisons"]:
-        if pair["against"] not in BASELINES and _plain(pair, results):
+        if pair["against"] not in BASELINES and _plain(pair, results) and best in (pair["name"], pair["against"]):
             told.append(f"{pair['name']} {_than(pair)} {pair['against']} at n={pair['n']}: {_signed(pair)}.")
     for curve in results["curves"]:
         if curve["fallback"] and curve["fallback"][0] > 0:
@@ -66,6 +67,12 @@ def sentences(results: dict[str, Any]) -> list[str]:
     if results["data"]["prompts"] < FEW:
         told.append(f"{results['data']['prompts']} prompts are few: the intervals are rougher than they look.")
     return told
+
+
+def _best_reward(results: dict[str, Any]) -> str | None:
+    """The model whose reward chooses best at the largest n; others are compared with it."""
+    own = [curve for curve in results["curves"] if curve["label"] == "reward"]
+    return max(own, key=lambda curve: curve["gold"][-1])["name"] if own else None
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -92,12 +92,12 @@ def _base_of(config: dict[str, Any], adapter: dict[str, Any] | None) -> str | No
 
 
 def _model_index(results: Sequence[Result], datasets: Sequence[str] | None) -> list[EvalResult]:
-    """Results in the form that the Hub reads; those of single attributes and of baselines are left to the text."""
-    dataset = datasets[0] if datasets else None
+    """Results in the form that the Hub reads; those of attributes, parts and baselines are left to the text."""
     found = []
     for result in results:
-        if result.of is not None or result.attribute is not None:
+        if any(where is not None for where in (result.of, result.attribute, result.group, result.variant)):
             continue
+        dataset = result.dataset or result.data or (datasets[0] if datasets else None)
         rows = "preference pairs" if result.kind == "pairs" else "rated conversations"
         name = f"{dataset} ({rows})" if dataset else f"held-out {rows}"
         known = {"n": result.n, "interval_95": [round(bound, 4) for bound in result.interval or ()] or None}
@@ -108,7 +108,7 @@ def _model_index(results: Sequence[Result], datasets: Sequence[str] | None) -> l
                 task_name="reward modelling",
                 dataset_type=dataset or "held-out",
                 dataset_name=name,
-                dataset_split=result.split,
+                dataset_split=result.split or None,
                 metric_type=result.metric,
                 metric_name=METRICS[result.metric][1],
                 metric_value=round(result.value, 4),

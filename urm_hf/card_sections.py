@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from urm_hf.results import METRICS, Result
+from urm_hf.card_evaluation import evaluation_sections, measured_cell, rating_table
+from urm_hf.results import Result
 
 LOSSES = {
     "mle": "maximum likelihood (Eq. 4): σ is trained to be the spread of human ratings",
@@ -78,28 +79,34 @@ def _attribute_table(config: dict[str, Any]) -> str:
 
 def results_section(results: Sequence[Result], config: dict[str, Any]) -> str:
     """Tables of what was measured, with intervals and numbers of rows where they are known."""
+    of_training = [result for result in results if result.data is None]
     tables = {
-        "### Means against human ratings": [r for r in results if r.kind == "ratings"],
-        "### Calibration of σ": [r for r in results if r.kind == "spread"],
-        "### Preference pairs": [r for r in results if r.kind == "pairs"],
+        "### Means against human ratings": [r for r in of_training if r.kind == "ratings"],
+        "### Calibration of σ": [r for r in of_training if r.kind == "spread"],
+        "### Preference pairs": [r for r in of_training if r.kind == "pairs"],
     }
     parts = []
     for title, found in tables.items():
         if found:
-            table = _pair_table(found) if found[0].kind == "pairs" else _rating_table(found, config["attributes"])
+            table = _pair_table(found) if found[0].kind == "pairs" else rating_table(found, config["attributes"])
             note = {"ratings": MEANS_NOTE, "spread": SPREAD_NOTE, "pairs": ""}[found[0].kind]
             parts += [title, _rows_note(found), table, note]
+    evaluated = [result for result in results if result.data is not None]
+    parts += evaluation_sections(evaluated, config["attributes"])
+    if evaluated:
+        parts.append("Measured with `urm evaluate`; 95 % intervals in brackets, over samples of whole prompts.")
     return "\n\n".join(["## Results", *filter(None, parts)]) if parts else ""
 
 
 MEANS_NOTE = (
-    "Correlations are of predicted means with the mean rating of each conversation. NLL (natural logarithm) and MSE "
-    "are of single ratings in units of their standard deviation in training; lower is better."
+    "Correlations are of predicted means with the mean rating of each conversation. NLL (natural logarithm), MSE and "
+    "CRPS are of single ratings in units of their standard deviation in training; lower is better."
 )
 SPREAD_NOTE = (
-    "A true Gaussian has 0.683 of the ratings in μ ± σ, 0.95 in μ ± 1.96 σ, and a mean of ((s − μ)/σ)² of 1; lower "
-    "shares and a higher mean say that σ is too small. Observed variance is that of a handful of annotators, noisy "
-    "itself, so that its correlation with the predicted variance stays below 1 even where the prediction is true."
+    "A true Gaussian has 0.5 of the ratings in μ ± 0.674 σ, 0.683 in μ ± σ, 0.95 in μ ± 1.96 σ, and a mean of "
+    "((s − μ)/σ)² of 1; lower shares and a higher mean say that σ is too small. Observed variance is that of a "
+    "handful of annotators, noisy itself, so that its correlation with the predicted variance stays below 1 even "
+    "where the prediction is true."
 )
 
 
@@ -118,27 +125,9 @@ def _rows_note(results: Sequence[Result]) -> str:
     return f"{where}: {counted}{intervals}{chosen}."
 
 
-def _rating_table(results: Sequence[Result], attributes: Sequence[str]) -> str:
-    metrics = [metric for metric in METRICS if any(result.metric == metric for result in results)]
-    by_place = {(result.attribute, result.metric): result for result in results}
-    rows = ["| | " + " | ".join(METRICS[metric][1] for metric in metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
-    for attribute in [None, *attributes]:
-        found = [by_place.get((attribute, metric)) for metric in metrics]
-        if any(found):
-            rows.append(f"| {attribute or 'average'} | " + " | ".join(map(_cell, found)) + " |")
-    return "\n".join(rows)
-
-
 def _pair_table(results: Sequence[Result]) -> str:
-    rows = [f"| {result.of or 'this model'} | {_cell(result)} |" for result in results]
+    rows = [f"| {result.of or 'this model'} | {measured_cell(result)} |" for result in results]
     return "\n".join(["| | accuracy; ties count as wrong |", "|---|---|", *rows])
-
-
-def _cell(result: Result | None) -> str:
-    if result is None:
-        return ""
-    interval = f" [{result.interval[0]:.3f}, {result.interval[1]:.3f}]" if result.interval else ""
-    return f"{result.value:.3f}{interval}"
 
 
 def examples_section(reference: dict[str, Any], plot: str | None) -> str:

@@ -1,7 +1,7 @@
 """Measured results that lie beside a model, in one form: what was measured, how it came out, on how many rows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,20 @@ METRICS = {
     "spearman": ("ratings", "Spearman ρ"),
     "nll": ("ratings", "NLL"),
     "mse": ("ratings", "MSE"),
+    "crps": ("ratings", "CRPS"),
+    "single_pearson": ("ratings", "r with single ratings"),
+    "noise_ceiling_pearson": ("ratings", "its noise ceiling"),
+    "coverage50": ("spread", "in μ ± 0.674 σ"),
     "coverage68": ("spread", "in μ ± σ"),
     "coverage95": ("spread", "in μ ± 1.96 σ"),
     "residual_variance": ("spread", "mean of ((s − μ)/σ)²"),
     "spread_pearson": ("spread", "predicted and observed variance, r"),
     "accuracy": ("pairs", "accuracy"),
+    "brier": ("probability", "Brier"),
+    "pair_nll": ("probability", "NLL"),
+    "ece": ("probability", "ECE"),
+    "auroc_errors": ("trust", "AUROC for errors"),
+    "accuracy_kept": ("trust", "accuracy of the 80 % kept"),
 }
 FILES = ("results.json", "all_results.json", "eval_results.json")
 
@@ -27,10 +36,13 @@ FILES = ("results.json", "all_results.json", "eval_results.json")
 class Result:
     """
     Args:
-        kind: "ratings" (means against human ratings), "spread" (sigma against them) or "pairs" (preference pairs).
+        kind: "ratings" (means against human ratings), "spread" (sigma against them), "pairs" (preference pairs),
+            "probability" (of being preferred) or "trust" (whether uncertainty tells errors).
         metric: a key of `METRICS`. attribute: None for the average over attributes.
         interval: 95 %. n: rows or pairs. split: "test", or "validation" if the model was chosen by it.
         of: what was measured, where it is not the model itself ("equal weights", "length only").
+        data: name of the data set, of results of `urm evaluate`. dataset: its repository on the Hub, if it has one.
+        group: a section or domain of it. variant: kind of probability, or the uncertainty that rows are kept by.
     """
 
     kind: str
@@ -41,14 +53,31 @@ class Result:
     n: int | None = None
     split: str = "test"
     of: str | None = None
+    data: str | None = None
+    dataset: str | None = None
+    group: str | None = None
+    variant: str | None = None
 
 
-def read_results(source: str | Path) -> list[Result]:
-    """The results of a file, or of the first of `FILES` that a folder has; none if there is none."""
+def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
+    """
+    The results of a file, or of the first of `FILES` that a folder has; none if there is none.
+
+    Args:
+        names: what the model is called, its folder or its repository, to find it in results of several
+            (`urm evaluate`).
+
+    Raises:
+        ValueError: the results are of several models, and none or more than one of them has such a name.
+    """
     path = Path(source)
     if path.is_dir():
-        return next((found for name in FILES if (found := read_results(path / name))), [])
+        return next((found for name in FILES if (found := read_results(path / name, names))), [])
     content = read_json(path)
+    if "schema" in content:
+        from urm_hf.evaluation.card_results import results_of
+
+        return results_of(content, names, path)
     if isinstance(content.get("attributes"), dict) or "pairs" in content:
         results = [*_ratings_of_example(content), *_pairs_of_example(content)]
     else:
