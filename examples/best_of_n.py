@@ -19,8 +19,8 @@ from statistics import fmean
 import torch
 
 from urm_hf import RewardScorer, URMEnsemble, best_of_n
-from urm_hf.best_answers import BestAnswer
-from urm_hf.best_of_n_rules import RULES
+from urm_hf.bestofn.answers import BestAnswer
+from urm_hf.bestofn.rules import RULES
 from urm_hf.data import load_rows
 from urm_hf.demo.data import questions
 

@@ -4,8 +4,8 @@ Scores of several models on one frozen backbone, which runs once for all of them
     python examples/frozen_scores.py urm-mle urm-regression urme/ensemble --data pairs.jsonl.gz best_of_n.jsonl.gz \
         --dtype bfloat16 --out scores
 
-writes OUT/urm-mle.jsonl, ..., each with the conversations of all data. `urm evaluate OUT/*.jsonl --data pairs.jsonl.gz`
-and `urm bestofn OUT/*.jsonl --data best_of_n.jsonl.gz` read them. Hidden states are kept in `$URM_CACHE`.
+writes OUT/urm-mle.jsonl, ..., each with the conversations of all data, which `urm evaluate OUT/*.jsonl --data
+pairs.jsonl.gz` and `urm bestofn OUT/*.jsonl --data best_of_n.jsonl.gz` read. Hidden states are kept in `$URM_CACHE`.
 """
 
 import argparse

@@ -27,7 +27,7 @@ from transformers import PrinterCallback
 
 from urm_hf import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput, URMForRewardModeling
 from urm_hf.batching import pad_token_id
-from urm_hf.best_of_n_curve import expected_best, kl_bound, sizes_up_to
+from urm_hf.bestofn.curve import expected_best, kl_bound, sizes_up_to
 from urm_hf.conversations import encode_conversation
 from urm_hf.demo.base import load_base
 from urm_hf.demo.data import conversation, load_answers

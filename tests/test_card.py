@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from tests.conftest import tiny_urm
-from tests.evaluation.simulated_results import (
+from tests.report.simulated_results import (
     Simulated,
     decisions,
     model,

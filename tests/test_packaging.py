@@ -82,7 +82,7 @@ def test_wheel_holds_the_data(wheel):
     names = files_in(wheel)
     assert "urm_hf/py.typed" in names
     assert {n for n in names if n.endswith(".jsonl")} == sources("demo/*.jsonl") != set()
-    templates = sources("evaluation/*.jinja") | sources("evaluation/*.css")
+    templates = sources("report/*.jinja") | sources("report/*.css")
     assert {n for n in names if n.endswith((".jinja", ".css"))} == templates != set()
     assert any(n.endswith("/licenses/LICENSE") for n in names)
 

@@ -32,7 +32,7 @@ _HOMES = {
     "pair_values": "urm_hf.filtering",
     "ood_report": "urm_hf.ood",
     "build_preference_pairs": "urm_hf.preference_pairs",
-    "best_of_n": "urm_hf.best_answers",
+    "best_of_n": "urm_hf.bestofn.answers",
     "merge_checkpoints": "urm_hf.merging",
 }
 __all__ = sorted(_HOMES)

@@ -75,7 +75,7 @@ def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
         return next((found for name in FILES if (found := read_results(path / name, names))), [])
     content = read_json(path)
     if "schema" in content:
-        from urm_hf.evaluation.card_results import results_of
+        from urm_hf.report.card_results import results_of
 
         return results_of(content, names, path)
     if isinstance(content.get("attributes"), dict) or "pairs" in content:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urm_hf.cli.model_arguments import add_model_arguments, loading_of, revisions_of, short_names
 
 if TYPE_CHECKING:
-    from urm_hf.best_of_n_data import Candidates
-    from urm_hf.best_of_n_results import Selection
+    from urm_hf.bestofn.data import Candidates
+    from urm_hf.bestofn.results import Selection
 
 EPILOG = """
 A row is a prompt with a list of answers: `candidates`, `responses` or `completions`; texts, messages, or objects with
@@ -64,10 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     names, revisions = _checked(args)
-    from urm_hf.best_of_n_data import read_candidates
-    from urm_hf.best_of_n_results import candidate_scores, chosen_rows, selection
-    from urm_hf.best_of_n_rules import Rule, kind_of, rules_for
-    from urm_hf.best_of_n_text import counts_of
+    from urm_hf.bestofn.data import read_candidates
+    from urm_hf.bestofn.results import candidate_scores, chosen_rows, selection
+    from urm_hf.bestofn.rules import Rule, kind_of, rules_for
+    from urm_hf.bestofn.text import counts_of
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.score_source import Source
 
@@ -133,9 +133,9 @@ def _report(
 ):
     """Table, sentences, results.json and plot."""
     import urm_hf
-    from urm_hf.best_of_n_plot import plot_best_of_n
-    from urm_hf.best_of_n_results import baselines, measured
-    from urm_hf.best_of_n_text import sentences, table
+    from urm_hf.bestofn.plot import plot_best_of_n
+    from urm_hf.bestofn.results import baselines, measured
+    from urm_hf.bestofn.text import sentences, table
 
     results = {
         "schema": "urm-hf best-of-n",

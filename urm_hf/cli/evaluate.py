@@ -66,6 +66,8 @@ def main(argv: list[str]) -> int:
     if len(names) != len(args.models) or len(set(names)) < len(names):
         raise ValueError(f"--names must be {len(args.models)} different names, one for each model, got {names}.")
     revisions = revisions_of(args)
+    import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
+
     from urm_hf.evaluation.data import DataOptions, distinct_names, load_data
     from urm_hf.evaluation.evaluate import Statistics, evaluate
     from urm_hf.evaluation.model_scores import OpenModel

@@ -63,9 +63,9 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     if args.answer_columns and len(args.answer_columns) != (1 if args.against else 2):
         raise ValueError("--answer-columns names two columns; with --against one, that of both files.")
-    from urm_hf.judge import JudgeJob
-    from urm_hf.judge_client import JudgeClient
-    from urm_hf.judge_output import summary_path
+    from urm_hf.judge.client import JudgeClient
+    from urm_hf.judge.job import JudgeJob
+    from urm_hf.judge.output import summary_path
     from urm_hf.score_rows import Columns
 
     fields = {"model": args.model, "temperature": args.temperature, "max_tokens": args.max_tokens}
@@ -114,7 +114,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _api_key(name: str | None, base_url: str) -> str | None:
-    from urm_hf.judge_client import is_private_channel
+    from urm_hf.judge.client import is_private_channel
 
     if name is not None and not os.environ.get(name):
         # its name is not repeated: it may be a key that was given in place of one

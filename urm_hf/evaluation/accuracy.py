@@ -56,8 +56,8 @@ def decisions(preferences: PreferenceSet, rewards: ArrayLike) -> tuple[np.ndarra
     """
     What two models are compared by: K decisions, right or wrong, and the prompt of each.
 
-    An item is right if every chosen answer has a higher reward than every rejected one. RM-Bench's items are mostly won
-    in part: there every pair is a decision.
+    An item is right if every chosen answer has a higher reward than every rejected one. RM-Bench's items are mostly
+    won in part: there every pair is a decision.
 
     Args:
         rewards: (N) of `preferences.conversations`.

@@ -21,9 +21,9 @@ from urm_hf.evaluation.preferences import PreferenceSet
 from urm_hf.evaluation.rating_baselines import CONSTANT, constant_metrics, noise_ceiling
 from urm_hf.evaluation.rating_data import RatingSet
 from urm_hf.evaluation.rating_metrics import rating_metrics, row_nll
-from urm_hf.evaluation.results_view import SCHEMA, VERSION
 from urm_hf.evaluation.scored_pairs import scored_pairs
 from urm_hf.evaluation.selective import selective
+from urm_hf.report.results_view import SCHEMA, VERSION
 from urm_hf.scoring import RewardScore
 from urm_hf.uncertainty import available
 

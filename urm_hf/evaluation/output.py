@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from urm_hf.evaluation.report import write_report
-from urm_hf.evaluation.terminal_table import table_text
+from urm_hf.report.page import write_report
+from urm_hf.report.terminal import table_text
 
 
 def write_results(results: dict[str, Any], folder: Path):
@@ -15,5 +15,6 @@ def write_results(results: dict[str, Any], folder: Path):
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8")
     temporary.replace(path)
+    print(table_text(results))
     report = write_report(results, folder / "report.html")
-    print(f"{table_text(results)}\n\nWrote {path} and {report}")
+    print(f"\nWrote {path} and {report}")

@@ -1,0 +1,159 @@
+"""What each way of choosing among candidates is worth, for n = 1, 2, 4, ...: the content of results.json."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from urm_hf.bestofn.curve import expected_best, kl_bound, share_within, sizes_up_to
+from urm_hf.bestofn.data import Candidates
+from urm_hf.bestofn.rules import Rule, rank
+from urm_hf.clusters import bootstrap_intervals, rows_by_group
+from urm_hf.scoring import RewardScore
+
+LONGEST, RANDOM, ORACLE = "longest answer", "random", "oracle"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    One way of choosing, applied to R prompts.
+
+    Args:
+        label: by what is chosen. model, rule: None of a baseline.
+        keys: for each prompt (N,), higher wins, equal ones tie.
+        eligible: for each prompt (N,), bool: candidates that a filter has left; None without a filter.
+        threshold: of the filter.
+    """
+
+    label: str
+    keys: list[np.ndarray]
+    model: str | None = None
+    rule: Rule | None = None
+    eligible: list[np.ndarray] | None = None
+    threshold: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.label if self.model is None else f"{self.model}: {self.label}"
+
+
+def baselines(rows: Sequence[Candidates]) -> list[Selection]:
+    """By lot, by length in characters, and by the gold itself."""
+    return [
+        Selection(RANDOM, [np.zeros(len(row.answers)) for row in rows]),
+        Selection(LONGEST, [row.lengths for row in rows]),
+        Selection(ORACLE, [np.asarray(row.gold) for row in rows]),
+    ]
+
+
+def selection(rows: Sequence[Candidates], model: str, rule: Rule, scores: Sequence[RewardScore | None]) -> Selection:
+    """
+    A model's choice.
+
+    Args:
+        scores: of all candidates, row after row; None of an empty answer.
+    """
+    ranking = rank(rule, scores)
+    rule, ends = ranking.rule, np.cumsum([len(row.answers) for row in rows])[:-1]
+    eligible = np.split(ranking.eligible, ends) if rule.name == "filtered" else None
+    return Selection(rule.label, np.split(ranking.keys, ends), model, rule, eligible, ranking.threshold)
+
+
+def candidate_scores(rows: Sequence[Candidates], scores: Sequence[RewardScore]) -> list[RewardScore | None]:
+    """One for each candidate, row after row: of those that are not empty, in their order; None of the empty ones."""
+    given = iter(scores)
+    return [None if empty else next(given) for row in rows for empty in row.empty]
+
+
+def chosen_rows(
+    rows: Sequence[Candidates], selection: Selection, scores: Sequence[RewardScore | None]
+) -> list[dict[str, Any]]:
+    """
+    The answer that is taken of all candidates, a row for each prompt, with its score.
+
+    `tied` candidates share the first place, of which the first is taken; `fell_back`: the filter had left none.
+    """
+    chosen, start = [], 0
+    for number, row in enumerate(rows):
+        keys = selection.keys[number]
+        best = int(np.argmax(keys))
+        score = scores[start + best]
+        left = selection.eligible is None or bool(selection.eligible[number].any())
+        chosen.append(
+            {"row": row.row, "id": row.id, "prompt": row.prompt, "response": row.answers[best]}
+            | {"model": selection.model, "rule": selection.label, "candidate": best, "candidates": len(keys)}
+            | {"tied": int((keys == keys[best]).sum()), "fell_back": not left}
+            | ({} if row.gold is None else {"gold": float(row.gold[best])})
+            | ({} if score is None else dict(score.items()))
+        )
+        start += len(keys)
+    return chosen
+
+
+def measured(rows: Sequence[Candidates], selections: Sequence[Selection], samples: int, seed: int) -> dict[str, Any]:
+    """
+    Curves and paired differences, with 95 % intervals over prompts: of rows with gold.
+
+    Rows of one prompt are resampled together. n goes up to the smallest number of candidates, so that every prompt
+    counts at every n; all candidates of a prompt are used at each.
+    """
+    sizes = sizes_up_to(min(len(row.answers) for row in rows))
+    golds = [np.asarray(row.gold) for row in rows]
+    gold = {
+        item.name: np.array([expected_best(worth, keys, sizes) for worth, keys in zip(golds, item.keys, strict=True)])
+        for item in selections
+    }  # (R, S) each
+    pairs = _pairs(selections)
+    columns = {f"{name} {n}": values[:, k] for name, values in gold.items() for k, n in enumerate(sizes)}
+    columns |= {f"{a} - {b}": gold[a][:, -1] - gold[b][:, -1] for a, b in pairs}
+    table = np.stack(list(columns.values()), axis=1)
+
+    def means(chosen: np.ndarray) -> dict[str, float]:
+        return dict(zip(columns, table[chosen].mean(0).tolist(), strict=True))
+
+    clusters = rows_by_group(row.key for row in rows)
+    values = means(np.arange(len(rows)))
+    intervals = bootstrap_intervals(means, clusters, samples, seed) if len(clusters) > 1 and samples else {}
+
+    def bounds(name: str, side: int) -> list[float] | None:
+        return [intervals[f"{name} {n}"][side] for n in sizes] if intervals else None
+
+    return {
+        "n": sizes,
+        "kl": kl_bound(sizes).tolist(),
+        "curves": [
+            _described(item, rows, sizes)
+            | {"gold": [values[f"{item.name} {n}"] for n in sizes]}
+            | {"low": bounds(item.name, 0), "high": bounds(item.name, 1)}
+            for item in selections
+        ],
+        "comparisons": [
+            {"name": a, "against": b, "n": sizes[-1], "difference": values[f"{a} - {b}"]}
+            | {"interval": list(intervals[f"{a} - {b}"]) if intervals else None}
+            for a, b in pairs
+        ],
+    }
+
+
+def _pairs(selections: Sequence[Selection]) -> list[tuple[str, str]]:
+    """Every choice of a model against the baselines, its other rules against its reward, and rewards of two models."""
+    of_models = [item for item in selections if item.model is not None]
+    plain = {item.model: item for item in of_models if item.label == "reward"}
+    pairs = [(item.name, baseline) for item in of_models for baseline in (LONGEST, RANDOM)]
+    pairs += [(i.name, plain[i.model].name) for i in of_models if i.model in plain and i is not plain[i.model]]
+    return pairs + [(b.name, a.name) for a, b in combinations(plain.values(), 2)]
+
+
+def _described(item: Selection, rows: Sequence[Candidates], sizes: list[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": item.name, "model": item.model, "label": item.label, "rule": None}
+    if item.rule is not None:
+        found["rule"] = asdict(item.rule) | {"threshold": item.threshold}
+    found["fallback"] = None
+    if item.eligible is not None:  # share of the subsets in which the filter leaves none
+        outside = [int((~eligible).sum()) for eligible in item.eligible]
+        shares = [share_within(len(row.answers), sizes)[:, k] for row, k in zip(rows, outside, strict=True)]
+        found["fallback"] = np.mean(shares, axis=0).tolist()
+    return found

@@ -1,0 +1,121 @@
+"""The results of best-of-n as a table for the terminal, and in sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from urm_hf.bestofn.data import Candidates, fields_of_numbers, text_of
+from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM
+
+BASELINES = (RANDOM, LONGEST, ORACLE)
+FEW = 30  # prompts; below, percentile intervals are too narrow
+
+
+def counts_of(rows: Sequence[Candidates], gold: str | None) -> str:
+    """What was read, and what about it a reader should know."""
+    counts = [len(row.answers) for row in rows]
+    spread = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    told = [f"{len(rows)} rows with {spread} candidates each."]
+    if gold and len(set(counts)) > 1:
+        told.append(f"n goes up to {min(counts)}, which all have.")
+    empty = sum(int(row.empty.sum()) for row in rows)
+    if empty:
+        told.append(f"{empty} candidates are empty: models do not score them, and take them only if all are.")
+    copies = sum(len(row.answers) - len({text_of(answer) for answer in row.answers}) for row in rows)
+    if copies:
+        told.append(f"{copies} candidates repeat another one of their row: they tie.")
+    repeated = len(rows) - len({row.key for row in rows})
+    if repeated:
+        told.append(f"{repeated} rows have the prompt of another row: intervals resample these together.")
+    if gold is None and (names := fields_of_numbers(rows)):
+        told.append(f"No curves without gold; `--gold {names[0]}` might be it.")
+    return " ".join(told)
+
+
+def table(results: dict[str, Any]) -> str:
+    """A line for each way of choosing; at the largest n with intervals and the difference to the longest answer."""
+    sizes, curves = results["n"], results["curves"]
+    difference = {pair["name"]: pair for pair in results["comparisons"] if pair["against"] == LONGEST}
+    head = ["chosen by", *(f"n={n}" for n in sizes[:-1]), f"n={sizes[-1]}, 95 %", f"against {LONGEST}"]
+    lines = [head, ["KL at most, nats", *(f"{value:.2f}" for value in results["kl"]), ""]]
+    model = None
+    for curve in curves:
+        if curve["model"] != model:
+            model = curve["model"]
+            lines.append([model, *[""] * (len(head) - 1)])
+        indent = "  " if curve["model"] else ""
+        last = number(curve["gold"][-1]) + _interval(curve["low"] and [curve["low"][-1], curve["high"][-1]])
+        against = _signed(difference[curve["name"]]) if curve["name"] in difference else ""
+        lines.append([indent + curve["label"], *map(number, curve["gold"][:-1]), last, against])
+    return aligned(lines)
+
+
+def sentences(results: dict[str, Any]) -> list[str]:
+    """What a reader must not miss: who beats the longest answer, who is best, how often a filter left nothing."""
+    told = [_verdict(pair) for pair in results["comparisons"] if pair["against"] == LONGEST and _plain(pair, results)]
+    best = _best_reward(results)
+    for pair in results["comparisons"]:
+        if pair["against"] not in BASELINES and _plain(pair, results) and best in (pair["name"], pair["against"]):
+            told.append(f"{pair['name']} {_than(pair)} {pair['against']} at n={pair['n']}: {_signed(pair)}.")
+    for curve in results["curves"]:
+        if curve["fallback"] and curve["fallback"][0] > 0:
+            n = results["n"]
+            threshold = curve["rule"]["threshold"]
+            told.append(
+                f"{curve['name']} (at most {threshold:.4g}): none left, so that all are eligible again, in "
+                f"{curve['fallback'][0]:.1%} of cases at n={n[0]}, {curve['fallback'][-1]:.1%} at n={n[-1]}."
+            )
+    if results["data"]["prompts"] < FEW:
+        told.append(f"{results['data']['prompts']} prompts are few: the intervals are rougher than they look.")
+    return told
+
+
+def _best_reward(results: dict[str, Any]) -> str | None:
+    """The model whose reward chooses best at the largest n; others are compared with it."""
+    own = [curve for curve in results["curves"] if curve["label"] == "reward"]
+    return max(own, key=lambda curve: curve["gold"][-1])["name"] if own else None
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Columns below one another: the first to the left, others to the right."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    formats = [f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])]
+    return "\n".join("  ".join(formats).format(*line).rstrip() for line in lines)
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _plain(pair: dict[str, Any], results: dict[str, Any]) -> bool:
+    labels = {curve["name"]: curve["label"] for curve in results["curves"]}
+    return labels[pair["name"]] == "reward"
+
+
+def _verdict(pair: dict[str, Any]) -> str:
+    name, at = pair["name"], f"the {LONGEST} at n={pair['n']}"
+    if pair["interval"] is None:
+        return f"Whether {name} beats {at} cannot be told without an interval ({_signed(pair)})."
+    low, high = pair["interval"]
+    if low > 0:
+        return f"{name} beats {at} ({_signed(pair)})."
+    worse = ": it is worse" if high < 0 else ": the difference may be chance" if pair["difference"] > 0 else ""
+    return f"{name} does NOT beat {at}{worse} ({_signed(pair)})."
+
+
+def _than(pair: dict[str, Any]) -> str:
+    low, high = pair["interval"] or (0, 0)
+    return "is better than" if low > 0 else "is worse than" if high < 0 else "cannot be told apart from"
+
+
+def _signed(pair: dict[str, Any]) -> str:
+    bounds = "" if pair["interval"] is None else " [{}, {}]".format(*map(_with_sign, pair["interval"]))
+    return _with_sign(pair["difference"]) + bounds
+
+
+def _with_sign(value: float) -> str:
+    size = number(abs(value))
+    return ("-" if value < 0 and float(size) else "+") + size
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else f" [{number(bounds[0])}, {number(bounds[1])}]"

@@ -1,0 +1,1 @@
+"""An LLM as judge of two answers: the paper's protocol (appendix A.3)."""

@@ -1,0 +1,160 @@
+"""Two answers to one instruction, from rows of any form that holds such, for a judge that reads text."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from urm_hf.conversations import ANSWER_COLUMNS, Messages, check_messages, split_turns
+from urm_hf.judge.prompt import Text, as_data
+from urm_hf.score_rows import Columns, conversations_of
+from urm_hf.score_source import Source
+
+
+@dataclass(frozen=True)
+class Pair:
+    """
+    Args:
+        row: its number in the data. columns: of the row, to write beside the verdict.
+        instruction: the text of a single user's turn, or the turns that the answers share.
+        a, b: the answers. names: the columns they come from, such as ("chosen", "rejected").
+    """
+
+    row: int
+    columns: dict[str, Any]
+    instruction: Text
+    a: Text
+    b: Text
+    names: tuple[str, str]
+
+    @property
+    def prompt(self) -> str:
+        """A digest that pairs of one prompt have in common."""
+        return hashlib.blake2b(as_data(self.instruction).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+    def shown(self, order: int) -> tuple[Text, Text]:
+        """The answers as a judge sees them: a first in order 0, b first in order 1."""
+        return (self.a, self.b) if order == 0 else (self.b, self.a)
+
+
+def pairs_of(source: Source, columns: Columns) -> Iterator[Pair]:
+    """
+    The pair in each row.
+
+    Raises:
+        ValueError: a row does not hold two answers to one instruction; it is named.
+    """
+    for number, item in enumerate(source.items()):
+        row = source.row(item)
+        with _told_for(source.name, number):
+            found = conversations_of(row, columns)
+            if len(found) != 2:
+                raise ValueError(
+                    f"it holds {len(found)} answers (columns: {', '.join(row)}); a judge compares two: name their "
+                    "columns with --answer-columns, or a second file with --against."
+                )
+            names = [written["answer_column"] for written, _ in found]
+            if names[0] == names[1]:
+                names = [f"{name}[{index}]" for index, name in enumerate(names)]
+            instruction, a, b = _shared(*(_turns(conversation) for _, conversation in found))
+        yield Pair(number, row, instruction, a, b, (names[0], names[1]))
+
+
+def pairs_of_files(source: Source, other: Source, columns: Columns) -> Iterator[Pair]:
+    """
+    Each answer of a source beside that of another source to the same instruction, whatever its place there.
+
+    Raises:
+        ValueError: a row holds no single answer, or an instruction occurs twice or in one of the two only.
+    """
+    answers: dict[str, tuple[int, Text]] = {}
+    for number, _, instruction, answer in _single_answers(other, columns):
+        before = answers.setdefault(as_data(instruction), (number, answer))
+        if before[0] != number:
+            raise ValueError(f"{other.name}, row {number}: the prompt is that of row {before[0]}; keep one answer.")
+    used: dict[str, int] = {}
+    for number, row, instruction, answer in _single_answers(source, columns):
+        prompt = as_data(instruction)
+        with _told_for(source.name, number):
+            if prompt not in answers:
+                raise ValueError(f"{other.name} has no answer to its prompt.")
+            if used.setdefault(prompt, number) != number:
+                raise ValueError(f"the prompt is that of row {used[prompt]}; keep one answer.")
+            if "against" in row:
+                raise ValueError("the answer of the other file would overwrite its column `against`; rename that.")
+        against = answers[prompt][1]
+        yield Pair(number, row | {"against": against}, instruction, answer, against, ("data", "against"))
+    if len(used) < len(answers):
+        first = next(number for prompt, (number, _) in answers.items() if prompt not in used)
+        raise ValueError(
+            f"{other.name} has {len(answers) - len(used)} prompts that {source.name} has not, the first in row "
+            f"{first}; give both files the same prompts."
+        )
+
+
+@contextmanager
+def _told_for(source: str, row: int) -> Iterator[None]:
+    """Errors inside name the row."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{source}, row {row}: {error}") from error
+
+
+def _single_answers(source: Source, columns: Columns) -> Iterator[tuple[int, dict[str, Any], Text, Text]]:
+    for number, item in enumerate(source.items()):
+        row = source.row(item)
+        with _told_for(source.name, number):
+            found = conversations_of(row, columns)
+            if len(found) != 1:
+                raise ValueError(f"it holds {len(found)} answers; with --against each row has one.")
+            turns = _turns(found[0][1])
+        yield number, row, _text(turns[:-1]), _text(turns[-1:])
+
+
+def _turns(conversation: dict[str, Any]) -> Messages:
+    """Role and content of each turn."""
+    turns = conversation.get("messages")
+    if turns is None:
+        prompt = conversation.get("prompt")
+        answer = next((conversation[name] for name in ANSWER_COLUMNS if conversation.get(name) is not None), None)
+        if not prompt or answer is None:
+            raise ValueError("it has no prompt beside its answer: name the column with --prompt-column.")
+        turns = _messages(prompt, "user") + _messages(answer, "assistant")
+    check_messages(turns)
+    return [_turn(turn) for turn in turns]
+
+
+def _messages(value: Any, role: str) -> Messages:
+    if isinstance(value, str):
+        return split_turns(value) if role == "user" else [{"role": role, "content": value}]
+    if isinstance(value, list):
+        return value
+    raise ValueError(f"a prompt or answer is {type(value).__name__}, neither text nor messages.")
+
+
+def _turn(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content") or ""
+    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise ValueError("a message has content that is not text; the judge reads text only.")
+    calls = message.get("tool_calls")
+    return {"role": message["role"], "content": content} | ({"tool_calls": calls} if calls else {})
+
+
+def _shared(a: Messages, b: Messages) -> tuple[Text, Text, Text]:
+    """The turns that two conversations begin with, and how each goes on."""
+    length = 0
+    while length < min(len(a), len(b)) - 1 and a[length] == b[length]:
+        length += 1
+    if length == 0 or "user" in (a[length]["role"], b[length]["role"]):
+        raise ValueError("the two answers are to different prompts: they part before the assistant speaks.")
+    return _text(a[:length]), _text(a[length:]), _text(b[length:])
+
+
+def _text(turns: Messages) -> Text:
+    """A single turn as its text, if it has nothing else."""
+    alone = len(turns) == 1 and turns[0].keys() == {"role", "content"} and turns[0]["role"] in ("user", "assistant")
+    return turns[0]["content"] if alone else turns

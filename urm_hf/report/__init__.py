@@ -1,0 +1,1 @@
+"""What `urm evaluate` measured, for people: a page, a table, sentences."""

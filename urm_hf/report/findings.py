@@ -1,0 +1,187 @@
+"""What was found about accuracy, in sentences: who is right more often, whether that is noise, and what is beaten."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from urm_hf.evaluation.measured import Measured
+from urm_hf.report.results_view import CHANCE, ResultsView
+from urm_hf.report.text import (
+    COUNTED,
+    ITEMS,
+    MEANS,
+    READING,
+    RULES,
+    Finding,
+    between,
+    certainty,
+    counted,
+    listed,
+    named,
+    percent,
+    points,
+    test_of,
+    with_interval,
+)
+
+Ranked = Sequence[tuple[str, Measured]]
+
+
+def accuracy_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
+    """The answer for one data set of preferences: ranking, comparison, and what does not beat the baselines."""
+    ranked = view.ranked(data["name"])
+    if not ranked:
+        return []
+    findings = [_ranking(ranked, data)]
+    if len(ranked) == 2:
+        findings.append(_of_two(view, data, ranked))
+    elif len(ranked) > 2:
+        findings.append(_of_many(view, data, ranked))
+    rules = [name for name in view.baselines if name != CHANCE]
+    against = [_against_rule(view, data["name"], ranked, rule) for rule in rules]
+    return [*findings, *filter(None, [*against, _against_chance(view, data["name"], ranked)])]
+
+
+def overview(view: ResultsView) -> list[Finding]:
+    """The answer over several data sets: who is most often right on how many of them."""
+    ahead: dict[str, list[bool]] = {model: [] for model in view.models}
+    for data in view.preferences:
+        ranked = view.ranked(data["name"])
+        if len(ranked) < 2:
+            continue
+        compared = [view.comparison(data["name"], ranked[0][0], other) for other, _ in ranked[1:]]
+        ahead[ranked[0][0]].append(all(found is not None and certainty(found) == "sure" for found in compared))
+    total = sum(map(len, ahead.values()))
+    if total < 2:
+        return []
+    parts: list[Markup] = []
+    for model, sure in sorted(ahead.items(), key=lambda item: -len(item[1])):
+        if sure:
+            first = f"has the highest accuracy on <b>{len(sure)} of {total}</b> data sets, ahead by more than noise on"
+            how = Markup(first if not parts else f"on {len(sure)}, by more than noise on")
+            parts.append(Markup("{} {} {}").format(named(model), how, sum(sure) or "none"))
+    return [Finding(Markup("; ").join(parts) + ".")]
+
+
+def _ranking(ranked: Ranked, data: dict[str, Any]) -> Finding:
+    (best, value), *others = ranked
+    noun = counted(value.n, COUNTED[data["kind"]])
+    mean = f" ({MEANS[data['kind']]})" if data["kind"] in MEANS else ""
+    text = Markup("{} is right on <b>{}</b> of {}{}").format(
+        named(best), percent(value.value), noun, with_interval(mean, between(value.interval))
+    )
+    if len(others) in (1, 2):
+        parts = [Markup("{} on {}").format(named(name), _share(found)) for name, found in others]
+        text = Markup("{}; {}").format(text, listed(parts))
+    elif others:
+        (second, found), last = others[0], others[-1][1]
+        text += Markup("; {} comes next with {}, and the other {} reach {} to {}").format(
+            named(second), _share(found), len(others) - 1, percent(last.value), percent(others[1][1].value)
+        )
+    return Finding(text + ".")
+
+
+def _share(found: Measured) -> str:
+    return with_interval(percent(found.value), between(found.interval))
+
+
+def _of_two(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
+    (a, found_a), (b, found_b) = ranked
+    compared = view.comparison(data["name"], a, b)
+    if compared is None:
+        return Finding(Markup("No paired test of the two was made."))
+    kind = certainty(compared)
+    size = with_interval(points(compared["difference"]), between(compared["interval"]))
+    if abs(compared["difference"] - (found_a.value - found_b.value)) > 0.0005:
+        size += f", each {ITEMS[data['kind']]} counted once,"
+    if kind == "equal":
+        text = Markup("They are right equally often (a difference of {}).").format(size)
+    else:
+        text = Markup("The difference of {} <b>{}</b> ({}).").format(size, READING[kind], test_of(compared))
+    alone = compared["only_a"] + compared["only_b"]
+    if not alone:
+        return Finding(text + " They agree on every one.")
+    text += Markup(" They disagree on {}: {} is right on {} of these, {} on {}.").format(
+        counted(alone, ITEMS[data["kind"]]), named(a), compared["only_a"], named(b), compared["only_b"]
+    )
+    return Finding(text, "good" if kind == "sure" else "plain")
+
+
+def _of_many(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
+    best = ranked[0][0]
+    by_kind: dict[str, list[Markup]] = {}
+    for other, _ in ranked[1:]:
+        compared = view.comparison(data["name"], best, other)
+        by_kind.setdefault(certainty(compared) if compared else "untested", []).append(named(other))
+    endings = {
+        "sure": "is unlikely to be noise",
+        "borderline": "is borderline: interval and test disagree",
+        "noise": "may be noise",
+        "equal": "is nil",
+        "untested": "was not tested",
+    }
+    parts = [
+        Markup("over {} <b>{}</b>").format(listed(by_kind[kind]), ending)
+        for kind, ending in endings.items()
+        if kind in by_kind
+    ]
+    text = Markup("The lead of {} {}. All comparisons are below.").format(named(best), Markup("; ").join(parts))
+    return Finding(text, "good" if set(by_kind) == {"sure"} else "plain")
+
+
+def standing(view: ResultsView, data: str, model: str, found: Measured, rule: str, base: Measured) -> str:
+    """How a model does against a baseline: "below" (or level), "unproven" or "above" by more than noise."""
+    compared = view.comparison(data, model, rule)
+    ahead = compared["difference"] if compared else found.value - base.value
+    if ahead <= 0:
+        return "below"
+    if compared is not None:
+        return "above" if certainty(compared) == "sure" else "unproven"
+    return "above" if found.interval and found.interval[0] > base.value else "unproven"
+
+
+def _against_rule(view: ResultsView, data: str, ranked: Ranked, rule: str) -> Finding | None:
+    base = view.get(data, rule, "accuracy")
+    if base is None:
+        return None
+    by_standing: dict[str, list[str]] = {"below": [], "unproven": [], "above": []}
+    for model, found in ranked:
+        by_standing[standing(view, data, model, found, rule, base)].append(model)
+    name = RULES.get(rule) or Markup("the baseline {}").format(named(rule))
+    told = Markup("{}, which needs no model and is right on {}").format(name, _share(base))
+    below, unproven, above = by_standing.values()
+    if below:
+        text = Markup("{} <b>{} not beat</b> {}.").format(
+            listed([named(model) for model in below]), "does" if len(below) == 1 else "do", told
+        )
+        rest = [(unproven, "above it by a margin that may be noise"), (above, "above it by more than noise")]
+        parts = [Markup("{} {}").format(_are(names), how) for names, how in rest if names]
+        return Finding(text + (Markup(" {}.").format(Markup("; ").join(parts)) if parts else ""), "warning")
+    if unproven:
+        text = Markup("{} above {}, but the margin <b>may be noise</b>").format(_are(unproven), told)
+        rest_above = Markup("; {} above it by more than noise").format(_are(above)) if above else ""
+        return Finding(text + rest_above + ".", "plain" if above else "warning")
+    text = Markup("{} is right on {} without any model; {} <b>above that</b> by more than noise.")
+    return Finding(text.format(name[:1].upper() + name[1:], _share(base), _are(above, ranked)), "good")
+
+
+def _are(models: list[str], ranked: Ranked = ()) -> Markup:
+    if len(models) == len(ranked) > 2:
+        return Markup("all {} models are").format(len(models))
+    return Markup("{} {}").format(listed([named(model) for model in models]), "is" if len(models) == 1 else "are")
+
+
+def _against_chance(view: ResultsView, data: str, ranked: Ranked) -> Finding | None:
+    """Only where a model is not better than guessing; better is what everybody expects."""
+    chance = view.chance(data)
+    if chance is None:
+        return None
+    unsure = [m for m, found in ranked if found.interval and found.interval[0] <= chance <= found.interval[1]]
+    worse = [m for m, found in ranked if found.interval and found.interval[1] < chance]
+    parts = []
+    if unsure:
+        parts.append(Markup("{} <b>not told apart from guessing</b> ({})").format(_are(unsure), percent(chance)))
+    if worse:
+        parts.append(Markup("{} <b>worse than guessing</b> ({})").format(_are(worse), percent(chance)))
+    return Finding(Markup("; ").join(parts) + ".", "warning") if parts else None

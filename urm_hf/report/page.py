@@ -1,0 +1,137 @@
+"""`report.html`: what `urm evaluate` measured, on one page that needs nothing else, for people who did not run it."""
+
+from calendar import month_name
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from urm_hf.report.findings import accuracy_findings, overview
+from urm_hf.report.marks import Look
+from urm_hf.report.plots import (
+    BEFORE_AFTER,
+    MOST_LINES,
+    coverage_plot,
+    drawn_measures,
+    reliability_plots,
+    risk_coverage_plots,
+)
+from urm_hf.report.rating_findings import rating_findings
+from urm_hf.report.results_view import ResultsView
+from urm_hf.report.tables import (
+    comparison_tables,
+    every_data_table,
+    looks,
+    measure_looks,
+    overall_table,
+    rows_table,
+    subset_table,
+    trust_table,
+)
+from urm_hf.report.text import breakable, counted, measure_name, proper
+from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
+from urm_hf.report.value_tables import (
+    absent_table,
+    calibration_table,
+    correlation_table,
+    likelihood_table,
+    models_table,
+    rating_table,
+)
+
+
+def write_report(results: dict[str, Any], path: Path) -> Path:
+    """
+    Writes one self-contained HTML file: no script, no request, readable on a phone and in print.
+
+    Args:
+        results: the content of `results.json`; nothing else is read.
+
+    Raises:
+        ValueError: it is not the content of a `results.json` that `urm evaluate` wrote.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report_html(results), encoding="utf-8")
+    return path
+
+
+def report_html(results: dict[str, Any]) -> str:
+    """The page. Everything that results name is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("urm_hf.report", ".")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    css, _, _ = loader.get_source(environment, "page.css")
+    view = ResultsView(results)
+    return environment.get_template("page.html.jinja").render(
+        css=Markup(css),
+        results=results,
+        view=view,
+        created=_date(results.get("created")),
+        breakable=breakable,
+        counted=counted,
+        proper=proper,
+        looks=looks(view),
+        **_sections(view),
+    )
+
+
+def _sections(view: ResultsView) -> dict[str, Any]:
+    """The contents of each section, data set by data set; what has no content is left out."""
+    numbered = list(enumerate(view.data))
+    preferences = [(i, data) for i, data in numbered if data["kind"] != "ratings" and view.ranked(data["name"])]
+    ratings = [(i, data) for i, data in numbered if data["kind"] == "ratings"]
+    return {
+        "overview": overview(view),
+        "answers": [(d, accuracy_findings(view, d), overall_table(view, d)) for _, d in preferences]
+        + [(d, found, None) for _, d in ratings if (found := rating_findings(view, d))],
+        "every_data": every_data_table(view) if len(preferences) > 1 else None,
+        "parts": [(d, table) for _, d in preferences if (table := subset_table(view, d))],
+        "comparisons": [(d, comparison_tables(view, d)) for _, d in preferences if view.comparisons(d["name"])],
+        "trust": [_trust(view, d, i) for i, d in preferences if trust_table(view, d)],
+        "measures": _drawn(view, [data["name"] for _, data in preferences]),
+        "most_lines": MOST_LINES,
+        "calibration": [_calibration(view, d, i) for i, d in preferences if calibration_table(view, d)],
+        "before_after": zip(("as given", "after temperature"), BEFORE_AFTER, strict=True),
+        "ratings": [_ratings(view, d, i) for i, d in ratings if correlation_table(view, d)],
+        "rows": rows_table(view),
+        "row_findings": [finding for d in view.data for finding in row_findings(view, d)],
+        "models": models_table(view),
+        "absent": absent_table(view),
+    }
+
+
+def _drawn(view: ResultsView, data: list[str]) -> list[tuple[Markup, Look]]:
+    """The legend of the risk-coverage curves: every measure that is drawn anywhere."""
+    drawn = {variant for name in data for model in view.models for variant in drawn_measures(view, name, model)}
+    return [(measure_name(variant), look) for variant, look in measure_looks(view).items() if variant in drawn]
+
+
+def _trust(view: ResultsView, data: dict[str, Any], number: int) -> dict[str, Any]:
+    plots = risk_coverage_plots(view, data["name"], number)
+    return {"data": data, "findings": trust_findings(view, data), "plots": plots, "table": trust_table(view, data)}
+
+
+def _calibration(view: ResultsView, data: dict[str, Any], number: int) -> dict[str, Any]:
+    plots = [(model, kind, plot) for model, kind, plot in reliability_plots(view, data["name"], number)]
+    found = calibration_findings(view, data)
+    return {"data": data, "findings": found, "plots": plots, "table": calibration_table(view, data)}
+
+
+def _ratings(view: ResultsView, data: dict[str, Any], number: int) -> dict[str, Any]:
+    made = (table_of(view, data) for table_of in (correlation_table, rating_table, likelihood_table))
+    tables = [table for table in made if table]
+    plot = coverage_plot(view, data["name"], number)
+    return {"data": data, "plot": plot, "tables": tables}
+
+
+def _date(created: str | None) -> str:
+    """ "22 November 2026" of an ISO time; what is not one stays as it is."""
+    try:
+        at = datetime.fromisoformat((created or "").replace("Z", "+00:00"))
+    except ValueError:
+        return created or ""
+    return f"{at.day} {month_name[at.month]} {at.year}"

@@ -1,0 +1,268 @@
+"""The tables of the report on preferences, from the numbers of an evaluation: accuracy, comparisons, trust, rows."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from markupsafe import Markup
+
+from urm_hf.evaluation.measured import Measured
+from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, axis_of
+from urm_hf.report.results_view import CHANCE, ResultsView
+from urm_hf.report.text import (
+    COUNTED,
+    ITEMS,
+    MEASURES,
+    between,
+    breakable,
+    certainty,
+    counted,
+    number,
+    p_value,
+    percent,
+)
+
+KEPT = ("0.9", "0.8", "0.5")
+SHORT_READING = {"sure": "unlikely to be noise", "noise": "may be noise", "borderline": "borderline", "equal": "equal"}
+
+
+def looks(view: ResultsView) -> dict[str, Look]:
+    """The shape and colour of every model; baselines are hollow and grey."""
+    solid = {name: Look(number) for number, name in enumerate(view.models)}
+    return solid | {name: Look(number + 1, hollow=True) for number, name in enumerate(view.baselines)}
+
+
+def measure_looks(view: ResultsView) -> dict[str, Look]:
+    """The shape and colour of every measure that rows are kept by, the same for all models and data sets."""
+    metrics, curves = view.content["metrics"], view.content["curves"]
+    found = [e.get("variant") for e in metrics if e["metric"] in ("auroc_errors", "accuracy_kept")]
+    found += [curve["variant"] for curve in curves if curve["curve"] == "risk_coverage"]
+    return {variant: Look(place) for place, variant in enumerate(dict.fromkeys(found))}
+
+
+def share_cell(found: Measured | None, digits: int = 1) -> Cell:
+    """A share as a percentage without its sign, which the column's head has."""
+    return Cell(number(100 * found.value, digits), between(found.interval, digits)) if found else Cell("–")
+
+
+def plain_cell(found: Measured | None, digits: int) -> Cell:
+    return Cell(number(found.value, digits), between(found.interval, digits, 1)) if found else Cell("–")
+
+
+def mark(name: str, found: Measured, look: Look) -> Mark:
+    told = f"{name}: {percent(found.value)} {between(found.interval)}".strip()
+    return Mark(found.value, found.interval, look, told)
+
+
+def extent(found: Iterable[Measured | None]) -> list[float]:
+    """The values and the ends of the intervals, for an axis."""
+    known = [value for value in found if value]
+    return [value for f in known for value in (f.value, *(f.interval or ()))]
+
+
+def overall_table(view: ResultsView, data: dict[str, Any]) -> Table:
+    """The accuracy of every model and baseline on one data set, the highest first."""
+    name, look = data["name"], looks(view)
+    rules = [(rule, view.get(name, rule, "accuracy")) for rule in view.baselines]
+    rows = [*view.ranked(name), *((rule, found) for rule, found in rules if found)]
+    axis = axis_of(extent(found for _, found in rows), view.chance(name))
+    extra = [(metric, title) for metric, title in (("tied", "tied"), ("truncated", "cut")) if _any(view, data, metric)]
+    sizes = {found.n for model, found in rows if model != CHANCE}
+    columns = [
+        Column("model", text=True),
+        Column("right, %", "95 % interval"),
+        Column("accuracy, %", axis=axis),
+        *[Column(f"{COUNTED[data['kind']]}s")] * (len(sizes) > 1),
+        *(Column(f"{title}, %") for _, title in extra),
+    ]
+    body = []
+    for model, found in rows:
+        dots = () if model == CHANCE else (mark(model, found, look[model]),)
+        more = [share_cell(view.get(name, model, metric)) for metric, _ in extra]
+        size = [Cell("" if model == CHANCE else f"{found.n}")] * (len(sizes) > 1)
+        body.append([Cell(breakable(model), look=look[model]), share_cell(found), Cell(marks=dots), *size, *more])
+    counted_once = f", {counted(sizes.pop(), COUNTED[data['kind']])}" if len(sizes) == 1 else ""
+    return Table(f"Accuracy on {name}{counted_once}", columns, {"": body}, _chance_note(view, name))
+
+
+def _any(view: ResultsView, data: dict[str, Any], metric: str) -> bool:
+    found = (view.get(data["name"], model, metric) for model in view.models)
+    return any(value and value.value > 0 for value in found)
+
+
+def _chance_note(view: ResultsView, data: str) -> str:
+    chance = view.chance(data)
+    return f"Dots with 95 % intervals; the dashed line is guessing ({percent(chance)})." if chance is not None else ""
+
+
+def every_data_table(view: ResultsView) -> Table:
+    """The accuracy of all models on all data sets of preferences: a row a data set."""
+    places = [(data["name"], data["name"], None, None) for data in view.preferences]
+    return _matrix(view, "Accuracy on every data set, %", "data set", {"": places})
+
+
+def subset_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+    """The accuracy of all models by section, subset, ...: a row a group."""
+    levels = view.groups(data["name"], "accuracy")
+    if not levels:
+        return None
+    groups = {f"by {level}": [(g, data["name"], level, g) for g in found] for level, found in levels.items()}
+    return _matrix(view, f"Accuracy on parts of {data['name']}, %", "part", groups)
+
+
+def _matrix(view: ResultsView, caption: str, head: str, groups: dict) -> Table:
+    """groups: for each heading, rows as (label, data, level, group)."""
+    look = looks(view)
+    names = [
+        name
+        for name in [*view.models, *view.baselines]
+        if any(view.get(d, name, "accuracy", lv, g) for rows in groups.values() for _, d, lv, g in rows)
+    ]
+    shown = [name for name in names if name != CHANCE]
+    chances = {view.chance(d) for rows in groups.values() for _, d, _, _ in rows}
+    reference = chances.pop() if len(chances) == 1 and head != "part" else None
+    every = [row[1:] for rows in groups.values() for row in rows]
+    axis = axis_of(extent(view.get(d, name, "accuracy", lv, g) for d, lv, g in every for name in shown), reference)
+    columns = [Column(head, text=True), Column("n"), Column("accuracy, %", axis=axis)]
+    columns += [Column(breakable(name), look=look[name]) for name in names]
+    body: dict[str | Markup, list[list[Cell]]] = {}
+    for heading, rows in groups.items():
+        body[heading] = []
+        for label, d, level, group in rows:
+            found = {name: view.get(d, name, "accuracy", level, group) for name in names}
+            n = next((f"{f.n}" for f in found.values() if f), "")
+            dots = [mark(name, value, look[name]) for name in shown if (value := found[name])]
+            body[heading].append(
+                [Cell(breakable(label)), Cell(n), Cell(marks=dots), *(share_cell(found[name]) for name in names)]
+            )
+    return Table(caption, columns, body)
+
+
+def comparison_tables(view: ResultsView, data: dict[str, Any]) -> tuple[Table, Table | None]:
+    """The comparisons of the best model, and all others where there are more than a few."""
+    found = view.comparisons(data["name"])
+    rank = {model: place for place, (model, _) in enumerate(view.ranked(data["name"]))}
+    first = next(iter(rank), None)
+    turned = [_best_first(view, data["name"], c, rank) for c in found]
+    turned.sort(key=lambda c: (rank.get(c["model_a"], 99), rank.get(c["model_b"], 99)))
+    values = [v for c in turned for v in (c["difference"], *(c["interval"] or ()))]
+    axis = axis_of(values, 0.0, limits=(-1.0, 1.0))
+    best = [c for c in turned if c["model_a"] == first]
+    rest = [c for c in turned if c["model_a"] != first]
+    if len(turned) <= 4 or not rest:
+        return _comparisons(view, data, turned, axis, f"Comparisons on {data['name']}"), None
+    return (
+        _comparisons(view, data, best, axis, f"The best model against all others on {data['name']}"),
+        _comparisons(view, data, rest, axis, f"All other comparisons on {data['name']}"),
+    )
+
+
+def _best_first(view: ResultsView, data: str, comparison: dict[str, Any], rank: dict[str, int]) -> dict[str, Any]:
+    a, b = comparison["model_a"], comparison["model_b"]
+    first, second = (b, a) if rank.get(b, 99) < rank.get(a, 99) else (a, b)
+    return view.comparison(data, first, second) or comparison
+
+
+def _comparisons(view: ResultsView, data: dict[str, Any], found: list, axis: Axis, caption: str) -> Table:
+    look, noun = looks(view), f"{ITEMS[data['kind']]}s"
+    adjusted = any(c.get("p_adjusted") not in (None, c["p_value"]) for c in found)
+    columns = [
+        Column("a", text=True),
+        Column("against b", text=True),
+        Column("a − b, points", "95 % interval"),
+        Column("difference, points", axis=axis),
+        Column("reading", text=True),
+        Column("p", "adjusted" if adjusted else ""),
+        Column("only a right", noun),
+        Column("only b right", noun),
+    ]
+    rows = []
+    for c in found:
+        size = Cell(number(100 * c["difference"], 1, sign=True), between(c["interval"]))
+        told = f"{c['model_a']} against {c['model_b']}: {size.text} points {size.detail}"
+        dot = Mark(c["difference"], c["interval"] and tuple(c["interval"]), look[c["model_a"]], told)
+        rows.append(
+            [
+                Cell(breakable(c["model_a"]), look=look[c["model_a"]]),
+                Cell(breakable(c["model_b"]), look=look[c["model_b"]]),
+                size,
+                Cell(marks=(dot,)),
+                Cell(SHORT_READING[certainty(c)]),
+                Cell(p_cell(c)),
+                Cell(f"{c['only_a']}"),
+                Cell(f"{c['only_b']}"),
+            ]
+        )
+    tests = ", ".join(sorted({c["test"] for c in found}))
+    return Table(caption, columns, {"": rows}, f"Dots right of the dashed line: a is better. Test: {tests}.")
+
+
+def p_cell(comparison: dict[str, Any]) -> str:
+    """The p-value, adjusted where it was, without "p =", which the column's head has."""
+    adjusted = comparison.get("p_adjusted")
+    text = p_value(comparison["p_value"] if adjusted is None else adjusted)
+    return text.removeprefix("p").lstrip("\N{NO-BREAK SPACE}=")
+
+
+def trust_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+    """For every model and measure: AUROC for errors, areas under risk-coverage, accuracy of what is kept."""
+    name, found = data["name"], []
+    groups: dict[str | Markup, list[list[Cell]]] = {}
+    for model in view.models:
+        variants = dict.fromkeys(
+            v for metric in ("auroc_errors", "accuracy_kept") for v in view.variants(name, model, metric)
+        )
+        if variants:
+            groups[breakable(model)] = [_trust_row(view, name, model, variant) for variant in variants]
+            found += [view.get(name, model, "auroc_errors", variant=variant) for variant in variants]
+    if not groups:
+        return None
+    axis = axis_of(extent(found) or [0.4, 0.6], 0.5, factor=1)
+    columns = [
+        Column("dropped first: high", text=True),
+        Column("AUROC", "for errors, ↑"),
+        Column("AUROC", axis=axis),
+        *(Column(f"keep {percent(float(share), 0)}", "right, %") for share in KEPT),
+        Column("AURC", "↓"),
+        Column("excess", "over the ideal, ↓"),
+    ]
+    note = "AUROC: how well the measure tells wrong decisions from right ones; 0.5 (dashed) is chance."
+    return Table(f"How errors are flagged on {name}", columns, groups, note)
+
+
+def _trust_row(view: ResultsView, data: str, model: str, variant: str) -> list[Cell]:
+    auroc = view.get(data, model, "auroc_errors", variant=variant)
+    told = f"{variant}: {plain_cell(auroc, 2).text} {plain_cell(auroc, 2).detail}"
+    look = measure_looks(view)[variant]
+    dots = (Mark(auroc.value, auroc.interval, look, told),) if auroc else ()
+    kept = [share_cell(view.get(data, model, "accuracy_kept", "kept", share, variant)) for share in KEPT]
+    areas = [plain_cell(view.get(data, model, metric, variant=variant), 3) for metric in ("aurc", "excess_aurc")]
+    head = Cell(MEASURES.get(variant, variant), Markup("<code>{}</code>").format(variant), look=look)
+    return [head, plain_cell(auroc, 2), Cell(marks=dots), *kept, *areas]
+
+
+def rows_table(view: ResultsView) -> Table:
+    """What was read of each data set."""
+    columns = [
+        Column("data set", text=True),
+        Column("kind", text=True),
+        Column("rows"),
+        Column("prompts"),
+        Column("left out", text=True),
+        Column("source", text=True),
+    ]
+    rows = []
+    for data in view.data:
+        left_out = "; ".join(f"{n}: {reason}" for reason, n in (data.get("skipped") or {}).items() if n) or "none"
+        at = [data.get("source"), data.get("split") and f"split {data['split']}", data.get("revision")]
+        source = Markup(", ").join(breakable(part) for part in at if part)
+        rows.append(
+            [
+                Cell(breakable(data["name"])),
+                Cell(data["kind"]),
+                Cell(f"{data['rows']}"),
+                Cell(f"{data['prompts']}"),
+                Cell(left_out),
+                Cell(source),
+            ]
+        )
+    return Table("Data", columns, {"": rows})

@@ -1,0 +1,129 @@
+"""What `urm evaluate` prints: a table for every data set, and what it says in sentences."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from urm_hf.evaluation.measured import Measured
+from urm_hf.report.findings import accuracy_findings, overview
+from urm_hf.report.rating_findings import pearson, rating_findings
+from urm_hf.report.results_view import ResultsView
+from urm_hf.report.text import SPACE, Finding, between, number, percent
+from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
+
+WIDTH = 110
+NAME = 40  # characters of a model's name in a row, 20 over a column
+MOST_PARTS = 12  # more subsets than these are left to the report
+
+
+def print_table(results: dict[str, Any]):
+    print(table_text(results))
+
+
+def table_text(results: dict[str, Any]) -> str:
+    """
+    Args:
+        results: the content of `results.json`.
+    """
+    view = ResultsView(results)
+    blocks = [_sentences(overview(view))] if overview(view) else []
+    for data in view.data:
+        blocks.append(_heading(data))
+        if data["kind"] == "ratings":
+            blocks += [_rating_rows(view, data), _sentences([*rating_findings(view, data), *row_findings(view, data)])]
+            continue
+        found = [*accuracy_findings(view, data), *trust_findings(view, data), *calibration_findings(view, data)]
+        blocks += [_accuracy_rows(view, data), *_parts(view, data), _sentences([*found, *row_findings(view, data)])]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _heading(data: dict[str, Any]) -> str:
+    split = f", split {data['split']}" if data.get("split") else ""
+    line = f"{data['name']} ({data['kind']}{split}): {data['rows']} rows, {data['prompts']} prompts"
+    return f"{line}\n{'-' * min(len(line), WIDTH)}"
+
+
+def _accuracy_rows(view: ResultsView, data: dict[str, Any]) -> str:
+    name = data["name"]
+    baselines = [(rule, view.get(name, rule, "accuracy")) for rule in view.baselines]
+    ranked = [*view.ranked(name), *((rule, found) for rule, found in baselines if found)]
+    extra = [
+        (metric, title)
+        for metric, title in (("tied", "tied"), ("truncated", "cut"))
+        if any(view.get(name, model, metric) for model, _ in ranked)
+    ]
+    rows = [["model", "right", "95 % interval", *(title for _, title in extra)]]
+    for model, found in ranked:
+        shares = [view.get(name, model, metric) for metric, _ in extra]
+        more = [percent(share.value) if share else "" for share in shares]
+        rows.append([_short(model, NAME), percent(found.value), between(found.interval), *more])
+    return aligned(rows)
+
+
+def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
+    """Tables of sections, subsets, ..., as far as they are short: a row a part, a column a model."""
+    name, blocks = data["name"], []
+    models = [model for model, _ in view.ranked(name)] + [b for b in view.baselines if view.get(name, b, "accuracy")]
+    for level, groups in view.groups(name, "accuracy").items():
+        if len(groups) > MOST_PARTS:
+            blocks.append(f"  {len(groups)} {level}s: see the report")
+            continue
+        rows = [[level, "n", *(_short(model, 20) for model in models)]]
+        for group in groups:
+            found = [view.get(name, model, "accuracy", level, group) for model in models]
+            n = next((f"{value.n}" for value in found if value), "")
+            rows.append([_short(group, NAME), n, *map(_share, found)])
+        text = aligned(rows)
+        fits = max(map(len, text.splitlines())) <= WIDTH
+        blocks.append(text if fits else f"  {len(groups)} {level}s of {len(models)} models: see the report")
+    return blocks
+
+
+def _share(found: Measured | None) -> str:
+    return f"{number(100 * found.value, 1)} {between(found.interval, 0)}".strip() if found else "-"
+
+
+def _rating_rows(view: ResultsView, data: dict[str, Any]) -> str:
+    titles = {"pearson": "Pearson r", "spearman": "Spearman", "nll": "NLL", "crps": "CRPS", "coverage95": "in 95 %"}
+    name = data["name"]
+    table = {model: {metric: view.get(name, model, metric) for metric in titles} for model in view.models}
+    for model, found in table.items():
+        found["pearson"] = pearson(view, name, model)  # of the reward, if it predicts no ratings
+    metrics = [metric for metric in titles if any(found[metric] for found in table.values())]
+    rows = [["model", *(titles[metric] for metric in metrics)]]
+    rows += [[_short(model, NAME), *(_value(found[metric]) for metric in metrics)] for model, found in table.items()]
+    return aligned(rows)
+
+
+def _value(found: Measured | None) -> str:
+    return f"{number(found.value, 3)} {between(found.interval, 2, 1)}".strip() if found else "-"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        lines.append(f"  {'  '.join(cells)}".replace(SPACE, " ").rstrip())
+    return "\n".join(lines)
+
+
+def _short(name: str, length: int) -> str:
+    """Both ends of a name that is too long: what it is, and its version."""
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - length // 2 - 1) :]}"
+
+
+def _sentences(found: Iterable[Finding]) -> str:
+    """Findings as wrapped lines; "!" marks what must not be overlooked."""
+    lines = [
+        textwrap.fill(
+            str(finding),
+            WIDTH,
+            initial_indent="! " if finding.tone == "warning" else "- ",
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+        )
+        for finding in found
+    ]
+    return "\n".join(lines)
