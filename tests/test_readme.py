@@ -63,6 +63,8 @@ def test_the_commands_run_as_printed(workplace):
     pair = {"prompt": [{"role": "user", "content": "a?"}], "chosen": "b", "rejected": "d"}
     Path("pairs.jsonl").write_text(json.dumps(pair) + "\n")
     Path("conversations.jsonl").write_text(json.dumps({"id": 7, "prompt": "a?", "response": "b"}) + "\n")
+    candidates = [{"response": text, "quality": number} for number, text in enumerate(("b", "c", "dd"))]
+    Path("candidates.jsonl").write_text(json.dumps({"prompt": "a?", "candidates": candidates}) + "\n")
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("urm ")]
     assert len(commands) >= 3
     for command in commands:
@@ -72,6 +74,7 @@ def test_the_commands_run_as_printed(workplace):
         assert main(argv) == 0, command
     scored = json.loads(Path("scored.jsonl").read_text())
     assert scored["id"] == 7 and "reward_std" in scored
+    assert Path("evaluation/report.html").is_file() and Path("bestofn/best_of_n.png").is_file()
 
 
 def urm_attributes() -> list[str]:
