@@ -287,7 +287,10 @@ def _short(value: Any, width: int = 80) -> str:
 
 def absolute_name(name: str, folder: str | os.PathLike) -> str:
     """A member's name as it is found from anywhere: "./..." and "../..." are relative to the ensemble's folder."""
-    return os.path.normpath(os.path.join(folder, name)) if name.startswith(".") else name
+    if not name.startswith("."):
+        return name
+    # ".." of a link to a folder is beside what it links to
+    return os.path.normpath(os.path.join(os.path.realpath(folder) if os.path.islink(folder) else folder, name))
 
 
 def name_beside(name: str, folder: str | os.PathLike) -> str:

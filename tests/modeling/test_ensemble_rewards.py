@@ -117,6 +117,16 @@ def test_a_failed_standardisation_changes_nothing():
 # the folder
 
 
+def test_members_are_found_through_a_link_to_the_ensembles_folder(members, tmp_path):
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    names = [shutil.copytree(name, tree / Path(name).name) for name in members]
+    URMEnsemble.from_pretrained([str(name) for name in names]).save_pretrained(tree / "ensemble")
+    elsewhere.mkdir()
+    (elsewhere / "link").symlink_to(tree / "ensemble")
+    expected = outputs(URMEnsemble.from_pretrained(members)).rewards
+    torch.testing.assert_close(outputs(AutoModel.from_pretrained(elsewhere / "link")).rewards, expected)
+
+
 def test_members_beside_the_ensemble_move_with_it(members, tmp_path):
     tree = tmp_path / "tree"
     for name in members:
