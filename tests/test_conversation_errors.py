@@ -43,7 +43,7 @@ def test_turns_of_one_role_in_a_row_and_tools_are_let_through_in_the_history(his
 def test_an_empty_message_is_an_error_that_names_it(content, number, role):
     messages = [dict(QUESTION), dict(ANSWER)]
     messages[number]["content"] = content
-    with pytest.raises(ValueError, match=rf"message {number} \({role}\) is empty"):
+    with pytest.raises(ValueError, match=rf"message {number} \({role}\) is empty\. Fill it in, or leave the row out"):
         encode_conversation(tiny_tokenizer(), messages)
 
 
@@ -51,7 +51,7 @@ def test_an_empty_message_is_an_error_that_names_it(content, number, role):
     "column, answer", [("response", ""), ("completion", " \n"), ("response", []), ("completion", [])]
 )
 def test_an_empty_answer_is_an_error_that_names_its_column(column, answer):
-    with pytest.raises(ValueError, match=f"`{column}` is empty"):
+    with pytest.raises(ValueError, match=rf"`{column}` is empty\. Fill it in, or leave the row out"):
         encode_conversation(tiny_tokenizer(), {"prompt": "a", column: answer})
 
 

@@ -159,9 +159,10 @@ def test_ratings_in_one_column_may_mix_numbers_and_lists(tmp_path):
     assert load_rows(write(tmp_path, "jsonl", rows))["ratings"] == expected
 
 
-def test_a_column_of_two_kinds_is_an_error_that_names_column_and_kinds(tmp_path):
-    rows = [{"prompt": "a"}, {"prompt": [{"role": "user", "content": "b"}]}]
-    with pytest.raises(ValueError, match=r"rows\.jsonl: column `prompt` mixes list, str"):
+def test_a_column_of_two_kinds_is_an_error_that_names_column_kinds_and_rows(tmp_path):
+    rows = [{"prompt": None}, {"prompt": "a"}, {"prompt": "b"}, {"prompt": [{"role": "user", "content": "b"}]}]
+    found = r"str \(first in row 1\), list \(first in row 3\)"
+    with pytest.raises(ValueError, match=rf"rows\.jsonl: column `prompt` mixes {found}; give it one form"):
         load_rows(write(tmp_path, "jsonl", rows))
 
 

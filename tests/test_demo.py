@@ -151,7 +151,7 @@ def test_the_table_names_reward_and_uncertainties_and_shows_every_conversation(o
     report.print_report(result, [])
     printed = capsys.readouterr().out
     header = next(line for line in printed.splitlines() if line.startswith("kind"))
-    assert [n for n in ("reward", "reward_std", "reward_gap", "covariance_norm") if n not in header.split()] == []
+    assert [n for n in ("reward", *run.MEASURES) if n not in header.split()] == []
     lines = printed.splitlines()[printed.splitlines().index(header) + 1 :][: len(result.showcase)]
     for line, (kind, _, score) in zip(lines, result.showcase, strict=True):
         assert line.startswith(kind)
@@ -167,17 +167,24 @@ def test_the_report_says_what_the_base_is_and_how_to_load_the_members(outcome, c
 
 
 @pytest.mark.parametrize(
-    "values, said",
+    "auroc, starred, said",
     [
-        ({"reward_gap": 0.9, "covariance_norm": 0.2}, "flagged, best by reward_gap; covariance_norm would call it"),
-        ({"reward_gap": 0.9}, "flagged, best by reward_gap."),
-        ({"reward_gap": 0.79}, r"NOT reliably flagged by any measure \(best reward_gap, AUROC 0.79\)"),
+        ({"reward_gap": 0.9, "covariance_norm": 0.2}, 5, "flagged by reward_gap, which stars 5 of 10; no better than"),
+        ({"reward_gap": 0.9}, 10, "flagged by reward_gap, which stars 10 of 10[.]$"),
+        (
+            {"reward_gap": 0.8},
+            4,
+            r"NOT reliably flagged: the best measure, reward_gap \(AUROC 0.80\), stars 4 of 10[.]$",
+        ),
     ],
 )
-def test_the_verdict_is_honest(outcome, values, said):
+def test_what_is_flagged_is_what_mostly_gets_a_star(outcome, auroc, starred, said):
     result = outcome[1]
-    auroc = {f"{measure}/new": values.get(measure, 0.6) for measure in run.MEASURES}
-    changed = run.DemoResult(**vars(result) | {"metrics": {"auroc": auroc}})
+    limit = np.quantile([score.reward_gap for score in result.test_scores], 0.95)
+    score = result.test_scores[0]
+    group = [dataclasses.replace(score, reward_gap=limit + (1 if k < starred else -1)) for k in range(10)]
+    metrics = {"auroc": {f"{measure}/new": auroc.get(measure, 0.6) for measure in run.MEASURES}}
+    changed = run.DemoResult(**vars(result) | {"metrics": metrics, "out_scores": {"new": group}})
     assert re.match(f"new: {said}", report.verdict(changed, "new"))
 
 
@@ -191,9 +198,31 @@ def test_plots_are_written_and_not_blank(outcome):
         assert pixels.shape[1] > 1000 and pixels.std() > 10
 
 
-@pytest.mark.parametrize("share, n", [(0.6, 140), (0.0, 10), (1.0, 10)])
-def test_the_interval_of_a_share_is_wilson_s(share, n):
-    z = stats.norm.ppf(0.975)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    assert report.wilson(share, n) == pytest.approx((middle - half, middle + half))
+def test_the_interval_of_the_pairs_is_over_prompts(outcome):
+    _, result = outcome
+    rewards = {a.messages[-1]["content"]: s.reward for a, s in zip(result.test, result.test_scores, strict=True)}
+    rng = np.random.default_rng(0)
+    few = [shortened(answer) for answer in ANSWERS if int(answer.prompt_id.rsplit("-", 1)[1]) in (1, 2, 9, 11)]
+    parts = data.split_prompts(few)
+    for answers in parts.values():
+        data.rated_rows(answers, rng)
+    pairs = {name: data.preference_rows(answers, rng) for name, answers in parts.items()}["test"]
+    won = np.array([rewards[p["chosen"][-1]["content"]] > rewards[p["rejected"][-1]["content"]] for p in pairs])
+    by_prompt = won.reshape(7, 10).mean(axis=1)
+    draws = np.random.default_rng(1).integers(0, 7, (20_000, 7))
+    expected = np.quantile(by_prompt[draws].mean(axis=1), [0.025, 0.975])
+    assert result.metrics["n_prompts"] == 7 and result.metrics["pair_accuracy"] == pytest.approx(won.mean())
+    assert result.metrics["pair_interval"] == pytest.approx(expected, abs=0.03)
+
+
+def test_the_length_of_the_answer_is_assessed_in_its_better_direction(outcome):
+    _, result = outcome
+    unfamiliar = data.out_of_distribution(np.random.default_rng(3), n=9)["arithmetic"]
+    shorter = [
+        (len(m[-1]["content"]) < len(a.messages[-1]["content"]))
+        + 0.5 * (len(m[-1]["content"]) == len(a.messages[-1]["content"]))
+        for m in unfamiliar
+        for a in result.test
+    ]
+    expected = max(np.mean(shorter), 1 - np.mean(shorter))
+    assert run._length_auroc(unfamiliar, result.test) == pytest.approx(expected) and expected > 0.5

@@ -140,7 +140,10 @@ def test_rows_that_cannot_be_scored_are_skipped_on_request_and_counted(model, tm
 def test_a_bad_candidate_is_named_with_its_row(model, tmp_path, capsys):
     data = write(tmp_path / "rows.jsonl", [{"prompt": "A?", "candidates": ["Yes.", " "]}])
     assert score(model, "--data", data, "--out", tmp_path / "out.jsonl") == 2
-    assert "row 0: `response` is empty. (`candidates`, answer 1)" in error_of(capsys)
+    assert (
+        "row 0: `response` is empty. Fill it in, or leave the row out. (`candidates`, answer 1) (--on-error skip"
+        in error_of(capsys)
+    )
 
 
 def test_a_reward_that_is_not_finite_is_an_error_that_names_the_row_also_with_skip(tmp_path, capsys):

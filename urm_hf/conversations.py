@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 Messages = list[dict[str, Any]]
 TRUNCATIONS = ("error", "left", "right", "drop")
 ANSWER_COLUMNS = ("completion", "response")
+_FILL_IN = "Fill it in, or leave the row out."
 _TURN = re.compile(r"<extra_id_1>(Assistant|User)[ \t]*\n?")
 
 
@@ -97,7 +98,7 @@ def check_messages(messages: Messages):
         if role in ("system", "developer") and number > 0:
             raise ValueError(f"message {number} is a {role} turn; only the first may be: roles out of order.")
         if not (content.strip() if isinstance(content, str) else content) and not message.get("tool_calls"):
-            raise ValueError(f"message {number} ({role}) is empty.")
+            raise ValueError(f"message {number} ({role}) is empty. {_FILL_IN}")
     before, last = (messages[-2]["role"] if len(messages) > 1 else "nothing"), messages[-1]["role"]
     if last != "assistant":
         raise ValueError(f"the last message has the role {last!r}; a reward is for an assistant's answer.")
@@ -148,7 +149,7 @@ def _typed(row: Mapping[str, Any], column: str, *kinds: type) -> Any:
 
 def _join(prompt: str | Messages | None, answer: str | Messages | None, column: str) -> str | Messages:
     if answer is None or (isinstance(answer, str) and not answer.strip()) or len(answer) == 0:
-        raise ValueError(f"`{column}` is empty.")
+        raise ValueError(f"`{column}` is empty. {_FILL_IN}")
     if prompt is None:
         if column in ANSWER_COLUMNS:
             raise ValueError(f"`prompt` is missing beside `{column}`.")

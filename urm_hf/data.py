@@ -152,14 +152,18 @@ def _table(rows: list[dict[str, Any]], path: Path) -> Dataset:
     """Rows as a dataset. Where a column holds lists in some rows and numbers in others, the numbers become lists."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     for name in columns:
-        kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+        first: dict[type, int] = {}
+        for number, row in enumerate(rows):
+            if row.get(name) is not None:
+                first.setdefault(type(row[name]), number)
+        kinds = set(first)
         if dict in kinds and len(kinds) == 1:
             for key in {key for row in rows for key in row.get(name) or {}}:
                 _numbers_to_lists([row[name] for row in rows if row.get(name)], key)
         elif list in kinds and kinds <= {list, int, float}:
             _numbers_to_lists(rows, name)
         elif len(kinds - {int, float}) > (0 if kinds & {int, float} else 1):
-            found = ", ".join(sorted(kind.__name__ for kind in kinds))
+            found = ", ".join(f"{kind.__name__} (first in row {first[kind]})" for kind in first)
             raise ValueError(f"{path}: column `{name}` mixes {found}; give it one form in all rows.")
     return Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
 

@@ -29,7 +29,10 @@ def read_ratings(
         raise ValueError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
     ratings = [_numbers(attribute, source.get(attribute)) for attribute in attributes]
     if not any(ratings):
-        raise ValueError(f"no rating at all: {', '.join(attributes)} are all empty. Drop the row, or rate it.")
+        raise ValueError(
+            f"no rating at all: {', '.join(attributes)} are all empty. Rate the row, or drop it "
+            "(`urm train attributes --skip_unrated` drops and counts such rows)."
+        )
     for attribute, values in zip(attributes, ratings, strict=True):
         if scales and attribute in scales:
             low, high = scales[attribute][:2]

@@ -28,6 +28,7 @@ METRICS = {
     "ece": ("probability", "ECE"),
     "auroc_errors": ("trust", "AUROC for errors"),
     "accuracy_kept": ("trust", "accuracy of the 80 % kept"),
+    "accuracy_gain": ("trust", "gain over all"),
 }
 FILES = ("results.json", "all_results.json", "eval_results.json")
 

@@ -149,7 +149,7 @@ class PartScorer:
                 answers = self._encoded(item, row_number)
             except ValueError as error:
                 if self.job.on_error == "raise":
-                    raise
+                    raise ValueError(f"{error} (--on-error skip leaves out what cannot be scored.)") from error
                 skipped.append({"row": row_number, "reason": str(error), "data": _readable(item)})
                 continue
             for row, ids, truncated in answers:

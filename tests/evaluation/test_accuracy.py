@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from urm_hf.evaluation.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.accuracy import accuracy_of, decisions, judged, random_accuracy, remarks
 from urm_hf.evaluation.preference_data import preferences_of
 
 
@@ -67,6 +67,57 @@ def test_the_same_seed_gives_the_same_intervals():
     )
 
 
+def overall(preferences, rewards, samples: int = 300):
+    return accuracy_of(preferences, rewards, samples)[0], judged(preferences, rewards, samples)
+
+
+def of_rewardbench(subsets: str, **kind) -> list[dict]:
+    names = {"p": "hep-python", "n": "llmbar-natural", "g": "llmbar-adver-GPTInst", "m": "mine", "s": "shp"}
+    return [row | {"subset": names[row["subset"]]} for row in rows(len(subsets), subsets)]
+
+
+def of_rewardbench2() -> list[dict]:
+    ties = [("tied:1", 2), ("ref:1", 1), ("tied:2", 3), ("ref:2", 1)]
+    found = [{"id": name, "subset": "Ties", "chosen": ["a", "b", "c"][:n], "rejected": ["x", "y"]} for name, n in ties]
+    found += [{"id": str(n), "subset": "Math", "chosen": ["a"], "rejected": ["x", "y", "z"]} for n in range(5)]
+    return [row | {"prompt": f"{row['id'].split(':')[-1]} {row['subset']}?"} for row in found]
+
+
+def of_rmbench() -> list[dict]:
+    domains = ["chat", "code", "code", "safety-refuse"]
+    return [
+        {"prompt": f"{n}?", "chosen": [f"c{n}{k}" for k in range(3)], "rejected": [f"r{n}{k}" for k in range(3)]}
+        | {"domain": domain}
+        for n, domain in enumerate(domains)
+    ]
+
+
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        preferences_of(rows(40, "ab" * 20), "pairs"),
+        preferences_of(of_rewardbench("ppppnnngggggggmm" * 2), "rewardbench", kind="rewardbench"),
+        preferences_of(of_rewardbench2(), "rewardbench2"),
+        preferences_of(of_rmbench(), "rmbench"),
+    ],
+    ids=lambda preferences: preferences.kind,
+)
+def test_what_decisions_add_is_the_accuracy_of_the_benchmark(preferences):
+    """The accuracy, its samples and the rows behind it, of rewards with some ties."""
+    rewards = np.random.default_rng(0).integers(0, 9, len(preferences.conversations))
+    accuracy, found = overall(preferences, rewards)
+    assert found.shares.sum() == pytest.approx(accuracy.value)
+    assert np.quantile(found.draws, [0.025, 0.975]) == pytest.approx(accuracy.interval)
+    assert (len(found.right), len(found.prompts)) == (accuracy.n, accuracy.n)
+    assert len(set(found.prompts)) == accuracy.prompts
+
+
+def test_what_is_in_no_section_is_not_compared():
+    preferences = preferences_of(of_rewardbench("ppm"), "rb", kind="rewardbench")
+    found = judged(preferences, rewards_of("+-+"))
+    assert found.right.tolist() == [True, False] and found.shares.tolist() == [0.5, 0]
+
+
 def test_chance_on_pairs_is_one_half_of_each_group():
     preferences = preferences_of(rows(3, "aab"), "rows")
     found = [(m.level, m.group, m.value, m.interval, m.n) for m in random_accuracy(preferences)]
@@ -81,7 +132,7 @@ def test_chance_on_pairs_is_one_half_of_each_group():
         ([1.0, 2.0, float("nan"), 0.0], "the reward of rows, row 1, chosen is nan; it must be finite"),
     ],
 )
-@pytest.mark.parametrize("measure", [accuracy_of, decisions])
+@pytest.mark.parametrize("measure", [accuracy_of, decisions, judged])
 def test_bad_rewards_are_named(measure, rewards, message):
     with pytest.raises(ValueError, match=message):
         measure(preferences_of(rows(2), "rows"), rewards)

@@ -178,6 +178,11 @@ def test_unusable_rows_are_counted_or_named(model, tmp_path, capsys):
         (["--kind", "rewardbench"], "no subset of RewardBench"),
         (["--chosen-column", "best"], "no column `best`"),
         (["--attribute-map", "clarity"], "--attribute-map takes MODEL=DATA"),
+        (["--names", "a/b"], "'a/b' cannot be the name of a file"),
+        (["--names", "random"], "'random' is a baseline"),
+        (["--data-names", "a", "b"], "--data-names must be 1 different names, one for each data set"),
+        (["--seed", "-1"], "--seed must be 0 or more"),
+        (["--data-names", ".."], "'..' cannot be the name of a file"),
     ],
 )
 def test_bad_options_are_told_in_one_line(model, tmp_path, capsys, change, told):

@@ -82,9 +82,10 @@ def test_prior_sets_are_not_in_the_overall():
     assert not any(group in PRIOR_SETS for level, group in found if level == "subset")
 
 
-def test_prior_sets_alone_have_no_overall():
+def test_of_prior_sets_alone_the_overall_is_their_mean_and_that_is_said():
     found, said = measured({"shp": [1, 0], "summarize": [1]}, kind="rewardbench")
-    assert found == {("prior set", "shp"): 0.5, ("prior set", "summarize"): 1.0} and said == []
+    assert found == {(None, None): 0.75, ("prior set", "shp"): 0.5, ("prior set", "summarize"): 1.0}
+    assert said == ["Prior sets only, no section of RewardBench: the overall accuracy is the mean of these sets."]
 
 
 def test_subsets_of_something_else_are_an_error():

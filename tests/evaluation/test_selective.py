@@ -53,6 +53,24 @@ def test_aurc_is_that_written_out():
     )
 
 
+def test_the_gain_is_that_of_the_kept_over_all_in_the_same_samples():
+    pairs = scalar_pairs(MARGINS)
+    found = table(selective(pairs, 400))
+    values, right = -np.abs(MARGINS), MARGINS > 0
+    rng = np.random.default_rng(7)
+    for share in ("0.9", "0.8", "0.5"):
+        gain, kept = (found[metric, MARGIN, share] for metric in ("accuracy_gain", "accuracy_kept"))
+        assert gain.value == pytest.approx(kept.value - right.mean()) and gain.n == 150
+        draws = []
+        for rows in (rng.integers(0, 150, 150) for _ in range(1000)):
+            surest = rows[filter_values(values[rows], keep=float(share)).kept]
+            draws.append(right[surest].mean() - right[rows].mean())
+        assert gain.interval == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
+    paired = found["accuracy_gain", MARGIN, "0.9"].interval
+    apart = found["accuracy_kept", MARGIN, "0.9"].interval
+    assert paired[1] - paired[0] < 0.7 * (apart[1] - apart[0])
+
+
 def test_ties_count_as_the_mean_of_all_their_orders():
     expected = aurc_over_orders((-np.abs(TIED[:7])).tolist(), (TIED[:7] <= 0).tolist())
     assert found_for(TIED[:7])["aurc", MARGIN, None].value == pytest.approx(expected)

@@ -79,7 +79,10 @@ def trust(right: np.ndarray, variant: str, signal: float, seed: int) -> tuple[li
     metrics.append(measured("excess_aurc", float(errors.mean() - ideal.mean()), None, len(right), variant=variant))
     for part in ("0.9", "0.8", "0.5"):
         rows = kept[: round(float(part) * len(kept))]
-        metrics.append(share("accuracy_kept", rows, level="kept", group=part, variant=variant))
+        place = {"level": "kept", "group": part, "variant": variant}
+        metrics.append(share("accuracy_kept", rows, **place))
+        gain, half = float(rows.mean() - right.mean()), 0.02 * (1 - float(part))
+        metrics.append(measured("accuracy_gain", gain, [gain - half, gain + half], len(right), **place))
     return metrics, curve
 
 

@@ -139,7 +139,9 @@ def test_comparisons_trust_and_calibration_are_those_of_the_results():
     kept = [entry(content, "a", "accuracy_kept", share, "reward_std") for share in ("0.9", "0.8", "0.5")]
     assert trust[2:5] == list(map(cell, kept))
     areas = [entry(content, "a", metric, variant="reward_std") for metric in ("aurc", "excess_aurc")]
-    assert trust[5:] == [cell(area, 3, 1) for area in areas]
+    gain = entry(content, "a", "accuracy_gain", "0.8", "reward_std")
+    assert trust[5].startswith(f"{100 * gain['value']:+.1f} [")
+    assert trust[6:] == [cell(area, 3, 1) for area in areas]
     row = page.table("Probabilities on hh")["Gaussian, tempered"]
     found = {m: entry(content, "a", m, variant="gaussian, tempered") for m in ("brier", "nll", "ece")}
     assert row[1:4] == [cell(found["brier"], 3, 1), cell(found["nll"], 3, 1), cell(found["ece"])]

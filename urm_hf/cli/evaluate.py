@@ -13,6 +13,7 @@ Data: pairs (`prompt`, `chosen`, `rejected`), RewardBench 1 and 2, RM-Bench, rat
 tell which, or --kind. Writes DIR/results.json and DIR/report.html, and prints a table. Scores stay in DIR/scores: the
 same command again reads them, or goes on where it was interrupted. docs/evaluation.md explains every number.
 """
+BASELINES = ("longest answer", "random", "constant")
 KINDS = ("pairs", "rewardbench", "rewardbench2", "rmbench", "ratings")
 
 
@@ -24,7 +25,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
     )
-    parser.add_argument("--data", required=True, nargs="+", help="files (.jsonl, .jsonl.gz, .parquet, .csv), datasets")
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        help="files (.jsonl, .jsonl.gz, .parquet, .csv), datasets; several joined by commas make one data set",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--kind", nargs="+", choices=KINDS, help="of the data: one, or one for each")
     parser.add_argument("--split", nargs="+", help="one, or one for each")
@@ -33,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that are unusable")
     parser.add_argument("--max-prompts", type=int, help="of each data set, drawn with the seed")
     parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
+    parser.add_argument("--data-names", nargs="+", help="of the data sets (default: the ends of their paths)")
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
     for name in ("prompt", "chosen", "rejected", "subset"):
@@ -62,13 +69,18 @@ def main(argv: list[str]) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}.")
+    if args.seed < 0:
+        raise ValueError(f"--seed must be 0 or more, got {args.seed}.")
     names = args.names or short_names(args.models)
-    if len(names) != len(args.models) or len(set(names)) < len(names):
-        raise ValueError(f"--names must be {len(args.models)} different names, one for each model, got {names}.")
+    _check_names(names, "--names", args.models, "model")
+    if args.data_names:
+        _check_names(args.data_names, "--data-names", args.data, "data set")
+    if args.out.exists() and not args.out.is_dir():
+        raise ValueError(f"--out {args.out} is a file; it must be a folder, or nothing yet.")
     revisions = revisions_of(args)
     import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
 
-    from urm_hf.evaluation.data import DataOptions, distinct_names, load_data
+    from urm_hf.evaluation.data import DataOptions, distinct_names, load_data, named
     from urm_hf.evaluation.evaluate import Statistics, evaluate
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.evaluation.output import write_results
@@ -82,9 +94,8 @@ def main(argv: list[str]) -> int:
         "max_prompts": args.max_prompts,
         "seed": args.seed,
     }
-    data = distinct_names(
-        [load_data(source, DataOptions(*each, **shared)) for source, *each in zip(args.data, *own, strict=True)]
-    )
+    loaded = [load_data(source, DataOptions(*each, **shared)) for source, *each in zip(args.data, *own, strict=True)]
+    data = named(loaded, args.data_names) if args.data_names else distinct_names(loaded)
     loading = loading_of(args)
     models = [
         OpenModel(source, loading, revision, name)
@@ -95,6 +106,18 @@ def main(argv: list[str]) -> int:
     results["command"] = shlex.join(["urm", "evaluate", *argv])
     write_results(results, args.out)
     return 0
+
+
+def _check_names(names: list[str], option: str, of: list[str], what: str):
+    """They are headings of tables, and names of files."""
+    if len(names) != len(of) or len(set(names)) < len(names):
+        raise ValueError(f"{option} must be {len(of)} different names, one for each {what}, got {names}.")
+    unfit = next((name for name in names if not name.strip(" .") or "/" in name or "\\" in name), None)
+    if unfit is not None:
+        raise ValueError(f"{option}: {unfit!r} cannot be the name of a file; leave out '/'.")
+    reserved = next((name for name in names if what == "model" and name in BASELINES), None)
+    if reserved:
+        raise ValueError(f"{option}: {reserved!r} is a baseline; call the model something else.")
 
 
 def _mapping(pairs: list[str] | None) -> dict[str, str] | None:

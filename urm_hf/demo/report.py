@@ -20,23 +20,25 @@ def print_report(result: DemoResult, plots: list[Path]):
     print_table(result)
     print("\nreward compares answers to one prompt. * = higher than 95 % of the held-out test conversations.\n")
 
-    print(f"Held-out test ({metrics['n_test']} conversations of 14 prompts):")
+    print(f"Held-out test ({metrics['n_test']} conversations of {metrics['n_prompts']} prompts):")
     print(
         "  predicted against true mean rating, Pearson r: "
         + ", ".join(f"{a} {r:.2f}" for a, r in metrics["pearson"].items())
     )
     grades = sorted(metrics["reward_by_grade"].items(), key=lambda item: -item[1])
     print("  mean reward by grade of the answer: " + ", ".join(f"{grade} {value:.2f}" for grade, value in grades))
-    low, high = wilson(metrics["pair_accuracy"], metrics["n_pairs"])
-    accuracy, pairs = metrics["pair_accuracy"], metrics["n_pairs"]
-    print(f"  preference pairs right: {accuracy:.2f} of {pairs} (95 % interval {low:.2f}-{high:.2f})")
+    accuracy, pairs, (low, high) = metrics["pair_accuracy"], metrics["n_pairs"], metrics["pair_interval"]
+    print(f"  preference pairs right: {accuracy:.2f} of {pairs} (95 % interval over prompts {low:.2f}-{high:.2f})")
     print_sigma(result)
     print("\nDoes it know what it does not know? AUROC of each measure, unfamiliar against held-out (0.5 = chance):")
     for measure, meaning in MEASURES.items():
         values = "  ".join(f"{name} {metrics['auroc'][f'{measure}/{name}']:.2f}" for name in metrics["n_out"])
         print(f"  {measure:<19} {values}   {meaning}")
+    values = "  ".join(f"{name} {value:.2f}" for name, value in metrics["length_auroc"].items())
+    print(f"  {'length of answer':<19} {values}   knows nothing; in its better direction")
     for name in metrics["n_out"]:
         print(f"  {verdict(result, name)}")
+    print("  The best measure was picked on these very conversations, which flatters it.")
     print("\nPlots:")
     for plot in plots:
         print(f"  {plot}")
@@ -48,15 +50,23 @@ def print_report(result: DemoResult, plots: list[Path]):
 
 
 def print_table(result: DemoResult):
-    limits = {m: np.quantile([score[m] for score in result.test_scores], 0.95) for m in MEASURES}
-    columns = ("reward", "reward_std", "reward_gap", "covariance_norm", "epistemic_variance")
-    print(f"{'kind':<11}{'answer':<40}" + "".join(f"{column:>20}" for column in columns))
+    columns = ("reward", *MEASURES)
+    limits = {measure: star_limit(result, measure) for measure in MEASURES}
+    widths = {column: max(len(column), 8) + 2 for column in columns}
+    print(f"{'kind':<11}{'answer':<32}" + "".join(f"{column:>{widths[column]}}  " for column in columns))
     for kind, messages, score in result.showcase:
         answer = messages[-1]["content"]
-        answer = answer if len(answer) <= 38 else answer[:37] + "…"
+        answer = answer if len(answer) <= 30 else answer[:29] + "…"
         marks = [" *" if column in limits and score[column] > limits[column] else "  " for column in columns]
-        cells = "".join(f"{score[column]:>18.2f}{mark}" for column, mark in zip(columns, marks, strict=True))
-        print(f"{kind:<11}{answer:<40}{cells}")
+        cells = "".join(
+            f"{score[column]:>{widths[column]}.2f}{mark}" for column, mark in zip(columns, marks, strict=True)
+        )
+        print(f"{kind:<11}{answer:<32}{cells}")
+
+
+def star_limit(result: DemoResult, measure: str) -> float:
+    """What 95 % of the held-out conversations stay below: higher values get a star."""
+    return float(np.quantile([score[measure] for score in result.test_scores], 0.95))
 
 
 def print_sigma(result: DemoResult):
@@ -74,22 +84,19 @@ def print_sigma(result: DemoResult):
 
 
 def verdict(result: DemoResult, name: str) -> str:
-    """One honest sentence on whether a kind of unfamiliar conversation is flagged."""
+    """One honest sentence on whether a kind of unfamiliar conversation is flagged: whether most of it gets a star."""
     auroc = {measure: result.metrics["auroc"][f"{measure}/{name}"] for measure in MEASURES}
     best = max(auroc, key=lambda measure: auroc[measure])
-    if auroc[best] >= 0.8:
-        missed = [measure for measure, value in auroc.items() if value < 0.5]
-        rest = f"; {', '.join(missed)} would call it familiar" if missed else ""
-        return f"{name}: flagged, best by {best}{rest}."
-    return f"{name}: NOT reliably flagged by any measure (best {best}, AUROC {auroc[best]:.2f})."
-
-
-def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a proportion."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(share * n), n).proportion_ci(confidence, method="wilson")
-    return interval.low, interval.high
+    group = result.out_scores[name]
+    starred = sum(score[best] > star_limit(result, best) for score in group)
+    missed = [measure for measure, value in auroc.items() if value <= 0.5]
+    rest = f"; no better than chance: {', '.join(missed)}" if missed else ""
+    if 2 * starred >= len(group):
+        return f"{name}: flagged by {best}, which stars {starred} of {len(group)}{rest}."
+    return (
+        f"{name}: NOT reliably flagged: the best measure, {best} (AUROC {auroc[best]:.2f}), "
+        f"stars {starred} of {len(group)}{rest}."
+    )
 
 
 def plot_report(result: DemoResult, folder: Path) -> list[Path]:

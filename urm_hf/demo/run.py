@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from urm_hf.batching import pad_token_id
 from urm_hf.checkpoint_files import write_json
+from urm_hf.clusters import bootstrap_intervals, rows_by_group
 from urm_hf.conversations import encode_conversation
 from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
@@ -99,7 +100,7 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
         test_scores=test_scores,
         out_scores=out_scores,
         showcase=[(kind, messages, score) for (kind, messages), score in zip(shown, table, strict=True)],
-        metrics=_measure(test, test_scores, out_scores, pairs["test"], rows["train"]),
+        metrics=_measure(test, test_scores, outside, out_scores, pairs["test"], rows["train"]),
         seconds=time.time() - started,
     )
 
@@ -167,7 +168,7 @@ def _score_cached(ensemble: URMEnsemble, tokenizer, conversations, cache: Path) 
     return [RewardScore(**row) for row in output_rows(output, ensemble.config.attributes)]
 
 
-def _measure(test, scores, out_scores, test_pairs, train_rows) -> dict[str, Any]:
+def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[str, Any]:
     """Held-out numbers: means, spreads, pairs, and how well each measure tells the unfamiliar."""
     means = np.array([[score.attribute_means[a] for a in demo_data.ATTRIBUTES] for score in scores])
     stds = np.array([[score.attribute_stds[a] for a in demo_data.ATTRIBUTES] for score in scores])
@@ -178,10 +179,14 @@ def _measure(test, scores, out_scores, test_pairs, train_rows) -> dict[str, Any]
         for k, attribute in enumerate(demo_data.ATTRIBUTES)
     }
     by_text = {answer.messages[-1]["content"]: score for answer, score in zip(test, scores, strict=True)}
-    pairs = [
-        (by_text[row["chosen"][-1]["content"]].reward, by_text[row["rejected"][-1]["content"]].reward)
-        for row in test_pairs
-    ]
+    right = np.array(
+        [
+            by_text[row["chosen"][-1]["content"]].reward > by_text[row["rejected"][-1]["content"]].reward
+            for row in test_pairs
+        ]
+    )
+    accuracy = lambda rows: {"accuracy": float(right[rows].mean())}  # noqa: E731
+    of_prompts = rows_by_group(row["chosen"][0]["content"] for row in test_pairs)
     grades: dict[str, list[float]] = {}
     for answer, score in zip(test, scores, strict=True):
         grades.setdefault(answer.grade, []).append(score.reward)
@@ -193,15 +198,25 @@ def _measure(test, scores, out_scores, test_pairs, train_rows) -> dict[str, Any]
     return {
         "n_train": len(train_rows),
         "n_test": len(test),
+        "n_prompts": len(of_prompts),
         "pearson": pearson,
         "sigma_correlation": float(stats.pearsonr(stds.mean(1), true_stds.mean(1))[0]),
         "sigma_ratio": float(stds.mean() / true_stds.mean()),
-        "n_pairs": len(pairs),
-        "pair_accuracy": float(np.mean([a > b for a, b in pairs])),
+        "n_pairs": len(right),
+        "pair_accuracy": float(right.mean()),
+        "pair_interval": bootstrap_intervals(accuracy, of_prompts, samples=1000)["accuracy"],
         "reward_by_grade": {grade: float(np.mean(values)) for grade, values in grades.items()},
         "auroc": auroc,
+        "length_auroc": {name: _length_auroc(group, test) for name, group in outside.items()},
         "n_out": {name: len(group) for name, group in out_scores.items()},
     }
+
+
+def _length_auroc(unfamiliar: list, test: list[demo_data.Answer]) -> float:
+    """AUROC of the length of the answer, which knows nothing, in its better direction."""
+    lengths = [len(m[-1]["content"]) for m in [*unfamiliar, *(answer.messages for answer in test)]]
+    auroc = float(roc_auc_score([1] * len(unfamiliar) + [0] * len(test), lengths))
+    return max(auroc, 1 - auroc)
 
 
 def _quiet():

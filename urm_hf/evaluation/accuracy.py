@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from urm_hf.evaluation import rewardbench, rewardbench2, rmbench
-from urm_hf.evaluation.group_means import GroupMean, Outcomes, measured_means
+from urm_hf.evaluation.comparison import Judged
+from urm_hf.evaluation.group_means import GroupMean, Outcomes, mean_draws, measured_means, shares_of
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.preferences import PreferenceSet
 
@@ -54,7 +55,7 @@ def random_accuracy(preferences: PreferenceSet) -> list[Measured]:
 
 def decisions(preferences: PreferenceSet, rewards: ArrayLike) -> tuple[np.ndarray, list[str]]:
     """
-    What two models are compared by: K decisions, right or wrong, and the prompt of each.
+    K decisions, right or wrong, and the prompt of each.
 
     An item is right if every chosen answer has a higher reward than every rejected one. RM-Bench's items are mostly
     won in part: there every pair is a decision.
@@ -69,6 +70,25 @@ def decisions(preferences: PreferenceSet, rewards: ArrayLike) -> tuple[np.ndarra
         return rewards[chosen] > rewards[rejected], [prompts[number] for number in items]
     right = [chosen.min() > rejected.max() for chosen, rejected in preferences.rewards_of_items(rewards)]
     return np.array(right), prompts
+
+
+def judged(preferences: PreferenceSet, rewards: ArrayLike, samples: int = 1000, seed: int = 0) -> Judged:
+    """
+    What two models are compared by: the decisions that count in the overall accuracy, and what each adds to it.
+
+    Args:
+        rewards: (N) of `preferences.conversations`.
+    """
+    rewards = _checked(preferences, rewards)
+    outcomes, (right, prompts) = _outcomes(preferences, rewards), decisions(preferences, rewards)
+    means = _group_means(preferences)
+    shares = shares_of(means[0])
+    added, weights = (
+        np.bincount(outcomes.rows, values, minlength=len(right)) for values in (outcomes.values * shares, shares)
+    )
+    counted = np.flatnonzero(weights)
+    draws = mean_draws(outcomes, means, samples, seed)[:, 0]
+    return Judged(right[counted], added[counted], [prompts[row] for row in counted], draws)
 
 
 def remarks(preferences: PreferenceSet) -> list[str]:

@@ -2,11 +2,12 @@
 Is one model better than another, or is that noise? Both judge the same items, so they are compared item by item.
 
 Of two models that are equally good, either could have been the better one on each prompt: the test flips, prompt by
-prompt, the sign of the difference. Over all flips, and not only a sample of them, where differences are whole numbers
-(items that are right or wrong). With one item to a prompt that is the exact test of McNemar (1947).
+prompt, the sign of the difference. Over all flips, and not only a sample of them, where every item counts the same.
+With one item to a prompt that is the exact test of McNemar (1947).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -21,35 +22,73 @@ MCNEMAR = "McNemar, exact"
 SIGN_FLIPS = "sign flips by prompt, exact"
 SAMPLED_FLIPS = "sign flips by prompt"
 FLIPS = 9999  # where there are too many to go through
+REACH = 100_000  # up to which sums of whole numbers are gone through
 
 
-def compare_decisions(
-    decisions: Mapping[str, ArrayLike], prompts: Sequence[str], samples: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Judged:
     """
-    Every two models' decisions: entries of `comparisons` in `results.json`, without the data set.
-
-    difference: share of items that a gets right, less that of b, each item counting once; its 95 % interval is over
-    samples of prompts. p_value: two-sided; p_adjusted: Holm's, for all the comparisons that are returned.
+    R decisions of one model.
 
     Args:
-        decisions: (I) of each model, whether it is right (`urm_hf.evaluation.accuracy.decisions`).
-        prompts: (I) keys.
+        right: (R) whether it is right. shares: (R) what each decision adds to the accuracy, which is their sum.
+        prompts: (R) keys.
+        draws: (S) the accuracy in samples of prompts, the same ones for every model.
     """
-    models = {name: _checked(name, values, prompts) for name, values in decisions.items()}
-    for name, values in models.items():
-        if not np.isin(values, (0, 1)).all():
-            raise ValueError(f"the decisions of {name} must be right or wrong (1 or 0).")
-    repeated = len(set(prompts)) < len(prompts)
+
+    right: np.ndarray
+    shares: np.ndarray
+    prompts: Sequence[str]
+    draws: np.ndarray
+
+
+def compare_decisions(models: Mapping[str, Judged], baselines: Collection[str] = ()) -> list[dict[str, Any]]:
+    """
+    Every two models' accuracies: entries of `comparisons` in `results.json`, without the data set.
+
+    difference: accuracy of a, less that of b; its 95 % interval is over samples of prompts. p_value: two-sided;
+    p_adjusted: Holm's, in two families: models against models, and models against `baselines`, which are not compared
+    with each other. How many models are compared says nothing of whether one of them beats a rule.
+
+    Args:
+        models: of the same decisions, baselines among them.
+    """
     found = []
     for a, b in combinations(models, 2):
-        differences = models[a] - models[b]
-        only_a, only_b = int((differences > 0).sum()), int((differences < 0).sum())
-        p_value = sign_flip_p_value(_by_prompt(differences, prompts)) if repeated else mcnemar_p_value(only_a, only_b)
-        compared = _compared(a, b, differences, prompts, samples, seed)
-        test = SIGN_FLIPS if repeated else MCNEMAR
-        found.append(compared | {"only_a": only_a, "only_b": only_b, "p_value": p_value, "test": test})
-    return _adjusted(found)
+        if a in baselines and b in baselines:
+            continue
+        one, other = models[a], models[b]
+        _check_same(a, one, b, other)
+        differences, prompts = one.shares - other.shares, one.prompts
+        bounds = interval(one.draws - other.draws) if len(set(prompts)) > 1 else None
+        p_value, test = _tested(differences, prompts)
+        only_a, only_b = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
+        entry = _entry(a, b, float(differences.sum()), bounds, prompts)
+        found.append(entry | {"only_a": only_a, "only_b": only_b, "p_value": p_value, "test": test})
+    return _adjusted(found, baselines)
+
+
+def _tested(differences: np.ndarray, prompts: Sequence[str]) -> tuple[float, str]:
+    """The p-value, and the test: exact where differences are multiples of one number."""
+    by_prompt = _by_prompt(differences, prompts)
+    sizes = np.abs(differences)
+    unit = sizes[sizes > 1e-12].min() if (sizes > 1e-12).any() else 1.0
+    multiples = np.round(differences / unit)
+    if np.abs(differences / unit - multiples).max() > 1e-6 or np.abs(multiples).sum() > REACH:
+        return sampled_flip_p_value(by_prompt[np.abs(by_prompt) > 1e-12]), SAMPLED_FLIPS
+    if len(by_prompt) < len(prompts):
+        return sign_flip_p_value(np.round(by_prompt / unit)), SIGN_FLIPS
+    if np.abs(multiples).max() > 1:
+        return sign_flip_p_value(multiples), SIGN_FLIPS
+    return mcnemar_p_value(int((multiples > 0).sum()), int((multiples < 0).sum())), MCNEMAR
+
+
+def _check_same(a: str, one: Judged, b: str, other: Judged):
+    if list(one.prompts) != list(other.prompts) or not len(one.prompts):
+        raise ValueError(
+            f"{a} has {len(one.prompts)} decisions and {b} has {len(other.prompts)}: the same ones, at least one, are "
+            "needed of both."
+        )
 
 
 def compare_losses(
@@ -58,8 +97,8 @@ def compare_losses(
     """
     The same for a loss of each row, such as its NLL: the mean of a less that of b, so that below 0 a is better.
 
-    only_a and only_b, the rows that one gets right and the other wrong, are None; `metric` says what the difference is
-    of. The test goes through all flips of up to 13 prompts, else through 9999 random ones.
+    only_a and only_b are None; `metric` says what the difference is of. The test goes through all flips of up to 13
+    prompts, else through 9999 random ones.
     """
     models = {name: _checked(name, values, prompts) for name, values in losses.items()}
     found = []
@@ -67,7 +106,8 @@ def compare_losses(
         differences = models[a] - models[b]
         p_value = sampled_flip_p_value(_by_prompt(differences, prompts), seed)
         more = {"metric": metric, "only_a": None, "only_b": None, "p_value": p_value, "test": SAMPLED_FLIPS}
-        found.append(_compared(a, b, differences, prompts, samples, seed) | more)
+        bounds = _interval_of_mean(differences, prompts, samples, seed)
+        found.append(_entry(a, b, float(differences.mean()), bounds, prompts) | more)
     return _adjusted(found)
 
 
@@ -119,24 +159,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _compared(
-    a: str, b: str, differences: np.ndarray, prompts: Sequence[str], samples: int, seed: int
+def _entry(
+    a: str, b: str, difference: float, bounds: tuple[float, float] | None, prompts: Sequence[str]
 ) -> dict[str, Any]:
-    draws = resampled(lambda counts: {"mean": counts @ differences / counts.sum(1)}, prompts, samples, seed)
-    bounds = interval(draws.get("mean"))
     return {
         "model_a": a,
         "model_b": b,
-        "difference": float(differences.mean()),
+        "difference": difference,
         "interval": bounds and list(bounds),
-        "n": len(differences),
+        "n": len(prompts),
         "prompts": len(set(prompts)),
     }
 
 
-def _adjusted(comparisons: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    adjusted = holm([found["p_value"] for found in comparisons])
-    return [found | {"p_adjusted": p} for found, p in zip(comparisons, adjusted, strict=True)]
+def _interval_of_mean(
+    differences: np.ndarray, prompts: Sequence[str], samples: int, seed: int
+) -> tuple[float, float] | None:
+    draws = resampled(lambda counts: {"mean": counts @ differences / counts.sum(1)}, prompts, samples, seed)
+    return interval(draws.get("mean"))
+
+
+def _adjusted(comparisons: list[dict[str, Any]], baselines: Collection[str] = ()) -> list[dict[str, Any]]:
+    """With p_adjusted: Holm's among the models, and among the comparisons with baselines."""
+    with_rule = [found["model_a"] in baselines or found["model_b"] in baselines for found in comparisons]
+    for family in (False, True):
+        members = [found for found, rule in zip(comparisons, with_rule, strict=True) if rule == family]
+        for found, p in zip(members, holm([found["p_value"] for found in members]), strict=True):
+            found["p_adjusted"] = p
+    return comparisons
 
 
 def _by_prompt(differences: np.ndarray, prompts: Sequence[str]) -> np.ndarray:

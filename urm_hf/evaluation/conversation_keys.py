@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from urm_hf.conversations import ANSWER_COLUMNS
+from urm_hf.score_rows import AS_TEXT
 
 
 def conversation_key(conversation: Any) -> str:
@@ -17,6 +18,19 @@ def conversation_key(conversation: Any) -> str:
     """
     content = json.dumps(_turns(conversation), ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def is_plain(conversation: Any) -> bool:
+    """
+    Whether prompt and answer are plain text that is scored as one, without a chat template.
+
+    Of a row of a file of scores too, where `answer_column` says what the answer was.
+    """
+    if not isinstance(conversation, Mapping) or not isinstance(conversation.get("prompt"), str):
+        return False
+    column = conversation.get("answer_column") or next((c for c in ANSWER_COLUMNS if conversation.get(c)), None)
+    answer = next((conversation[c] for c in ANSWER_COLUMNS if conversation.get(c) is not None), None)
+    return isinstance(answer, str) and column in (*AS_TEXT, "completion")
 
 
 def as_row(conversation: Any) -> dict[str, Any]:

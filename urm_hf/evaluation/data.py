@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.data import load_rows
 from urm_hf.evaluation.accuracy import remarks
-from urm_hf.evaluation.preference_data import load_preferences
+from urm_hf.evaluation.preference_data import evaluation_rows, name_of, preferences_of
 from urm_hf.evaluation.preference_rows import PreferenceColumns
 from urm_hf.evaluation.preferences import PreferenceSet
 from urm_hf.evaluation.rating_data import RatingSet, rating_set
+from urm_hf.evaluation.rewardbench import PRIOR_SETS_REPOSITORIES
 
 RATINGS = "ratings"  # the kind, and the column that tells it
 
@@ -64,28 +64,20 @@ class EvaluationData:
 def load_data(source: str, options: DataOptions) -> EvaluationData:
     """
     Args:
-        source: a file, or a dataset of the Hub.
+        source: a file, or a dataset of the Hub; several of preferences, joined by commas, make one data set.
 
     Raises:
         ValueError: names the row, the column and what it holds.
     """
-    kind = options.kind or (RATINGS if _is_rated(source, options) else None)
-    if kind == RATINGS:
-        rows = load_rows(source, options.split, options.config, options.revision)
-        name = Path(source).name.split(".")[0]
-        content: PreferenceSet | RatingSet = rating_set(
-            rows, name, attributes=options.attributes, skip_unrated=options.on_error == "skip"
-        )
-    else:
-        content = load_preferences(
-            source,
-            split=options.split,
-            config=options.config,
-            revision=options.revision,
-            kind=kind,
-            columns=options.columns,
-            on_error=options.on_error,
-        )
+    sources = parts_of(source)
+    folder = next((part for part in sources if Path(part).is_dir()), None)
+    if not sources or folder is not None:
+        told = "it is a folder" if folder else "there is nothing between the commas"
+        raise ValueError(f"--data {source!r}: {told}; name files, or datasets of the Hub.")
+    if len(set(sources)) < len(sources):
+        raise ValueError(f"{source}: a part is named twice.")
+    parts = [_content(part, options) for part in sources]
+    content = parts[0] if len(parts) == 1 else joined(parts)
     prompts = content.prompts if isinstance(content, RatingSet) else [item.prompt for item in content.items]
     kept = _drawn(prompts, options.max_prompts, options.seed)
     left_out = {}
@@ -95,23 +87,59 @@ def load_data(source: str, options: DataOptions) -> EvaluationData:
     return EvaluationData(content, _description(content, source, options, left_out))
 
 
+def parts_of(source: str) -> list[str]:
+    """The files or datasets that are joined by commas; one whose name has a comma is itself."""
+    return [source] if Path(source).exists() else [part for part in source.split(",") if part]
+
+
+def joined(parts: Sequence[PreferenceSet | RatingSet]) -> PreferenceSet:
+    """
+    One set of the items of several, as of RewardBench in several files.
+
+    Raises:
+        ValueError: they are not preferences of one kind.
+    """
+    names = "+".join(part.name for part in parts)
+    kinds = {part.name: part.kind if isinstance(part, PreferenceSet) else RATINGS for part in parts}
+    if len(set(kinds.values())) > 1 or RATINGS in kinds.values():
+        told = ", ".join(f"{name} is of kind {kind!r}" for name, kind in kinds.items())
+        raise ValueError(f"{names}: only preferences of one kind can be joined; {told}. Say which with --kind.")
+    sets = [part for part in parts if isinstance(part, PreferenceSet)]
+    skipped: dict[str, int] = {}
+    for part in sets:
+        for reason, count in part.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + count
+    items = [replace(item, file=part.name) for part in sets for item in part.items]
+    return PreferenceSet(names, sets[0].kind, items, skipped)
+
+
 def distinct_names(data: Sequence[EvaluationData]) -> list[EvaluationData]:
     """The same; of files of one name, each with its number."""
     names = [one.name for one in data]
     renamed = []
-    for number, one in enumerate(data):
-        if names.count(one.name) > 1:
-            name = f"{one.name} ({names[: number + 1].count(one.name)})"
-            one = EvaluationData(replace(one.content, name=name), one.description | {"name": name})
-        renamed.append(one)
-    return renamed
+    for number, name in enumerate(names):
+        several = names.count(name) > 1
+        renamed.append(f"{name} ({names[: number + 1].count(name)})" if several else name)
+    return named(data, renamed)
 
 
-def _is_rated(source: str, options: DataOptions) -> bool:
-    if options.attributes:
-        return True
-    columns = load_rows(source, options.split, options.config, options.revision).column_names
-    return RATINGS in columns and options.columns.chosen not in columns
+def named(data: Sequence[EvaluationData], names: Sequence[str]) -> list[EvaluationData]:
+    """The same by other names."""
+    return [
+        EvaluationData(replace(one.content, name=name), one.description | {"name": name})
+        for one, name in zip(data, names, strict=True)
+    ]
+
+
+def _content(source: str, options: DataOptions) -> PreferenceSet | RatingSet:
+    rows = evaluation_rows(source, options.split, options.config, options.revision)
+    name, kind = name_of(source), options.kind
+    rated = bool(options.attributes) or RATINGS in rows[0] and options.columns.chosen not in rows[0]
+    if kind == RATINGS or (kind is None and rated):
+        return rating_set(rows, name, attributes=options.attributes, skip_unrated=options.on_error == "skip")
+    if kind is None and source in PRIOR_SETS_REPOSITORIES:
+        kind = "rewardbench"
+    return preferences_of(rows, name, kind=kind, columns=options.columns, on_error=options.on_error)
 
 
 def _drawn(prompts: Sequence[Hashable], count: int | None, seed: int) -> list[int]:

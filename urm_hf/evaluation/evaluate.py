@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 import urm_hf
-from urm_hf.evaluation.accuracy import accuracy_of, decisions
+from urm_hf.evaluation.accuracy import accuracy_of, judged
 from urm_hf.evaluation.baselines import LONGEST, RANDOM, longest_answer, random_metrics
 from urm_hf.evaluation.calibration import calibration
-from urm_hf.evaluation.comparison import compare_decisions, compare_losses
+from urm_hf.evaluation.comparison import Judged, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
 from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.model_scores import ModelScores, OpenModel
 from urm_hf.evaluation.preferences import PreferenceSet
 from urm_hf.evaluation.rating_baselines import CONSTANT, constant_metrics, noise_ceiling
-from urm_hf.evaluation.rating_data import RatingSet
+from urm_hf.evaluation.rating_data import RatingSet, matched_models
 from urm_hf.evaluation.rating_metrics import rating_metrics, row_nll
 from urm_hf.evaluation.scored_pairs import scored_pairs
 from urm_hf.evaluation.selective import selective
@@ -101,12 +101,12 @@ def _add_preferences(
     results: dict[str, Any], preferences: PreferenceSet, scores: Mapping[str, ModelScores], statistics: Statistics
 ):
     """Accuracy, calibration and filtering of every model and of the baselines, and their comparisons."""
-    decided: dict[str, Any] = {}
-    judged = {name: found.scores for name, found in scores.items()} | {LONGEST: longest_answer(preferences)}
-    for name, found in judged.items():
+    decided: dict[str, Judged] = {}
+    everybody = {name: found.scores for name, found in scores.items()} | {LONGEST: longest_answer(preferences)}
+    for name, found in everybody.items():
         rewards = np.array([score.reward for score in found])
         measured = Found(accuracy_of(preferences, rewards, statistics.samples, statistics.seed))
-        decided[name], prompts = decisions(preferences, rewards)
+        decided[name] = judged(preferences, rewards, statistics.samples, statistics.seed)
         if name != LONGEST:
             measured += Found([_truncated(found, preferences)])
             pairs = scored_pairs(preferences, found)
@@ -114,7 +114,7 @@ def _add_preferences(
             measured += selective(pairs, statistics.samples, statistics.seed, statistics.above)
         _add(results, preferences.name, name, measured)
     _add(results, preferences.name, RANDOM, Found(random_metrics(preferences)))
-    compared = compare_decisions(decided, prompts, statistics.samples, statistics.seed)
+    compared = compare_decisions(decided, baselines=[LONGEST])
     results["comparisons"] += [{"data": preferences.name, **comparison} for comparison in compared]
 
 
@@ -122,16 +122,21 @@ def _add_ratings(
     results: dict[str, Any], ratings: RatingSet, scores: Mapping[str, ModelScores], statistics: Statistics
 ):
     """Every model against the ratings, beside the constant predictor and the noise ceiling; NLLs compared."""
-    samples, seed, mapping = statistics.samples, statistics.seed, statistics.attribute_map
-    losses = {}
+    samples, seed = statistics.samples, statistics.seed
+    losses: dict[tuple[str, ...], dict[str, np.ndarray]] = {}  # by the attributes that they are of
+    attributes = {name: found.attributes for name, found in scores.items() if found.attributes}
+    mappings = matched_models(ratings, attributes, statistics.attribute_map)
     for name, found in scores.items():
+        mapping = mappings.get(name, {})
         _add(results, ratings.name, name, rating_metrics(ratings, found.scores, mapping, samples, seed))
-        if found.attributes:
-            losses[name] = row_nll(ratings, found.scores, mapping)
+        if mapping:
+            judged_on = tuple(sorted(mapping.values()))
+            losses.setdefault(judged_on, {})[name] = row_nll(ratings, found.scores, mapping)
     ceiling = noise_ceiling(ratings, samples, seed)
     _add(results, ratings.name, CONSTANT, constant_metrics(ratings, samples, seed) + ceiling)
-    compared = compare_losses(losses, ratings.prompts, "nll", samples, seed)
-    results["comparisons"] += [{"data": ratings.name, **comparison} for comparison in compared]
+    for of_models in losses.values():
+        compared = compare_losses(of_models, ratings.prompts, "nll", samples, seed)
+        results["comparisons"] += [{"data": ratings.name, **comparison} for comparison in compared]
 
 
 def _add(results: dict[str, Any], data: str, model: str, found: Found):

@@ -50,18 +50,13 @@ def measured_means(
 
     Prompts are drawn within strata, those that occur in the same parts, so that no part is empty in any sample.
     """
-    masks = np.stack([mask for mean in means for mask, _ in mean.parts], axis=1)  # (N, K)
-    weights = np.zeros((masks.shape[1], len(means)))
-    last = np.cumsum([len(mean.parts) for mean in means])
-    for number, mean in enumerate(means):
-        weights[last[number] - len(mean.parts) : last[number], number] = [weight for _, weight in mean.parts]
+    masks, weights = _parts(means)
     found = (outcomes.values @ masks / masks.sum(0)) @ weights
-    numbers: dict[str, int] = {}
-    prompts = np.array([numbers.setdefault(prompt, len(numbers)) for prompt in outcomes.prompts])
-    draws = _draws(outcomes.values, masks, prompts, samples, seed) @ weights if samples else None
+    prompts = _numbered(outcomes.prompts)
+    draws = mean_draws(outcomes, means, samples, seed) if samples else None
     measured = []
     for number, mean in enumerate(means):
-        inside = masks[:, weights[:, number] != 0].any(1)
+        inside = np.any([mask for mask, weight in mean.parts if weight], axis=0)
         values, different = outcomes.values[inside], len(np.unique(prompts[inside]))
         same = float(values[0]) if np.all(values == values[0]) else math.nan
         varied = draws[:, number] if draws is not None and different > 1 else None
@@ -71,11 +66,37 @@ def measured_means(
     return measured
 
 
-def _draws(values: np.ndarray, masks: np.ndarray, prompts: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """(samples, K) means of each mask in samples of prompts, which are numbered from 0."""
+def mean_draws(outcomes: Outcomes, means: Sequence[GroupMean], samples: int, seed: int) -> np.ndarray:
+    """
+    (samples, M) each mean in samples of prompts. Outcomes of the same rows are drawn alike, whichever model's they
+    are: the difference of two models' draws is that of a paired bootstrap.
+    """
+    masks, weights = _parts(means)
+    prompts = _numbered(outcomes.prompts)
     sizes = np.zeros((prompts.max() + 1, masks.shape[1]))
     sums = np.zeros_like(sizes)
     np.add.at(sizes, prompts, masks)
-    np.add.at(sums, prompts, masks * values[:, None])
+    np.add.at(sums, prompts, masks * outcomes.values[:, None])
     strata = [parts.tobytes() for parts in sizes > 0]
-    return bootstrap_means(sums, sizes, strata, samples, seed)
+    return bootstrap_means(sums, sizes, strata, samples, seed) @ weights
+
+
+def shares_of(mean: GroupMean) -> np.ndarray:
+    """(N) what each value is multiplied by in this mean."""
+    return sum((weight / mask.sum() * mask for mask, weight in mean.parts), np.zeros(len(mean.parts[0][0])))
+
+
+def _parts(means: Sequence[GroupMean]) -> tuple[np.ndarray, np.ndarray]:
+    """The masks (N, K) of the K parts of all means, and their weights (K, M) in each of them."""
+    masks = np.stack([mask for mean in means for mask, _ in mean.parts], axis=1)
+    weights = np.zeros((masks.shape[1], len(means)))
+    last = np.cumsum([len(mean.parts) for mean in means])
+    for number, mean in enumerate(means):
+        weights[last[number] - len(mean.parts) : last[number], number] = [weight for _, weight in mean.parts]
+    return masks, weights
+
+
+def _numbered(prompts: Sequence[str]) -> np.ndarray:
+    """(N) each prompt as a number, from 0."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(prompt, len(numbers)) for prompt in prompts])

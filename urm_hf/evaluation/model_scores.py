@@ -1,6 +1,7 @@
 """The scores of one model for given conversations: computed by a job that can be interrupted, or read from a file."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from urm_hf.data import FILE_TYPES, read_jsonl
-from urm_hf.evaluation.conversation_keys import as_row, conversation_key
+from urm_hf.evaluation.conversation_keys import as_row, conversation_key, is_plain
 from urm_hf.score_job import PartScorer, ScoreJob
 from urm_hf.score_processes import default_device
 from urm_hf.score_rows import Columns, conversations_of
@@ -74,8 +75,7 @@ class OpenModel:
     ):
         self.source, self.revision, self.name = source, revision, name or short_name(source)
         self.loading = loading or Loading()
-        if source.endswith(FILE_TYPES) and not Path(source).exists():
-            raise FileNotFoundError(f"{source}: no such file.")
+        _check_exists(source)
         self.rows = scores_by_key(source) if is_score_file(source) else None
         self.scorer: RewardScorer | None = None  # from the first scores on
 
@@ -110,6 +110,8 @@ class OpenModel:
                 f"{where}: it is of other data, or of another version of them. Score this data with `urm score`, or "
                 "name the model itself."
             )
+        if self.rows is not None:
+            self._check_templates(conversations, keys, origins)
         scores = [RewardScore(**{f: rows[key][f] for f in FIELDS if rows[key].get(f) is not None}) for key in keys]
         attributes = list(scores[0].attribute_means) if scores and scores[0].attribute_means else None
         return ModelScores(
@@ -120,6 +122,19 @@ class OpenModel:
             scores=scores,
             **description,
         )
+
+    def _check_templates(self, conversations: Sequence[Any], keys: Sequence[str], origins: Sequence[str] | None):
+        """A ValueError if the file's scores are of plain text and the data wants a chat template, or the other way."""
+        for number, (conversation, key) in enumerate(zip(conversations, keys, strict=True)):
+            plain = is_plain(conversation)
+            if plain != is_plain((self.rows or {})[key]):
+                where = origins[number] if origins else f"conversation {number}"
+                scored, wanted = ("with", "without") if plain else ("without", "with")
+                raise ValueError(
+                    f"{self.source} has scores that were computed {scored} a chat template, but {where} is to be "
+                    f"scored {wanted} one, which gives other rewards. Score this data in its own form (messages, or "
+                    "plain text), or name the model itself."
+                )
 
     def _scored(
         self,
@@ -158,6 +173,17 @@ class OpenModel:
         return {row["key"]: row for row in read_jsonl(out)}, {"kind": kind, **known}
 
 
+def _check_exists(source: str):
+    """An error if a source can only be a path, and there is nothing, or a file that holds no scores."""
+    if source.endswith(FILE_TYPES) and not Path(source).exists():
+        raise FileNotFoundError(f"{source}: no such file.")
+    if Path(source).is_file() and not source.endswith(FILE_TYPES):
+        raise ValueError(f"{source}: neither a model's folder nor a file of scores ({', '.join(FILE_TYPES)}).")
+    for part in [] if Path(source).exists() else source.split(","):
+        if part.startswith(("/", "./", "../", "~")) and not Path(part).exists():
+            raise FileNotFoundError(f"{part}: no such folder or file.")
+
+
 def model_scores(
     source: str,
     conversations: Sequence[Any],
@@ -192,12 +218,13 @@ def scores_by_key(path: str) -> Rows:
     Raises:
         ValueError: a row has no reward, or two rows of one conversation have different ones.
     """
-    source = Source(path, strict=True)
+    source = Source(path)
     rows: Rows = {}
     for number, row in enumerate(map(source.row, source.items())):
         where = f"{path}, row {number}"
-        if not isinstance(row.get("reward"), (int, float)):
-            raise ValueError(f"{where}: `reward` is {row.get('reward')!r}; expected a file that `urm score` wrote.")
+        reward = row.get("reward")
+        if not isinstance(reward, (int, float)) or isinstance(reward, bool) or not math.isfinite(reward):
+            raise ValueError(f"{where}: `reward` is {reward!r}; expected a file that `urm score` wrote.")
         try:
             conversation = conversations_of({k: v for k, v in row.items() if k not in FIELDS}, Columns())[0][1]
             key = conversation_key(conversation)

@@ -55,13 +55,23 @@ def load_preferences(
     Raises:
         ValueError: names the row, the column and what it holds.
     """
+    rows = evaluation_rows(name_or_path, split, config, revision)
+    kind = kind or ("rewardbench" if name_or_path in rewardbench.PRIOR_SETS_REPOSITORIES else None)
+    return preferences_of(rows, name_of(name_or_path), kind=kind, columns=columns, on_error=on_error)
+
+
+def evaluation_rows(
+    name_or_path: str, split: str | None = None, config: str | None = None, revision: str | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a local file or a dataset of the Hub, with the defaults of [`load_preferences`]."""
     if name_or_path in rewardbench.PRIOR_SETS_REPOSITORIES:
-        rows: Iterable[Mapping[str, Any]] = _prior_sets(name_or_path, split, revision)
-        kind = kind or "rewardbench"
-    else:
-        rows = load_rows(name_or_path, split or SPLITS.get(name_or_path), config, revision)
-    name = Path(name_or_path).name
-    return preferences_of(rows, name.split(".")[0], kind=kind, columns=columns, on_error=on_error)
+        return list(_prior_sets(name_or_path, split, revision))
+    return list(load_rows(name_or_path, split or SPLITS.get(name_or_path), config, revision))
+
+
+def name_of(name_or_path: str) -> str:
+    """What a data set is called: the end of its path, without the ending of a file."""
+    return Path(name_or_path).name.split(".")[0]
 
 
 def preferences_of(
@@ -88,7 +98,9 @@ def preferences_of(
             items.append(read(row, number))
         except UnusableRow as error:
             if on_error == "raise":
-                raise ValueError(f'{name}, row {number}: {error} Or leave such rows out: on_error="skip".') from error
+                raise ValueError(
+                    f'{name}, row {number}: {error} Or leave such rows out: on_error="skip" (--on-error skip).'
+                ) from error
             skipped[error.reason] = skipped.get(error.reason, 0) + 1
         except ValueError as error:
             raise ValueError(f"{name}, row {number}, read as {kind!r}: {error}") from error
@@ -125,7 +137,7 @@ def _check_columns(first: Mapping[str, Any], columns: PreferenceColumns, name: s
         if needed and column not in first:
             raise ValueError(
                 f"{name} has no column `{column}`; it has {', '.join(first)}. Name the column of the {role} "
-                f'answers, prompts or subsets: PreferenceColumns({role}="...").'
+                f'answers, prompts or subsets: PreferenceColumns({role}="...") (--{role}-column).'
             )
 
 

@@ -17,7 +17,8 @@ class PreferenceItem:
     Args:
         chosen, rejected: conversations as [`RewardScorer.score`] reads them, at least one each.
         prompt: key of the prompt; items that share it are resampled together.
-        subset: None where the data has none. row: of the data, counted from 0.
+        subset: None where the data has none. row: of the data, counted from 0. file: the name of its data set, where
+            several were joined.
         details: what its benchmark needs besides: styles, domain, id.
     """
 
@@ -27,6 +28,7 @@ class PreferenceItem:
     subset: str | None
     row: int
     details: dict[str, Any] = field(default_factory=dict)
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class PreferenceSet:
     def origins(self) -> list[str]:
         """(N) where each conversation comes from, for errors: "pairs.jsonl, row 3, chosen"."""
         return [
-            f"{self.name}, row {item.row}, {side}" + (f" {number}" if len(answers) > 1 else "")
+            f"{item.file or self.name}, row {item.row}, {side}" + (f" {number}" if len(answers) > 1 else "")
             for item in self.items
             for side, answers in (("chosen", item.chosen), ("rejected", item.rejected))
             for number in range(len(answers))

@@ -93,7 +93,11 @@ def matched(
     if mapping is None:
         if set(model_attributes) != set(data.attributes):
             example = {model_attributes[0]: data.attributes[0]}
-            raise ValueError(f"{told}. Say which is which, attributes of the data by those of the model: {example}.")
+            option = "=".join(*example.items())
+            raise ValueError(
+                f"{told}. Say which is which, attributes of the data by those of the model: {example} "
+                f"(--attribute-map {option})."
+            )
         return {attribute: attribute for attribute in data.attributes}
     unknown = [own for own in mapping if own not in model_attributes]
     unknown += [other for other in mapping.values() if other not in data.attributes]
@@ -103,6 +107,39 @@ def matched(
         raise ValueError(f"the mapping {dict(mapping)} judges two attributes of the model by one of the data.")
     own_of = {other: own for own, other in mapping.items()}
     return {other: own_of[other] for other in data.attributes if other in own_of}
+
+
+def matched_models(
+    data: RatingSet, models: Mapping[str, Sequence[str]], mapping: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+    """
+    Which attribute of each model is which of the data: as far as `mapping` says so, else those of the same names.
+
+    A model that has none of these is left out, to be judged by its reward.
+
+    Args:
+        models: attributes by the models' names. mapping: as in [`matched`], of all models.
+
+    Raises:
+        ValueError: no model can be judged, or the mapping names an attribute that no model has.
+    """
+    known = {own for attributes in models.values() for own in attributes}
+    unknown = [own for own in mapping or {} if own not in known]
+    if unknown and models:
+        told = "; ".join(f"{name} has {', '.join(attributes)}" for name, attributes in models.items())
+        raise ValueError(f"the mapping {dict(mapping or {})} names {', '.join(unknown)}, which no model has: {told}.")
+    found = {}
+    for name, attributes in models.items():
+        own = {o: d for o, d in (mapping or {}).items() if o in attributes and d in data.attributes}
+        if own or set(attributes) == set(data.attributes):
+            found[name] = {o: d for d, o in matched(data, attributes, own or None).items()}
+    if models and not found:
+        name, attributes = next(iter(models.items()))
+        try:
+            matched(data, attributes, mapping)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return found
 
 
 def _names(rows: list[Mapping[str, Any]], name: str) -> list[str]:

@@ -52,12 +52,16 @@ def rating_metrics(
     pearson, spearman with the variant "reward": the reward and the mean rating; all that a scalar model is judged by.
 
     Args:
-        scores (N): of `data.conversations`. mapping: as in [`matched`].
+        scores (N): of `data.conversations`. mapping: as in [`matched`]; empty: the reward alone is judged.
     """
     _check_scores(data, scores)
     columns, ratings = list(range(len(data.attributes))), data.ratings
     found = Found()
-    if scores[0].get("attribute_means") is not None:
+    own = scores[0].get("attribute_means")
+    if own is not None and mapping is not None and not mapping:
+        told = f"the model has the attributes {', '.join(own)}, which are not those of the data: its reward is judged"
+        found.absent[", ".join(name for name in REPORTED if name not in ("pearson", "spearman"))] = told
+    elif own is not None:
         names = matched(data, list(scores[0]["attribute_means"]), mapping)
         columns = [data.attributes.index(attribute) for attribute in names]
         means, stds = predictions(scores, names)

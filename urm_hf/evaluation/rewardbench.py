@@ -61,7 +61,7 @@ PRIOR_SETS_REPOSITORIES = ("allenai/preference-test-sets", "allenai/pref-test-se
 
 
 def group_means(preferences: PreferenceSet) -> list[GroupMean]:
-    """Overall, sections, prior sets and subsets of the items."""
+    """Overall, sections, prior sets and subsets of the items. Overall is of the sections, if there are any."""
     names = np.array([item.subset for item in preferences.items])
     masks = {subset: names == subset for subset in preferences.subsets}
     sections = {}
@@ -70,10 +70,9 @@ def group_means(preferences: PreferenceSet) -> list[GroupMean]:
         total = sum(there.values())
         if there:
             sections[section] = [(masks[subset], count / total) for subset, count in there.items()]
-    means = []
-    if sections:
-        overall = [(mask, weight / len(sections)) for parts in sections.values() for mask, weight in parts]
-        means.append(GroupMean(None, None, overall))
+    of_all = list(sections.values()) or [[(mask, 1.0)] for subset, mask in masks.items() if subset in PRIOR_SETS]
+    overall = [(mask, weight / len(of_all)) for parts in of_all for mask, weight in parts]
+    means = [GroupMean(None, None, overall)]
     for section, parts in sections.items():
         means.append(GroupMean("section", _section_name(section, len(parts)), parts))
     if all(subset in masks for subset in AVERAGED_PRIOR_SETS):
@@ -99,6 +98,8 @@ def remarks(preferences: PreferenceSet) -> list[str]:
         missing = [subset for subset in counts if subset not in there]
         if section not in absent and missing:
             found.append(f"{section} is a part of RewardBench's section: without {', '.join(missing)}.")
+    if len(absent) == len(SECTIONS):
+        found.append("Prior sets only, no section of RewardBench: the overall accuracy is the mean of these sets.")
     unknown = [subset for subset in there if subset not in SECTION_OF and subset not in PRIOR_SETS]
     if unknown:
         found.append(f"In no section, as they are not of RewardBench: {', '.join(unknown)}.")

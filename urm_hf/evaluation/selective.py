@@ -32,6 +32,7 @@ def selective(pairs: ScoredPairs, samples: int = 1000, seed: int = 0, above: str
     excess_aurc: that, less the AURC of the oracle, which puts every error last.
     auroc_errors: P(a wrong pair is less sure than a right one), ties half; 0.5 is chance.
     accuracy_kept, share_kept: at least 90, 80 and 50 % kept, and the share that ties really keep.
+    accuracy_gain: accuracy_kept less the accuracy of all pairs, both of the same samples.
     risk_coverage: the error of those kept against the share kept; every band is of its own share, not of the curve.
 
     All have 95 % intervals over samples of prompts, but share_kept, which is a fact. Each sample keeps its own share.
@@ -88,22 +89,33 @@ def _by_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int, see
     errors = draws.get("errors", np.empty((0, len(SHARES) + len(grid))))
     for number, share in enumerate(SHARES):
         kept = filter_values(values, keep=share).kept
-        found.metrics.extend(_kept(name, share, kept, pairs, 1 - errors[:, number] if len(errors) else None))
+        draws_kept, draws_all = (1 - errors[:, n] if len(errors) else None for n in (number, -1))
+        found.metrics.extend(_kept(name, share, kept, pairs, draws_kept, draws_all))
     found.curves.append(_curve(values_of_all, errors[:, len(SHARES) :]) | {"variant": name})
     return found
 
 
-def _kept(name: str, share: float, kept: np.ndarray, pairs: ScoredPairs, draws: np.ndarray | None) -> list[Measured]:
-    """Accuracy of the kept pairs, and their share."""
+def _kept(
+    name: str,
+    share: float,
+    kept: np.ndarray,
+    pairs: ScoredPairs,
+    draws: np.ndarray | None,
+    draws_of_all: np.ndarray | None,
+) -> list[Measured]:
+    """Accuracy of the kept pairs, what it gains over that of all, and their share."""
     accuracy, prompts = (
         float(pairs.right[kept].mean()),
         len({pairs.prompts[row] for row in np.flatnonzero(kept).tolist()}),
     )
     place = {"level": "kept", "group": str(share), "variant": name}
     bounds = interval_of_share(accuracy, prompts, draws)
+    gain, n, distinct = accuracy - float(pairs.right.mean()), len(kept), len(set(pairs.prompts))
+    bounds_of_gain = interval(draws - draws_of_all) if draws is not None and draws_of_all is not None else None
     return [
         Measured("accuracy_kept", accuracy, bounds, int(kept.sum()), prompts, **place),
-        Measured("share_kept", float(kept.mean()), None, len(kept), len(set(pairs.prompts)), **place),
+        Measured("accuracy_gain", gain, bounds_of_gain, n, distinct, **place),
+        Measured("share_kept", float(kept.mean()), None, n, distinct, **place),
     ]
 
 

@@ -67,8 +67,8 @@ def _preferences(view: ResultsView, data: dict[str, Any], model: str) -> Iterato
         whole = found.level is None and found.variant is not None
         if whole and found.metric in ("brier", "nll", "ece", "auroc_errors"):
             yield _result(CARD_NAMES.get(found.metric, found.metric), found, data, variant=found.variant)
-        if found.metric == "accuracy_kept" and (found.level, found.group) == KEPT:
-            yield _result("accuracy_kept", found, data, variant=found.variant)
+        if found.metric in ("accuracy_kept", "accuracy_gain") and (found.level, found.group) == KEPT:
+            yield _result(found.metric, found, data, variant=found.variant)
 
 
 def _ratings(view: ResultsView, data: dict[str, Any], model: str) -> Iterator[Result]:
@@ -95,7 +95,7 @@ def _result(metric: str, found: Measured, data: dict[str, Any], **where: str | N
         interval=found.interval,
         n=found.n,
         split=data.get("split") or "",
-        data=data["name"],
+        data=f"{data['name']} (in part)" if data.get("remarks") else data["name"],
         dataset=source if on_hub else None,
         **where,
     )

@@ -9,7 +9,6 @@ from urm_hf.evaluation.measured import Measured
 from urm_hf.report.results_view import CHANCE, ResultsView
 from urm_hf.report.text import (
     COUNTED,
-    ITEMS,
     MEANS,
     READING,
     RULES,
@@ -33,7 +32,7 @@ def accuracy_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
     ranked = view.ranked(data["name"])
     if not ranked:
         return []
-    findings = [_ranking(ranked, data)]
+    findings = [_ranking(view, ranked, data)]
     if len(ranked) == 2:
         findings.append(_of_two(view, data, ranked))
     elif len(ranked) > 2:
@@ -55,19 +54,26 @@ def overview(view: ResultsView) -> list[Finding]:
     total = sum(map(len, ahead.values()))
     if total < 2:
         return []
+    leads = sum(map(sum, ahead.values()))
     parts: list[Markup] = []
     for model, sure in sorted(ahead.items(), key=lambda item: -len(item[1])):
         if sure:
-            first = f"has the highest accuracy on <b>{len(sure)} of {total}</b> data sets, ahead by more than noise on"
-            how = Markup(first if not parts else f"on {len(sure)}, by more than noise on")
-            parts.append(Markup("{} {} {}").format(named(model), how, sum(sure) or "none"))
-    return [Finding(Markup("; ").join(parts) + ".")]
+            how = "on {}" if parts else "has the highest accuracy on {} data sets"
+            count = Markup("<b>{} of {}</b>").format(len(sure), total) if not parts else len(sure)
+            noise = f" (ahead of all others by more than noise on {sum(sure)})" if leads else ""
+            parts.append(Markup("{} {}{}").format(named(model), Markup(how).format(count), noise))
+    text = Markup(", ").join(parts) + "."
+    if not leads:
+        text += Markup(" No lead over all others is <b>more than noise</b>.")
+    return [Finding(text)]
 
 
-def _ranking(ranked: Ranked, data: dict[str, Any]) -> Finding:
+def _ranking(view: ResultsView, ranked: Ranked, data: dict[str, Any]) -> Finding:
     (best, value), *others = ranked
     noun = counted(value.n, COUNTED[data["kind"]])
     mean = f" ({MEANS[data['kind']]})" if data["kind"] in MEANS else ""
+    if "prior set" in (levels := view.groups(data["name"], "accuracy")) and "section" not in levels:
+        mean = " (the mean of its prior sets)"
     text = Markup("{} is right on <b>{}</b> of {}{}").format(
         named(best), percent(value.value), noun, with_interval(mean, between(value.interval))
     )
@@ -87,14 +93,12 @@ def _share(found: Measured) -> str:
 
 
 def _of_two(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
-    (a, found_a), (b, found_b) = ranked
+    (a, _), (b, _) = ranked
     compared = view.comparison(data["name"], a, b)
     if compared is None:
         return Finding(Markup("No paired test of the two was made."))
     kind = certainty(compared)
     size = with_interval(points(compared["difference"]), between(compared["interval"]))
-    if abs(compared["difference"] - (found_a.value - found_b.value)) > 0.0005:
-        size += f", each {ITEMS[data['kind']]} counted once,"
     if kind == "equal":
         text = Markup("They are right equally often (a difference of {}).").format(size)
     else:
@@ -103,7 +107,7 @@ def _of_two(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
     if not alone:
         return Finding(text + " They agree on every one.")
     text += Markup(" They disagree on {}: {} is right on {} of these, {} on {}.").format(
-        counted(alone, ITEMS[data["kind"]]), named(a), compared["only_a"], named(b), compared["only_b"]
+        counted(alone, COUNTED[data["kind"]]), named(a), compared["only_a"], named(b), compared["only_b"]
     )
     return Finding(text, "good" if kind == "sure" else "plain")
 
@@ -117,17 +121,22 @@ def _of_many(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding
     endings = {
         "sure": "is unlikely to be noise",
         "borderline": "is borderline: interval and test disagree",
+        "many": "may be noise among so many comparisons",
         "noise": "may be noise",
         "equal": "is nil",
         "untested": "was not tested",
     }
     parts = [
-        Markup("over {} <b>{}</b>").format(listed(by_kind[kind]), ending)
+        Markup("over {} <b>{}</b>").format(_others(by_kind[kind], len(ranked) - 1), ending)
         for kind, ending in endings.items()
         if kind in by_kind
     ]
     text = Markup("The lead of {} {}. All comparisons are below.").format(named(best), Markup("; ").join(parts))
     return Finding(text, "good" if set(by_kind) == {"sure"} else "plain")
+
+
+def _others(names: list[Markup], count: int) -> str | Markup:
+    return "all others" if len(names) == count > 1 else listed(names)
 
 
 def standing(view: ResultsView, data: str, model: str, found: Measured, rule: str, base: Measured) -> str:
@@ -152,24 +161,35 @@ def _against_rule(view: ResultsView, data: str, ranked: Ranked, rule: str) -> Fi
     told = Markup("{}, which needs no model and is right on {}").format(name, _share(base))
     below, unproven, above = by_standing.values()
     if below:
-        text = Markup("{} <b>{} not beat</b> {}.").format(
-            listed([named(model) for model in below]), "does" if len(below) == 1 else "do", told
-        )
+        text = Markup("{} {}.").format(_not(below, ranked, "beats", "does not beat", "do not beat"), told)
         rest = [(unproven, "above it by a margin that may be noise"), (above, "above it by more than noise")]
         parts = [Markup("{} {}").format(_are(names), how) for names, how in rest if names]
         return Finding(text + (Markup(" {}.").format(Markup("; ").join(parts)) if parts else ""), "warning")
     if unproven:
-        text = Markup("{} above {}, but the margin <b>may be noise</b>").format(_are(unproven), told)
+        text = Markup("{} above {}, but the margin <b>may be noise</b>").format(_are(unproven, ranked), told)
         rest_above = Markup("; {} above it by more than noise").format(_are(above)) if above else ""
-        return Finding(text + rest_above + ".", "plain" if above else "warning")
+        return Finding(_capital(text + rest_above + "."), "plain" if above else "warning")
     text = Markup("{} is right on {} without any model; {} <b>above that</b> by more than noise.")
-    return Finding(text.format(name[:1].upper() + name[1:], _share(base), _are(above, ranked)), "good")
+    return Finding(_capital(text.format(name, _share(base), _are(above, ranked))), "good")
+
+
+def _not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_several: str) -> Markup:
+    """ "a does not beat", "a and b do not beat", "none of the 3 models beats"."""
+    if len(models) == len(ranked) > 2:
+        return Markup("<b>None of the {} models {}</b>").format(len(models), of_none)
+    verb = of_one if len(models) == 1 else of_several
+    return Markup("{} <b>{}</b>").format(listed([named(model) for model in models]), verb)
 
 
 def _are(models: list[str], ranked: Ranked = ()) -> Markup:
     if len(models) == len(ranked) > 2:
         return Markup("all {} models are").format(len(models))
     return Markup("{} {}").format(listed([named(model) for model in models]), "is" if len(models) == 1 else "are")
+
+
+def _capital(text: Markup) -> Markup:
+    """A sentence that may begin with "all"; names of models stay as they are."""
+    return Markup(text[:1].upper() + text[1:]) if text.startswith(("all ", "always ", "the ")) else text
 
 
 def _against_chance(view: ResultsView, data: str, ranked: Ranked) -> Finding | None:
@@ -181,7 +201,8 @@ def _against_chance(view: ResultsView, data: str, ranked: Ranked) -> Finding | N
     worse = [m for m, found in ranked if found.interval and found.interval[1] < chance]
     parts = []
     if unsure:
-        parts.append(Markup("{} <b>not told apart from guessing</b> ({})").format(_are(unsure), percent(chance)))
+        not_told = _not(unsure, ranked, "is told apart", "is not told apart", "are not told apart")
+        parts.append(Markup("{} <b>from guessing</b> ({})").format(not_told, percent(chance)))
     if worse:
         parts.append(Markup("{} <b>worse than guessing</b> ({})").format(_are(worse), percent(chance)))
     return Finding(Markup("; ").join(parts) + ".", "warning") if parts else None

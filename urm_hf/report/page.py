@@ -29,7 +29,7 @@ from urm_hf.report.tables import (
     subset_table,
     trust_table,
 )
-from urm_hf.report.text import breakable, counted, measure_name, proper
+from urm_hf.report.text import MANY, breakable, counted, measure_name, proper
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
 from urm_hf.report.value_tables import (
     absent_table,
@@ -74,6 +74,7 @@ def report_html(results: dict[str, Any]) -> str:
         breakable=breakable,
         counted=counted,
         proper=proper,
+        many=MANY,
         looks=looks(view),
         **_sections(view),
     )

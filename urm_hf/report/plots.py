@@ -13,6 +13,7 @@ from urm_hf.report.tables import looks, measure_looks
 
 INK, MUTED, FAINT = "#1c1e21", "#5a6069", "#8a9099"
 SIZE = (4.4, 3.2)  # inches of 72 units: as wide as a phone, so that text is not scaled down
+PLACE = (0.13, 0.155, 0.82, 0.825)  # left, bottom, width and height of the axes, as shares of that
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # it holds addresses
 MOST_LINES = 5  # of a panel; tables have the rest
 LEAST_KEPT = 0.1  # of fewer rows, accuracy is noise
@@ -41,8 +42,8 @@ def draw(name: str, title: str, paint: Callable[[Any], None]) -> Markup:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=SIZE)
+        axes = figure.add_axes(PLACE)  # a layout that is computed takes two thirds of the time
         axes.grid(color=FAINT, alpha=0.25, lw=0.6)
         axes.set_axisbelow(True)
         paint(axes)

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from urm_hf.evaluation.measured import Measured
 from urm_hf.report.results_view import ResultsView
 from urm_hf.report.text import (
+    MANY,
     READING,
     SPACE,
     Finding,
@@ -21,6 +22,7 @@ from urm_hf.report.text import (
     with_interval,
 )
 
+TONES = {"are honest": "good", "are too narrow": "warning"}
 CONSTANT = "constant"  # the baseline that predicts the same of every conversation
 
 
@@ -28,7 +30,10 @@ def rating_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
     """How well means follow the annotators, beside what an annotator achieves, and whether intervals hold."""
     name = data["name"]
     findings = [_means(view, name), _ceiling(view, name), *_likelihoods(view, name)]
-    findings += [_coverage(view, name, model) for model in view.models]
+    if sum(view.get(name, model, "coverage95") is not None for model in view.models) > MANY:
+        findings += _coverage_of_many(view, name)
+    else:
+        findings += [_coverage(view, name, model) for model in view.models]
     return [finding for finding in findings if finding]
 
 
@@ -50,10 +55,14 @@ def _means(view: ResultsView, data: str) -> Finding | None:
         )
         for model, r in found
     ]
-    text = Markup("Predictions follow the mean ratings of {}: {}.").format(
+    text = Markup("Agreement with the mean ratings of {}: {}.").format(
         counted(found[0][1].n, "conversation"), listed(parts)
     )
-    return Finding(text + _overlap([r for _, r in found]))
+    unproven = [named(model) for model, r in found if r.interval and r.interval[0] <= 0]
+    if unproven:
+        is_shown = "is not shown" if len(unproven) == 1 else "are not shown"
+        text += Markup(" {} <b>{} to follow them at all</b>.").format(listed(unproven), is_shown)
+    return Finding(text + _overlap([r for _, r in found]), "warning" if unproven else "plain")
 
 
 def _overlap(found: list[Measured]) -> Markup:
@@ -101,18 +110,33 @@ def _likelihoods(view: ResultsView, data: str) -> list[Finding]:
     return findings
 
 
+def _coverage_of_many(view: ResultsView, data: str) -> list[Finding]:
+    by_verdict: dict[str, list[Markup]] = {}
+    for model in view.models:
+        found = view.get(data, model, "coverage95")
+        if found:
+            told = Markup("{} ({})").format(named(model), percent(found.value, 0))
+            by_verdict.setdefault(_honesty(found), []).append(told)
+    text = Markup("95{}% intervals that <b>{}</b>, by the single ratings that they hold: {}.")
+    return [
+        Finding(text.format(SPACE, verdict, listed(models)), TONES.get(verdict, "plain"))
+        for verdict, models in by_verdict.items()
+    ]
+
+
+def _honesty(found: Measured) -> str:
+    low, high = found.interval or (found.value, found.value)
+    return "are honest" if low <= 0.95 <= high else "are too narrow" if high < 0.95 else "are wider than needed"
+
+
 def _coverage(view: ResultsView, data: str, model: str) -> Finding | None:
     found = view.get(data, model, "coverage95")
     if found is None:
         return None
-    low, high = found.interval or (found.value, found.value)
     shares = f"{percent(found.value, 0)} {between(found.interval, 0)}".strip()
-    honest = low <= 0.95 <= high
-    how = "<b>are honest</b>" if honest else "<b>are too narrow</b>" if high < 0.95 else "are wider than needed"
-    text = Markup("The 95{}% intervals of {} hold {} of single ratings: they " + how + ".")
-    return Finding(
-        text.format(SPACE, named(model), shares), "warning" if high < 0.95 else "good" if honest else "plain"
-    )
+    verdict = _honesty(found)
+    text = Markup("The 95{}% intervals of {} hold {} of single ratings: they <b>{}</b>.")
+    return Finding(text.format(SPACE, named(model), shares, verdict), TONES.get(verdict, "plain"))
 
 
 def _plain(found: Measured) -> str:

@@ -10,7 +10,6 @@ from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, axis_of
 from urm_hf.report.results_view import CHANCE, ResultsView
 from urm_hf.report.text import (
     COUNTED,
-    ITEMS,
     MEASURES,
     between,
     breakable,
@@ -21,8 +20,14 @@ from urm_hf.report.text import (
     percent,
 )
 
-KEPT = ("0.9", "0.8", "0.5")
-SHORT_READING = {"sure": "unlikely to be noise", "noise": "may be noise", "borderline": "borderline", "equal": "equal"}
+KEPT, GAIN = ("0.9", "0.8", "0.5"), "0.8"
+SHORT_READING = {
+    "sure": "unlikely to be noise",
+    "many": "may be noise among so many",
+    "noise": "may be noise",
+    "borderline": "borderline",
+    "equal": "equal",
+}
 
 
 def looks(view: ResultsView) -> dict[str, Look]:
@@ -163,7 +168,7 @@ def _best_first(view: ResultsView, data: str, comparison: dict[str, Any], rank: 
 
 
 def _comparisons(view: ResultsView, data: dict[str, Any], found: list, axis: Axis, caption: str) -> Table:
-    look, noun = looks(view), f"{ITEMS[data['kind']]}s"
+    look, noun = looks(view), f"{COUNTED[data['kind']]}s"
     adjusted = any(c.get("p_adjusted") not in (None, c["p_value"]) for c in found)
     columns = [
         Column("a", text=True),
@@ -222,6 +227,7 @@ def trust_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
         Column("AUROC", "for errors, ↑"),
         Column("AUROC", axis=axis),
         *(Column(f"keep {percent(float(share), 0)}", "right, %") for share in KEPT),
+        Column("gain", f"at {percent(float(GAIN), 0)}, points"),
         Column("AURC", "↓"),
         Column("excess", "over the ideal, ↓"),
     ]
@@ -235,9 +241,11 @@ def _trust_row(view: ResultsView, data: str, model: str, variant: str) -> list[C
     look = measure_looks(view)[variant]
     dots = (Mark(auroc.value, auroc.interval, look, told),) if auroc else ()
     kept = [share_cell(view.get(data, model, "accuracy_kept", "kept", share, variant)) for share in KEPT]
+    gain = view.get(data, model, "accuracy_gain", "kept", GAIN, variant)
+    gained = Cell(number(100 * gain.value, 1, sign=True), between(gain.interval)) if gain else Cell("–")
     areas = [plain_cell(view.get(data, model, metric, variant=variant), 3) for metric in ("aurc", "excess_aurc")]
     head = Cell(MEASURES.get(variant, variant), Markup("<code>{}</code>").format(variant), look=look)
-    return [head, plain_cell(auroc, 2), Cell(marks=dots), *kept, *areas]
+    return [head, plain_cell(auroc, 2), Cell(marks=dots), *kept, gained, *areas]
 
 
 def rows_table(view: ResultsView) -> Table:

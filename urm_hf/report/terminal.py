@@ -8,8 +8,9 @@ from urm_hf.evaluation.measured import Measured
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import pearson, rating_findings
 from urm_hf.report.results_view import ResultsView
-from urm_hf.report.text import SPACE, Finding, between, number, percent
+from urm_hf.report.text import MANY, SPACE, Finding, between, number, percent
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
+from urm_hf.report.value_tables import CEILINGS
 
 WIDTH = 110
 NAME = 40  # characters of a model's name in a row, 20 over a column
@@ -32,8 +33,12 @@ def table_text(results: dict[str, Any]) -> str:
         if data["kind"] == "ratings":
             blocks += [_rating_rows(view, data), _sentences([*rating_findings(view, data), *row_findings(view, data)])]
             continue
-        found = [*accuracy_findings(view, data), *trust_findings(view, data), *calibration_findings(view, data)]
+        found = accuracy_findings(view, data)
+        if len(view.models) <= MANY:
+            found += [*trust_findings(view, data), *calibration_findings(view, data)]
         blocks += [_accuracy_rows(view, data), *_parts(view, data), _sentences([*found, *row_findings(view, data)])]
+    if len(view.models) > MANY and view.preferences:
+        blocks.append("Which rewards to trust, probabilities, and every comparison are in the report.")
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -50,7 +55,7 @@ def _accuracy_rows(view: ResultsView, data: dict[str, Any]) -> str:
     extra = [
         (metric, title)
         for metric, title in (("tied", "tied"), ("truncated", "cut"))
-        if any(view.get(name, model, metric) for model, _ in ranked)
+        if any((found := view.get(name, model, metric)) and found.value > 0 for model, _ in ranked)
     ]
     rows = [["model", "right", "95 % interval", *(title for _, title in extra)]]
     for model, found in ranked:
@@ -62,11 +67,11 @@ def _accuracy_rows(view: ResultsView, data: dict[str, Any]) -> str:
 
 def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
     """Tables of sections, subsets, ..., as far as they are short: a row a part, a column a model."""
-    name, blocks = data["name"], []
+    name, blocks, left_out = data["name"], [], []
     models = [model for model, _ in view.ranked(name)] + [b for b in view.baselines if view.get(name, b, "accuracy")]
     for level, groups in view.groups(name, "accuracy").items():
         if len(groups) > MOST_PARTS:
-            blocks.append(f"  {len(groups)} {level}s: see the report")
+            left_out.append(f"{len(groups)} {level}s")
             continue
         rows = [[level, "n", *(_short(model, 20) for model in models)]]
         for group in groups:
@@ -74,9 +79,11 @@ def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
             n = next((f"{value.n}" for value in found if value), "")
             rows.append([_short(group, NAME), n, *map(_share, found)])
         text = aligned(rows)
-        fits = max(map(len, text.splitlines())) <= WIDTH
-        blocks.append(text if fits else f"  {len(groups)} {level}s of {len(models)} models: see the report")
-    return blocks
+        if max(map(len, text.splitlines())) <= WIDTH:
+            blocks.append(text)
+        else:
+            left_out.append(f"{len(groups)} {level}{'' if len(groups) == 1 else 's'}")
+    return blocks + ([f"  {' and '.join(left_out)}: see the report"] if left_out else [])
 
 
 def _share(found: Measured | None) -> str:
@@ -84,13 +91,23 @@ def _share(found: Measured | None) -> str:
 
 
 def _rating_rows(view: ResultsView, data: dict[str, Any]) -> str:
-    titles = {"pearson": "Pearson r", "spearman": "Spearman", "nll": "NLL", "crps": "CRPS", "coverage95": "in 95 %"}
+    titles = {
+        "pearson": "r, mean ratings",
+        "single_pearson": "r, single ratings",
+        "nll": "NLL",
+        "coverage95": "in 95 %",
+    }
     name = data["name"]
     table = {model: {metric: view.get(name, model, metric) for metric in titles} for model in view.models}
     for model, found in table.items():
         found["pearson"] = pearson(view, name, model)  # of the reward, if it predicts no ratings
     metrics = [metric for metric in titles if any(found[metric] for found in table.values())]
+    if not metrics:
+        return ""
     rows = [["model", *(titles[metric] for metric in metrics)]]
+    ceilings = {metric: view.whosesoever(name, f"noise_ceiling_{of}") for metric, of in CEILINGS.items()}
+    if any(ceilings.values()):
+        table["noise ceiling"] = {metric: ceilings.get(metric) for metric in titles}
     rows += [[_short(model, NAME), *(_value(found[metric]) for metric in metrics)] for model, found in table.items()]
     return aligned(rows)
 

@@ -8,11 +8,11 @@ from typing import Any
 from markupsafe import Markup, escape
 
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
+MANY = 2  # more models than these share sentences, and leave the details of each to tables
 LIKELY_NOISE = 0.05  # a p-value from here on may be noise
 
-# what accuracy counts in a kind of data, what comparisons count, and what the overall accuracy is a mean of
+# what accuracy and comparisons count in a kind of data, and what the overall accuracy is a mean of
 COUNTED = {"pairs": "pair", "rewardbench": "pair", "rewardbench2": "prompt", "rmbench": "pair"}
-ITEMS = {"pairs": "pair", "rewardbench": "pair", "rewardbench2": "prompt", "rmbench": "prompt"}
 MEANS = {
     "rewardbench": "the mean of its sections",
     "rewardbench2": "the mean of its subsets",
@@ -115,19 +115,26 @@ def test_of(comparison: dict[str, Any]) -> str:
 
 
 def certainty(comparison: dict[str, Any]) -> str:
-    """ "equal", "sure", "noise", or "borderline" where the test and the interval disagree."""
+    """
+    "equal", "sure", "noise", "borderline" where the test and the interval disagree, or "many" where they rule noise
+    out for this comparison alone, but not for one of several.
+    """
     if number(100 * comparison["difference"], 1) == "0.0":
         return "equal"
     adjusted = comparison.get("p_adjusted")
-    significant = (comparison["p_value"] if adjusted is None else adjusted) < LIKELY_NOISE
+    alone = comparison["p_value"] < LIKELY_NOISE
+    significant = alone and (adjusted is None or adjusted < LIKELY_NOISE)
     interval = comparison["interval"]
-    excludes = significant if interval is None else interval[0] > 0 or interval[1] < 0
+    excludes = alone if interval is None else interval[0] > 0 or interval[1] < 0
+    if alone and excludes and not significant:
+        return "many"
     return "borderline" if significant != excludes else "sure" if significant else "noise"
 
 
 READING = {
     "sure": "is unlikely to be noise",
     "noise": "may be noise",
+    "many": "may be noise among so many comparisons",
     "borderline": "is borderline: interval and test disagree on whether it is noise",
 }
 

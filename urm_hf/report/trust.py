@@ -8,7 +8,9 @@ from markupsafe import Markup
 from urm_hf.evaluation.measured import Measured
 from urm_hf.report.results_view import ResultsView
 from urm_hf.report.text import (
+    MANY,
     MARGIN,
+    SPACE,
     Finding,
     between,
     counted,
@@ -26,54 +28,78 @@ COIN = math.log(2)  # NLL of always saying one half
 
 
 def trust_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
-    """For each model: the measure that tells its errors apart best, if any does, and what filtering by it buys."""
-    found = [_trust(view, data, model) for model in view.models]
-    return [finding for finding in found if finding]
+    """The measure that tells each model's errors apart best, if any does, and what filtering by it buys."""
+    aurocs = {model: found for model in view.models if (found := _aurocs(view, data, model))}
+    helped, lost = [], []
+    for model, known in aurocs.items():
+        helpful = [v for v, found in known.items() if _low(found) > 0.5]
+        if not helpful:
+            lost.append(model)
+        else:
+            told = _brief if len(aurocs) > MANY else _helped
+            helped.append(told(view, data, model, known, helpful[0]))
+    return [*helped, *([_nothing_known({model: aurocs[model] for model in lost})] if lost else [])]
 
 
-def _trust(view: ResultsView, data: dict[str, Any], model: str) -> Finding | None:
+def _aurocs(view: ResultsView, data: dict[str, Any], model: str) -> dict[str, Measured]:
+    """How well each measure tells errors, the best first."""
     name = data["name"]
-    measured = {
-        v: view.get(name, model, "auroc_errors", variant=v) for v in view.variants(name, model, "auroc_errors")
-    }
-    known = {variant: found for variant, found in measured.items() if found and found.interval}
-    if not known:
-        return None
-    aurocs = {variant: found.value for variant, found in known.items()}
-    helpful = [v for v in sorted(aurocs, key=lambda v: -aurocs[v]) if _low(known[v]) > 0.5]
-    if not helpful:
-        tried = "The one measure tried does not tell" if len(known) == 1 else f"None of {len(known)} measures tells"
-        best = max(aurocs, key=lambda v: aurocs[v])
-        text = Markup("{}: <b>no reward is known to be safer than another</b>. {} errors from right decisions {}.")
-        told = f"(best AUROC {_plain(known[best])}; 0.5 is chance)"
-        return Finding(text.format(named(model), tried, told), "warning")
-    best = helpful[0]
+    found = {v: view.get(name, model, "auroc_errors", variant=v) for v in view.variants(name, model, "auroc_errors")}
+    known = {variant: one for variant, one in found.items() if one and one.interval}
+    return dict(sorted(known.items(), key=lambda item: -item[1].value))
+
+
+def _nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
+    """Of models none of whose measures tells errors from right decisions."""
+    counts = sorted({len(known) for known in models.values()})
+    best = max((next(iter(known.values())) for known in models.values()), key=lambda found: found.value)
+    if counts == [1]:
+        tried = "The one measure tried does not tell"
+    else:
+        of_each = f" or {counts[-1]}" if len(counts) > 1 else ""
+        tried = f"None of {counts[0]}{of_each} measures{' of each' if len(models) > 1 else ''} tells"
+    text = Markup("{}: <b>no reward is known to be safer than another</b>. {} errors from right decisions {}.")
+    told = f"(best AUROC {_plain(best)}; 0.5 is chance)"
+    return Finding(text.format(listed([named(model) for model in models]), tried, told), "warning")
+
+
+def _helped(view: ResultsView, data: dict[str, Any], model: str, known: dict[str, Measured], best: str) -> Finding:
     text = Markup("{}: errors are flagged best by {}, AUROC {}; 0.5 is chance. {}").format(
         named(model), measure_name(best), _plain(known[best]), _bought(view, data, model, best)
     )
     return Finding(text + _rivals(known, best), "good")
 
 
+def _brief(view: ResultsView, data: dict[str, Any], model: str, known: dict[str, Measured], best: str) -> Finding:
+    """The same for one of many models."""
+    gain = view.get(data["name"], model, "accuracy_gain", "kept", KEPT, best)
+    margin = known.get(MARGIN)
+    text = Markup("{}: flagged best by {}, AUROC {}").format(named(model), measure_name(best), _plain(known[best]))
+    if margin and best != MARGIN:
+        text += f" (the bare margin: {number(margin.value, 2)})"
+    if gain:
+        kept = percent(float(KEPT), 0)
+        text += Markup("; keeping {} of the pairs changes accuracy by {}").format(kept, _gain(gain))
+    return Finding(text + ".", "good")
+
+
 def _bought(view: ResultsView, data: dict[str, Any], model: str, measure: str) -> Markup:
     """What keeping the rows that a measure is surest of does to the accuracy of pairs."""
     kept = view.get(data["name"], model, "accuracy_kept", "kept", KEPT, measure)
-    everything = accuracy_of_all(view, data["name"], model, measure)
-    if kept is None or everything is None:
+    gain = view.get(data["name"], model, "accuracy_gain", "kept", KEPT, measure)
+    if kept is None or gain is None:
         return Markup("")
-    gain = kept.value - everything
-    verb = "raises accuracy" if gain > 0.0005 else "lowers accuracy" if gain < -0.0005 else "leaves accuracy as it is:"
-    return Markup("Keeping the {} of pairs that it is surest of <b>{} from {} to {}</b>.").format(
-        percent(float(KEPT), 0), verb, percent(everything), _share(kept)
+    return Markup("Keeping the {} of pairs that it is surest of takes accuracy from {} to {}: <b>{}</b>.").format(
+        percent(float(KEPT), 0), percent(kept.value - gain.value), percent(kept.value), _gain(gain)
     )
 
 
-def accuracy_of_all(view: ResultsView, data: str, model: str, measure: str) -> float | None:
-    """Accuracy with nothing dropped, each item counted once: the end of the risk-coverage curve."""
-    curve = view.curves(data, model, "risk_coverage").get(measure)
-    if curve and curve["x"] and max(curve["x"]) > 0.999:
-        return 1 - curve["y"][curve["x"].index(max(curve["x"]))]
-    found = view.get(data, model, "accuracy")
-    return found.value if found else None
+def _gain(found: Measured) -> str:
+    size = with_interval(f"{number(100 * found.value, 1, sign=True)}{SPACE}points", between(found.interval))
+    low, high = found.interval or (0.0, 0.0)
+    if low >= 0.0005 or high <= -0.0005:  # as shown
+        return f"{size}, unlikely to be noise"
+    return f"{size}, which may be noise"
 
 
 def _rivals(known: dict[str, Measured], best: str) -> Markup:
@@ -91,14 +117,47 @@ def _rivals(known: dict[str, Measured], best: str) -> Markup:
 
 
 def calibration_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
-    """For each model: whether its probabilities are too sure, and whether they say more than one half."""
-    findings = []
-    for model in view.models:
-        for kind in view.variants(data["name"], model, "temperature"):
-            found = _calibration(view, data["name"], model, kind)
-            if found:
-                findings.append(found)
+    """Whether probabilities are too sure, and whether they say more than one half: of each model, or of many."""
+    judged = [(m, kind) for m in view.models for kind in view.variants(data["name"], m, "temperature")]
+    if len({model for model, _ in judged}) > MANY:
+        return _calibration_of_many(view, data["name"], judged)
+    findings = [_calibration(view, data["name"], model, kind) for model, kind in judged]
+    return [finding for finding in findings if finding]
+
+
+def _calibration_of_many(view: ResultsView, data: str, judged: list[tuple[str, str]]) -> list[Finding]:
+    """A sentence for each verdict, and one on those that say no more than one half."""
+    by_verdict: dict[str, list[Markup]] = {}
+    empty = []
+    for model, kind in judged:
+        temperature = view.get(data, model, "temperature", variant=kind)
+        if temperature is None:
+            continue
+        told = Markup("{} ({}, {})").format(named(model), proper(kind), number(temperature.value, 2))
+        by_verdict.setdefault(_sureness(temperature), []).append(told)
+        if _says_nothing(view.get(data, model, "nll", variant=f"{kind}, tempered")):
+            empty.append(Markup("{} ({})").format(named(model), proper(kind)))
+    findings = [
+        Finding(Markup("<b>{}</b> (temperature): {}.").format(verdict[:1].upper() + verdict[1:], listed(models)))
+        for verdict, models in by_verdict.items()
+    ]
+    if empty:
+        everybody = len(empty) == sum(map(len, by_verdict.values()))
+        which = "no model" if everybody else listed(empty, "or")
+        text = Markup("After temperature, the probabilities of {} are <b>{}</b> (NLL {}).").format(
+            which,
+            "shown to say more than “one half” always"
+            if everybody
+            else "not shown to say more than “one half” always",
+            number(COIN, 3),
+        )
+        findings.append(Finding(text, "warning"))
     return findings
+
+
+def _says_nothing(nll: Measured | None) -> bool:
+    """Whether always saying one half might do as well."""
+    return nll is not None and (nll.interval[1] if nll.interval else nll.value) >= COIN
 
 
 def _calibration(view: ResultsView, data: str, model: str, kind: str) -> Finding | None:
@@ -115,7 +174,7 @@ def _calibration(view: ResultsView, data: str, model: str, kind: str) -> Finding
     perfect = view.get(data, model, "ece_of_perfect", variant=f"{kind}, tempered")
     text += f"; perfect ones would show {_share_only(perfect)} on so many pairs." if perfect else "."
     nll = view.get(data, model, "nll", variant=f"{kind}, tempered")
-    if nll and (nll.interval[1] if nll.interval else nll.value) >= COIN:
+    if nll and _says_nothing(nll):
         text += Markup(" Even then they are <b>not shown to say more than “one half” always</b> (NLL {}; {}).").format(
             with_interval(number(nll.value, 3), between(nll.interval, 3, 1)), f"one half: {number(COIN, 3)}"
         )
@@ -131,6 +190,9 @@ def _sureness(temperature: Measured) -> str:
 def row_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
     """Rows left out, cut or tied, where there are any."""
     findings = []
+    if data["prompts"] < 2:
+        text = Markup("{} has <b>one prompt only</b>: nothing here says how it would be with others.")
+        findings.append(Finding(text.format(named(data["name"])), "warning"))
     skipped = data.get("skipped") or {}
     if any(skipped.values()):
         reasons = listed([f"{count} ({reason})" for reason, count in skipped.items() if count])
