@@ -21,6 +21,7 @@ from urm_hf.prefixes import Pack, Span, pack, prefix_order
 logger = logging.getLogger(__name__)
 
 NAME = "urm_packed"
+ROUNDED = 64  # tokens; lengths of long packs are multiples of it
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # arguments of attention that change what it computes
 
 
@@ -45,7 +46,9 @@ _one_at_a_time = threading.RLock()  # both are for one pack; other threads wait
 def last_hidden_states(backbone: PreTrainedModel, packed: Pack) -> Tensor:
     """The last hidden state of the last token of each of the pack's N sequences, (N, H)."""
     device = backbone.device
-    inputs = {"input_ids": packed.tokens, "position_ids": packed.positions}
+    # lengths that recur: libraries keep kernels and memory for each that they have met, gigabytes in bfloat16
+    more = [0] * (-len(packed.tokens) % ROUNDED if len(packed.tokens) >= 16 * ROUNDED else 0)
+    inputs = {"input_ids": packed.tokens + more, "position_ids": packed.positions + more}
     tensors = {name: on_device(torch.tensor([values]), device) for name, values in inputs.items()}
     with _packs_attended(backbone, _readings_of(packed, backbone.dtype, device)):
         hidden = backbone(**tensors, use_cache=False, return_dict=True).last_hidden_state[0]
@@ -144,7 +147,7 @@ def packed_attention(
     if query.device.type != "cpu" and groups > 1:  # kernels for grouped heads are not everywhere
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     _layers.append(module)
-    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    out = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])  # those that round up read nothing
     for reading in _readings:
         start, stop = reading.span
         attended = scaled_dot_product_attention(

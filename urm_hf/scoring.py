@@ -95,7 +95,7 @@ class RewardScorer:
         source: of a model loaded by name, where it comes from, at the commit that was loaded.
         stats (`dict`): of the last call: conversations, and how many of them were duplicates or truncated; tokens;
             distinct_tokens (common prefixes once); passes over them (1, or one for each member); computed_tokens (with
-            padding, of all passes); seconds.
+            the padding of batches, of all passes); seconds.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """
 `urm demo`: features once, three members, a gate each, a table, held-out numbers, plots, checkpoints.
 
-The members share a frozen base and differ in seed, head initialisation, batch order and in the training prompts: each
-leaves out another fifth of them at random. The paper's members differ in the first three only; on frozen features,
-where the problem is nearly convex, that alone would make them agree on everything.
+The members share a frozen base and differ, as the paper's do, in seed, head initialisation and batch order. They agree
+where there were conversations to learn from; in directions of the hidden states that these do not vary in, the
+initialisation stays, and with it their disagreement on what is unfamiliar.
 """
 
 import logging
@@ -106,7 +106,7 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
 
 
 def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, seed: int, cache: Path) -> Path:
-    """One URM: value head on four fifths of the prompts, then its gate; saved as a complete checkpoint."""
+    """One URM: value head, then its gate; saved as a complete checkpoint."""
     torch.manual_seed(seed)
     model = URMForRewardModeling.from_backbone(
         backbone, attributes=demo_data.ATTRIBUTES, attribute_scales=demo_data.SCALE, gating_hidden_size=64
@@ -122,10 +122,6 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": False,
     }
-    draw = np.random.default_rng(seed)
-    prompts = len(rows["train"]) // 5
-    kept = draw.permutation(prompts)[: round(0.8 * prompts)]
-    sample = [5 * prompt + answer for prompt in kept for answer in range(5)]
     attributes = URMAttributeTrainer(
         model,
         URMAttributeConfig(
@@ -135,7 +131,7 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
             per_device_eval_batch_size=64,
             **common,
         ),
-        train_dataset=Dataset.from_list([rows["train"][row] for row in sample]),
+        train_dataset=Dataset.from_list(rows["train"]),
         eval_dataset=Dataset.from_list(rows["validation"]),
         processing_class=tokenizer,
     )
@@ -153,7 +149,6 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
     model.config.training |= {
         "data": "built-in conversations of urm demo, simulated annotators",
         "seed": seed,
-        "prompts": "80 %, drawn with the seed",
         "frozen_backbone": True,
     }
     model.save_pretrained(folder)

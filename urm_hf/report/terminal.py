@@ -71,7 +71,9 @@ def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
     models = [model for model, _ in view.ranked(name)] + [b for b in view.baselines if view.get(name, b, "accuracy")]
     for level, groups in view.groups(name, "accuracy").items():
         if len(groups) > MOST_PARTS:
-            left_out.append(f"{len(groups)} {level}s")
+            left_out.append(
+                f"{len(groups)} {level.removesuffix('y')}ies" if level.endswith("y") else f"{len(groups)} {level}s"
+            )
             continue
         rows = [[level, "n", *(_short(model, 20) for model in models)]]
         for group in groups:
