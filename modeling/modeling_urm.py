@@ -246,7 +246,7 @@ class URMForRewardModeling(PreTrainedModel):
             listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items())
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} do not fit its config: {listed}. The checkpoint is "
-                "incomplete or of another layout; nothing was guessed."
+                "incomplete or of another layout; nothing was guessed. Save or download it again."
             )
         return (model, info) if output_loading_info else model
 
