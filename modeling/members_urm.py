@@ -261,8 +261,7 @@ def check_tokenizers(sources: Sequence[MemberSource], **kwargs):
             continue  # nothing to compare; the ids come from another member's tokenizer
         tokenizer = AutoTokenizer.from_pretrained(source.name, revision=source.revision, **source.hub, **kwargs)
         ours = _tokenizer_parts(tokenizer)
-        if first is None:
-            first = (source.name, ours)
+        first = first or (source.name, ours)
         for part, value in ours.items():
             if first[1].get(part) != value:
                 raise ValueError(
@@ -287,10 +286,8 @@ def _short(value: Any, width: int = 80) -> str:
 
 def absolute_name(name: str, folder: str | os.PathLike) -> str:
     """A member's name as it is found from anywhere: "./..." and "../..." are relative to the ensemble's folder."""
-    if not name.startswith("."):
-        return name
-    # ".." of a link to a folder is beside what it links to
-    return os.path.normpath(os.path.join(os.path.realpath(folder) if os.path.islink(folder) else folder, name))
+    place = os.path.realpath(folder) if os.path.islink(folder) else folder  # its ".." is beside what it links to
+    return os.path.normpath(os.path.join(place, name)) if name.startswith(".") else name
 
 
 def name_beside(name: str, folder: str | os.PathLike) -> str:

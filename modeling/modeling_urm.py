@@ -23,14 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import ModelOutput, logging
+from transformers.utils import ModelOutput
 
 from .backbone_urm import load_backbone
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward
 from .head_urm import Float32Linear, URMHead
-
-logger = logging.get_logger(__name__)
 
 CARD_BLANK = "[More Information Needed]"  # what forms of transformers and peft have in place of a text
 # a README.md with this line is written anew by each push; one without it is somebody's own and kept

@@ -16,6 +16,12 @@ def rows_by_group(groups: Iterable[Hashable]) -> list[np.ndarray]:
     return [np.array(members) for members in rows.values()]
 
 
+def numbered(groups: Iterable[Hashable]) -> np.ndarray:
+    """The group of each row as a number, from 0, in the order in which the groups first occur."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+
+
 def bootstrap_intervals(
     measure: Callable[[np.ndarray], dict[str, float]], clusters: Sequence[np.ndarray], samples: int, seed: int = 0
 ) -> dict[str, tuple[float, float]]:

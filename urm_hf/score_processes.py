@@ -16,9 +16,9 @@ def default_device(rank: int = 0) -> str | None:
     return f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else None
 
 
-def run_alone(job: ScoreJob, device: str | None, progress: bool = True) -> dict[str, int] | None:
+def run_alone(job: ScoreJob, device: str | None) -> dict[str, int] | None:
     """Works on a job, and merges its parts; returns what was counted."""
-    worker = PartScorer(job, device or default_device(), progress)
+    worker = PartScorer(job, device or default_device(), progress=True)
     worker.run()
     return worker.folder.merge()
 

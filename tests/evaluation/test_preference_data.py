@@ -9,7 +9,8 @@ from datasets import Dataset
 from tests.conftest import tiny_tokenizer
 from urm_hf.conversations import encode_conversation
 from urm_hf.evaluation import preference_data
-from urm_hf.evaluation.preference_data import load_preferences, preferences_of
+from urm_hf.evaluation.data import DataOptions, load_data
+from urm_hf.evaluation.preference_data import preferences_of
 from urm_hf.evaluation.preference_rows import PreferenceColumns
 from urm_hf.evaluation.rewardbench import PRIOR_SETS
 
@@ -115,7 +116,7 @@ def test_a_file_and_its_split(tmp_path):
     path = tmp_path / "mine.jsonl.gz"
     rows = [MIXED | {"split": split, "subset": "s"} for split in ("train", "test", "test")]
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-    preferences = load_preferences(str(path), split="test")
+    preferences = load_data(str(path), DataOptions(split="test")).content
     assert (preferences.name, preferences.kind, preferences.subsets) == ("mine", "pairs", {"s": 2})
 
 
@@ -129,7 +130,7 @@ def test_the_splits_of_published_results(monkeypatch):
 
     monkeypatch.setattr(preference_data, "load_rows", load_rows)
     names = ["allenai/reward-bench", "allenai/reward-bench-2", "THU-KEG/RM-Bench"]
-    kinds = [load_preferences(name, revision="abc").kind for name in names]
+    kinds = [load_data(name, DataOptions(revision="abc")).content.kind for name in names]
     assert kinds == ["rewardbench", "rewardbench2", "rmbench"]
     assert asked == [
         ("allenai/reward-bench", "filtered", None, "abc"),
@@ -141,9 +142,9 @@ def test_the_splits_of_published_results(monkeypatch):
 def test_prior_sets_are_subsets_by_their_splits(monkeypatch):
     rows = Dataset.from_list([MIXED | {"subset": "of its own", "margin": 1}])
     monkeypatch.setattr(preference_data, "load_rows", lambda name, split, config, revision: rows)
-    preferences = load_preferences("allenai/preference-test-sets")
+    preferences = load_data("allenai/preference-test-sets", DataOptions()).content
     assert preferences.kind == "rewardbench" and list(preferences.subsets) == list(PRIOR_SETS)
-    assert list(load_preferences("allenai/preference-test-sets", split="shp").subsets) == ["shp"]
+    assert list(load_data("allenai/preference-test-sets", DataOptions(split="shp")).content.subsets) == ["shp"]
 
 
 BAD = [
@@ -215,4 +216,4 @@ def test_a_row_of_another_form_in_a_file_is_an_error(tmp_path):
     path = tmp_path / "mixed.jsonl"
     path.write_text("\n".join(map(json.dumps, [EXPANDED, RMBENCH])))
     with pytest.raises(ValueError, match="mixed.jsonl: column `.*` mixes"):
-        load_preferences(str(path))
+        load_data(str(path), DataOptions())

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from urm_hf.evaluation.accuracy import accuracy_of, decisions, random_accuracy, remarks
-from urm_hf.evaluation.preference_data import load_preferences, preferences_of
+from urm_hf.evaluation.data import DataOptions, load_data
+from urm_hf.evaluation.preference_data import preferences_of
 from urm_hf.evaluation.rmbench import STYLES
 
 
@@ -157,7 +158,7 @@ def test_what_is_missing_is_said():
 def test_the_name_of_the_file_may_tell_the_domain(tmp_path):
     path = tmp_path / "safety-refuse_filtered.json"
     path.write_text(json.dumps([{k: v for k, v in item(0).items() if k != "domain"} | {"subset": "xstest"}]))
-    assert load_preferences(str(path)).subsets == {"safety-refuse": 1}
+    assert load_data(str(path), DataOptions()).content.subsets == {"safety-refuse": 1}
 
 
 def test_chance_is_one_half():

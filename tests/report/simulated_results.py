@@ -7,7 +7,6 @@ import numpy as np
 from scipy.stats import binomtest
 
 TEMPERED = ", tempered"
-SCALAR = ("margin near 0",)
 
 
 def model(name: str, kind: str = "urm", uncertainties=("reward_std",), **known) -> dict:

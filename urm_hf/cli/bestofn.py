@@ -69,6 +69,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.bestofn.rules import Rule, kind_of, rules_for
     from urm_hf.bestofn.text import counts_of
     from urm_hf.evaluation.model_scores import OpenModel
+    from urm_hf.score_parts import json_lines, write_whole
     from urm_hf.score_source import Source
 
     filtering = {"measure": args.filter_measure, "threshold": args.filter_threshold, "keep": args.keep}
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"{args.data}: every candidate is empty, so that there is nothing to choose from.")
     models, chosen, selections = [], [], []
     for name, model, revision in zip(names, args.models, revisions, strict=True):
-        found = OpenModel(model, loading_of(args), revision, name).scores(conversations, args.out / "scores", origins)
+        found = OpenModel(model, name, loading_of(args), revision).scores(conversations, args.out / "scores", origins)
         scores = candidate_scores(rows, found.scores)
         try:
             chosen += chosen_rows(rows, selection(rows, name, select, scores), scores)
@@ -93,7 +94,8 @@ def main(argv: list[str]) -> int:
         except ValueError as error:
             raise ValueError(f"{model}: {error}") from error
         models.append({"name": name, "kind": found.kind, "source": model, "revision": found.revision})
-    _write_lines(args.out / "chosen.jsonl", chosen)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_whole(args.out / "chosen.jsonl", json_lines(chosen))
     if args.gold:
         _report(args, argv, rows, models, selections)
     print(f"\nThe answers chosen by {select.name}: {args.out / 'chosen.jsonl'}")
@@ -136,6 +138,7 @@ def _report(
     from urm_hf.bestofn.plot import plot_best_of_n
     from urm_hf.bestofn.results import baselines, measured
     from urm_hf.bestofn.text import sentences, table
+    from urm_hf.score_parts import write_whole
 
     results = {
         "schema": "urm-hf best-of-n",
@@ -160,11 +163,6 @@ def _report(
         **measured(rows, baselines(rows) + selections, args.bootstrap_samples, args.seed),
     }
     path = args.out / "results.json"
-    path.write_text(json.dumps(results, indent=1, allow_nan=False), encoding="utf-8")
+    write_whole(path, json.dumps(results, indent=1, allow_nan=False).encode())
     print(f"\n{table(results)}\n\n" + "\n".join(sentences(results)))
     print(f"\nWrote {path} and {plot_best_of_n(results, args.out / 'best_of_n.png')}")
-
-
-def _write_lines(path: Path, rows: list[dict[str, Any]]):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
     data = named(loaded, args.data_names) if args.data_names else distinct_names(loaded)
     loading = loading_of(args)
     models = [
-        OpenModel(source, loading, revision, name)
+        OpenModel(source, name, loading, revision)
         for source, revision, name in zip(args.models, revisions, names, strict=True)
     ]
     statistics = Statistics(args.bootstrap_samples, args.seed, args.filter, _mapping(args.attribute_map))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from urm_hf.clusters import bootstrap_means
+from urm_hf.clusters import bootstrap_means, numbered
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.resampling import interval_of_share
 
@@ -52,7 +52,7 @@ def measured_means(
     """
     masks, weights = _parts(means)
     found = (outcomes.values @ masks / masks.sum(0)) @ weights
-    prompts = _numbered(outcomes.prompts)
+    prompts = numbered(outcomes.prompts)
     draws = mean_draws(outcomes, means, samples, seed) if samples else None
     measured = []
     for number, mean in enumerate(means):
@@ -72,7 +72,7 @@ def mean_draws(outcomes: Outcomes, means: Sequence[GroupMean], samples: int, see
     are: the difference of two models' draws is that of a paired bootstrap.
     """
     masks, weights = _parts(means)
-    prompts = _numbered(outcomes.prompts)
+    prompts = numbered(outcomes.prompts)
     sizes = np.zeros((prompts.max() + 1, masks.shape[1]))
     sums = np.zeros_like(sizes)
     np.add.at(sizes, prompts, masks)
@@ -94,9 +94,3 @@ def _parts(means: Sequence[GroupMean]) -> tuple[np.ndarray, np.ndarray]:
     for number, mean in enumerate(means):
         weights[last[number] - len(mean.parts) : last[number], number] = [weight for _, weight in mean.parts]
     return masks, weights
-
-
-def _numbered(prompts: Sequence[str]) -> np.ndarray:
-    """(N) each prompt as a number, from 0."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(prompt, len(numbers)) for prompt in prompts])

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,14 +65,12 @@ class OpenModel:
 
     Args:
         source: a repository or folder; several, joined by commas, make an ensemble; or a file that `urm score` wrote.
+        name: what it is called in tables, and its file of scores.
         revision: commit, branch or tag; of members joined by commas, as many.
-        name (*optional*): default: the last part of `source`.
     """
 
-    def __init__(
-        self, source: str, loading: Loading | None = None, revision: str | None = None, name: str | None = None
-    ):
-        self.source, self.revision, self.name = source, revision, name or short_name(source)
+    def __init__(self, source: str, name: str, loading: Loading | None = None, revision: str | None = None):
+        self.source, self.name, self.revision = source, name, revision
         self.loading = loading or Loading()
         _check_exists(source)
         self.rows = scores_by_key(source) if is_score_file(source) else None
@@ -184,31 +181,8 @@ def _check_exists(source: str):
             raise FileNotFoundError(f"{part}: no such folder or file.")
 
 
-def model_scores(
-    source: str,
-    conversations: Sequence[Any],
-    folder: Path,
-    loading: Loading | None = None,
-    *,
-    revision: str | None = None,
-    name: str | None = None,
-    origins: Sequence[str] | None = None,
-    progress: bool = True,
-) -> ModelScores:
-    """The scores of one set of conversations; arguments and errors as in [`OpenModel`] and its `scores`."""
-    return OpenModel(source, loading, revision, name).scores(conversations, folder, origins, progress)
-
-
 def is_score_file(source: str) -> bool:
     return Path(source).is_file() and source.endswith(FILE_TYPES)
-
-
-def short_name(source: str) -> str:
-    """The last part of a path or repository id, without the ending of a file."""
-    first = Path(source.split(",")[0])
-    if is_score_file(source):
-        return first.name.split(".")[0]
-    return Path(os.path.abspath(first)).name if first.is_dir() else first.name
 
 
 def scores_by_key(path: str) -> Rows:

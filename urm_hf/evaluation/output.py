@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from urm_hf.report.page import write_report
-from urm_hf.report.terminal import table_text
+from urm_hf.report.terminal import print_table
+from urm_hf.score_parts import write_whole
 
 
 def write_results(results: dict[str, Any], folder: Path):
     """Writes both files into the folder, and prints the table and where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
-    print(table_text(results))
+    write_whole(path, json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False).encode())
+    print_table(results)
     report = write_report(results, folder / "report.html")
     print(f"\nWrote {path} and {report}")

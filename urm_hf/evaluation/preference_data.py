@@ -32,38 +32,16 @@ SPLITS = {"allenai/reward-bench": "filtered", "allenai/reward-bench-2": "test"} 
 ON_ERROR = ("raise", "skip")
 
 
-def load_preferences(
-    name_or_path: str,
-    *,
-    split: str | None = None,
-    config: str | None = None,
-    revision: str | None = None,
-    kind: str | None = None,
-    columns: PreferenceColumns | None = None,
-    on_error: str = "raise",
-) -> PreferenceSet:
+def evaluation_rows(
+    name_or_path: str, split: str | None = None, config: str | None = None, revision: str | None = None
+) -> list[dict[str, Any]]:
     """
-    Preferences from a local file or a dataset of the Hub.
+    Rows of a local file or a dataset of the Hub.
 
     Args:
         split: default: of RewardBench that of its published results, of its prior sets all of them, of other datasets
             of the Hub "train", of a file all its rows.
-        kind: one of the table above; default: what the columns tell.
-        on_error: "raise", or "skip" to leave out rows that no model can be judged by (a null or empty side, equal
-            answers, messages out of order) and count them.
-
-    Raises:
-        ValueError: names the row, the column and what it holds.
     """
-    rows = evaluation_rows(name_or_path, split, config, revision)
-    kind = kind or ("rewardbench" if name_or_path in rewardbench.PRIOR_SETS_REPOSITORIES else None)
-    return preferences_of(rows, name_of(name_or_path), kind=kind, columns=columns, on_error=on_error)
-
-
-def evaluation_rows(
-    name_or_path: str, split: str | None = None, config: str | None = None, revision: str | None = None
-) -> list[dict[str, Any]]:
-    """Rows of a local file or a dataset of the Hub, with the defaults of [`load_preferences`]."""
     if name_or_path in rewardbench.PRIOR_SETS_REPOSITORIES:
         return list(_prior_sets(name_or_path, split, revision))
     return list(load_rows(name_or_path, split or SPLITS.get(name_or_path), config, revision))
@@ -82,7 +60,17 @@ def preferences_of(
     columns: PreferenceColumns | None = None,
     on_error: str = "raise",
 ) -> PreferenceSet:
-    """Preferences from rows; arguments and errors as in [`load_preferences`]."""
+    """
+    Preferences from rows.
+
+    Args:
+        kind: one of the table above; default: what the columns tell.
+        on_error: "raise", or "skip" to leave out rows that no model can be judged by (a null or empty side, equal
+            answers, messages out of order) and count them.
+
+    Raises:
+        ValueError: names the row, the column and what it holds.
+    """
     if kind not in (None, *KINDS):
         raise ValueError(f"`kind` must be one of {', '.join(KINDS)}, got {kind!r}.")
     if on_error not in ON_ERROR:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from urm_hf.clusters import rows_by_group, times_drawn
+from urm_hf.clusters import numbered, times_drawn
 
 _NUMBERS_AT_ONCE = 2_000_000  # in one array of counts
 
@@ -20,16 +20,13 @@ def resampled(
         measure: metrics (S, ...) of S samples, given how often each of N rows is in each, integers (S, N).
         prompts: (N) rows of one prompt are drawn together.
     """
-    clusters = rows_by_group(prompts)
-    if len(clusters) < 2 or samples < 1:
+    clusters, cluster_of_row = len(set(prompts)), numbered(prompts)
+    if clusters < 2 or samples < 1:
         return {}
-    cluster_of_row = np.empty(len(prompts), dtype=np.int64)
-    for number, rows in enumerate(clusters):
-        cluster_of_row[rows] = number
     rng, found = np.random.default_rng(seed), []
     at_once = max(1, _NUMBERS_AT_ONCE // len(prompts))
     for start in range(0, samples, at_once):
-        found.append(measure(times_drawn(rng, min(at_once, samples - start), len(clusters))[:, cluster_of_row]))
+        found.append(measure(times_drawn(rng, min(at_once, samples - start), clusters)[:, cluster_of_row]))
     return {name: np.concatenate([values[name] for values in found]) for name in found[0]}
 
 

@@ -97,14 +97,14 @@ def outcomes(preferences: PreferenceSet, rewards: np.ndarray) -> Outcomes:
     return _as_outcomes(preferences, values)
 
 
-def random_outcomes(preferences: PreferenceSet, seed: int = 0) -> Outcomes:
+def random_outcomes(preferences: PreferenceSet) -> Outcomes:
     """
     What they count on average if rewards are random, independent and without ties.
 
     In closed form, but for the parts of Ties that compare margins with spreads: these depend on how rewards are
     distributed, and are the means of `RANDOM_DRAWS` draws of normal ones.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     margins: dict[int, dict[str, np.ndarray]] = {}
     ties = _ties(preferences)
     for (kind, prompt), number in ties.items():

@@ -38,7 +38,7 @@ class JudgeJob:
         out: the JSON-lines file to write; the summary stands beside it.
         seed: of the first reply to a request; further ones count up. Also of names and intervals.
         reply_attempts: replies that a judge may give until one can be parsed.
-        names: "secret" or "paper", see `judge_prompt`.
+        names: "secret" or "paper", see `urm_hf.judge.prompt.model_names`.
         concurrency: requests at once.
         stop_after: requests that fail one after the other before the job gives up; 0: never.
     """

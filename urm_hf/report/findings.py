@@ -20,6 +20,7 @@ from urm_hf.report.text import (
     named,
     percent,
     points,
+    share_of,
     test_of,
     with_interval,
 )
@@ -78,18 +79,14 @@ def _ranking(view: ResultsView, ranked: Ranked, data: dict[str, Any]) -> Finding
         named(best), percent(value.value), noun, with_interval(mean, between(value.interval))
     )
     if len(others) in (1, 2):
-        parts = [Markup("{} on {}").format(named(name), _share(found)) for name, found in others]
+        parts = [Markup("{} on {}").format(named(name), share_of(found)) for name, found in others]
         text = Markup("{}; {}").format(text, listed(parts))
     elif others:
         (second, found), last = others[0], others[-1][1]
         text += Markup("; {} comes next with {}, and the other {} reach {} to {}").format(
-            named(second), _share(found), len(others) - 1, percent(last.value), percent(others[1][1].value)
+            named(second), share_of(found), len(others) - 1, percent(last.value), percent(others[1][1].value)
         )
     return Finding(text + ".")
-
-
-def _share(found: Measured) -> str:
-    return with_interval(percent(found.value), between(found.interval))
 
 
 def _of_two(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
@@ -158,7 +155,7 @@ def _against_rule(view: ResultsView, data: str, ranked: Ranked, rule: str) -> Fi
     for model, found in ranked:
         by_standing[standing(view, data, model, found, rule, base)].append(model)
     name = RULES.get(rule) or Markup("the baseline {}").format(named(rule))
-    told = Markup("{}, which needs no model and is right on {}").format(name, _share(base))
+    told = Markup("{}, which needs no model and is right on {}").format(name, share_of(base))
     below, unproven, above = by_standing.values()
     if below:
         text = Markup("{} {}.").format(_not(below, ranked, "beats", "does not beat", "do not beat"), told)
@@ -170,7 +167,7 @@ def _against_rule(view: ResultsView, data: str, ranked: Ranked, rule: str) -> Fi
         rest_above = Markup("; {} above it by more than noise").format(_are(above)) if above else ""
         return Finding(_capital(text + rest_above + "."), "plain" if above else "warning")
     text = Markup("{} is right on {} without any model; {} <b>above that</b> by more than noise.")
-    return Finding(_capital(text.format(name, _share(base), _are(above, ranked))), "good")
+    return Finding(_capital(text.format(name, share_of(base), _are(above, ranked))), "good")
 
 
 def _not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_several: str) -> Markup:

@@ -19,6 +19,7 @@ from urm_hf.report.text import (
     number,
     percent,
     test_of,
+    value_of,
     with_interval,
 )
 
@@ -51,7 +52,7 @@ def _means(view: ResultsView, data: str) -> Finding | None:
     found.sort(key=lambda pair: -pair[1].value)
     parts = [
         Markup("{}{} with r{}={}{}").format(
-            named(model), " (its reward)" if r.variant else "", SPACE, SPACE, _plain(r)
+            named(model), " (its reward)" if r.variant else "", SPACE, SPACE, value_of(r)
         )
         for model, r in found
     ]
@@ -79,10 +80,10 @@ def _ceiling(view: ResultsView, data: str) -> Finding | None:
     if ceiling is None:
         return None
     told = Markup("Annotators, each predicted by the others, reach r{}={}{}: the noise ceiling.").format(
-        SPACE, SPACE, _plain(ceiling)
+        SPACE, SPACE, value_of(ceiling)
     )
     if single:
-        parts = [Markup("{} reaches {}").format(named(model), _plain(r)) for model, r in single]
+        parts = [Markup("{} reaches {}").format(named(model), value_of(r)) for model, r in single]
         told += Markup(" Against the same single ratings {}.").format(listed(parts))
     return Finding(told)
 
@@ -137,7 +138,3 @@ def _coverage(view: ResultsView, data: str, model: str) -> Finding | None:
     verdict = _honesty(found)
     text = Markup("The 95{}% intervals of {} hold {} of single ratings: they <b>{}</b>.")
     return Finding(text.format(SPACE, named(model), shares, verdict), TONES.get(verdict, "plain"))
-
-
-def _plain(found: Measured) -> str:
-    return with_interval(number(found.value, 2), between(found.interval, 2, 1))

@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from urm_hf.evaluation.measured import Measured
+
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 MANY = 2  # more models than these share sentences, and leave the details of each to tables
 LIKELY_NOISE = 0.05  # a p-value from here on may be noise
@@ -88,6 +90,14 @@ def between(interval: Sequence[float] | None, digits: int = 1, factor: float = 1
 
 def with_interval(text: str, interval: str) -> str:
     return f"{text} {interval}" if interval else text
+
+
+def share_of(found: Measured) -> str:
+    return with_interval(percent(found.value), between(found.interval))
+
+
+def value_of(found: Measured) -> str:
+    return with_interval(number(found.value, 2), between(found.interval, 2, 1))
 
 
 def points(difference: float) -> str:

@@ -20,6 +20,7 @@ from urm_hf.report.text import (
     number,
     percent,
     proper,
+    value_of,
     with_interval,
 )
 
@@ -59,13 +60,13 @@ def _nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
         of_each = f" or {counts[-1]}" if len(counts) > 1 else ""
         tried = f"None of {counts[0]}{of_each} measures{' of each' if len(models) > 1 else ''} tells"
     text = Markup("{}: <b>no reward is known to be safer than another</b>. {} errors from right decisions {}.")
-    told = f"(best AUROC {_plain(best)}; 0.5 is chance)"
+    told = f"(best AUROC {value_of(best)}; 0.5 is chance)"
     return Finding(text.format(listed([named(model) for model in models]), tried, told), "warning")
 
 
 def _helped(view: ResultsView, data: dict[str, Any], model: str, known: dict[str, Measured], best: str) -> Finding:
     text = Markup("{}: errors are flagged best by {}, AUROC {}; 0.5 is chance. {}").format(
-        named(model), measure_name(best), _plain(known[best]), _bought(view, data, model, best)
+        named(model), measure_name(best), value_of(known[best]), _bought(view, data, model, best)
     )
     return Finding(text + _rivals(known, best), "good")
 
@@ -74,7 +75,7 @@ def _brief(view: ResultsView, data: dict[str, Any], model: str, known: dict[str,
     """The same for one of many models."""
     gain = view.get(data["name"], model, "accuracy_gain", "kept", KEPT, best)
     margin = known.get(MARGIN)
-    text = Markup("{}: flagged best by {}, AUROC {}").format(named(model), measure_name(best), _plain(known[best]))
+    text = Markup("{}: flagged best by {}, AUROC {}").format(named(model), measure_name(best), value_of(known[best]))
     if margin and best != MARGIN:
         text += f" (the bare margin: {number(margin.value, 2)})"
     if gain:
@@ -107,11 +108,11 @@ def _rivals(known: dict[str, Measured], best: str) -> Markup:
     others = [variant for variant in known if variant != best]
     if best == MARGIN and others:
         second = max(others, key=lambda v: known[v].value)
-        told = f"(best {_plain(known[second])})"
+        told = f"(best {value_of(known[second])})"
         return Markup(" This needs no uncertainty; what the model says of its own does no better {}.").format(told)
     if MARGIN in others:
         reach = "comes near" if known[MARGIN].value >= _low(known[best]) else "does less"
-        told = _plain(known[MARGIN])
+        told = value_of(known[MARGIN])
         return Markup(" The bare margin between the rewards, which needs no uncertainty, {} ({}).").format(reach, told)
     return Markup("")
 
@@ -169,7 +170,7 @@ def _calibration(view: ResultsView, data: str, model: str, kind: str) -> Finding
         "{}, {} probabilities: <b>{}</b> (temperature {}). Calibration error: {} as given, {} after temperature"
     )
     text = text.format(
-        named(model), proper(kind), _sureness(temperature), _plain(temperature), *map(_share_only, (before, after))
+        named(model), proper(kind), _sureness(temperature), value_of(temperature), *map(_share_only, (before, after))
     )
     perfect = view.get(data, model, "ece_of_perfect", variant=f"{kind}, tempered")
     text += f"; perfect ones would show {_share_only(perfect)} on so many pairs." if perfect else "."
@@ -213,13 +214,5 @@ def _low(found: Measured) -> float:
     return found.interval[0] if found.interval else found.value
 
 
-def _plain(found: Measured) -> str:
-    return with_interval(number(found.value, 2), between(found.interval, 2, 1))
-
-
 def _share_only(found: Measured) -> str:
     return percent(found.value)
-
-
-def _share(found: Measured) -> str:
-    return with_interval(percent(found.value), between(found.interval))
