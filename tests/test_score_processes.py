@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from tests.programs import start
 from tests.test_score_job import ROWS, score, write
 
 SIZE = 5
@@ -35,13 +36,7 @@ def run_once(model, data, out):
     os._exit(score(model, "--data", data, "--out", out, "--rows-per-part", SIZE))
 
 
-def start(*argv) -> multiprocessing.Process:
-    """Starts `run_once` in a process that has imported everything, but shares nothing with this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "urm_hf.score_processes", "transformers.models.llama"])
-    process = context.Process(target=run_once, args=argv)
-    process.start()
-    return process
+PRELOADED = [__name__, "urm_hf.score_processes", "transformers.models.llama"]
 
 
 def kill_by_chance(process: multiprocessing.Process, folder: Path, rng: random.Random, longest: float):
@@ -60,18 +55,18 @@ def test_killed_at_twenty_random_points_the_same_command_gives_the_same_bytes(sa
     whole, out, folder = (tmp_path / name for name in ("whole.jsonl", "out.jsonl", "out.jsonl.parts"))
     for _ in range(2):  # the first also waits for the imports
         started = time.monotonic()
-        process = start(saved_urm, data, whole)
+        process = start(run_once, (saved_urm, data, whole), PRELOADED)
         process.join()
         duration = time.monotonic() - started
     rng, killed = random.Random(0), 0
     while killed < 20:
-        process = start(saved_urm, data, out)
+        process = start(run_once, (saved_urm, data, out), PRELOADED)
         kill_by_chance(process, folder, rng, duration)
         killed += process.exitcode == -signal.SIGKILL
         if process.exitcode == 0:
             assert out.read_bytes() == whole.read_bytes() and not folder.exists()
             out.unlink()
-    start(saved_urm, data, out).join()
+    start(run_once, (saved_urm, data, out), PRELOADED).join()
     assert out.read_bytes() == whole.read_bytes() and not folder.exists()
 
 

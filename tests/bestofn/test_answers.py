@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
+from tests.bestofn.conftest import CHAT, TEXTS
 from tests.conftest import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble, best_of_n
 from urm_hf.bestofn.answers import BestAnswer
@@ -17,23 +18,6 @@ from urm_hf.bestofn.rules import Rule
 from urm_hf.bestofn.sampling import sample_answers
 
 ROOT = Path(__file__).parents[2]
-CHAT = [
-    [{"role": "user", "content": "Name a river."}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why do cats purr at night, and when?"}],
-    [{"role": "user", "content": "Hi"}],
-]
-TEXTS = ["Once upon a time", "The sea is", "A"]
-
-
-@pytest.fixture(scope="module")
-def policy():
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(tiny_backbone_config(initializer_range=0.05)).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer()
 
 
 @pytest.fixture(scope="module")

@@ -4,28 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import AutoModelForCausalLM, LogitsProcessorList, T5Config, T5ForConditionalGeneration
+from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
-from tests.conftest import EOS, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.bestofn.conftest import CHAT, TEXTS
+from tests.conftest import EOS, tiny_tokenizer, tiny_urm
 from urm_hf.bestofn.sampling import DrawnToken, sample_answers
-
-CHAT = [
-    [{"role": "user", "content": "Name a river."}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why do cats purr at night, and when?"}],
-    [{"role": "user", "content": "Hi"}],
-]
-TEXTS = ["Once upon a time", "The sea is", "A"]
-
-
-@pytest.fixture(scope="module")
-def policy():
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(tiny_backbone_config(initializer_range=0.05)).eval()
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_tokenizer()
 
 
 def drawn(policy, tokenizer, prompts=CHAT, n=4, **settings) -> list[list[str]]:

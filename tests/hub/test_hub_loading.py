@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from tests.conftest import WITHOUT_PACKAGE, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.hub_repositories import READER
 from tests.hub_server import FakeHub
+from tests.programs import run_program
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.hub import push
 
@@ -135,18 +134,8 @@ def commits(module_hub: FakeHub, folders, tmp_path_factory) -> dict[str, str]:
 
 
 def run_session(hub, home: Path, code: str, asked: dict, *flags: str) -> dict:
-    finished = subprocess.run(
-        [sys.executable, *flags, "-c", code],
-        input=json.dumps({"conversation": CONVERSATION, **asked}),
-        env=hub.environment(home),
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return json.loads(finished.stdout.rpartition("RESULT")[2])
+    printed = run_program(code, {"conversation": CONVERSATION, **asked}, home, hub.environment(home), *flags)
+    return json.loads(printed.rpartition("RESULT")[2])
 
 
 @pytest.fixture(scope="module")

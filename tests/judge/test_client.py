@@ -9,18 +9,12 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.judge.judge_server import BROKEN, GARBAGE, judge_of_a_test
+from tests.judge.judge_server import BROKEN, GARBAGE
 from urm_hf.judge.client import JudgeClient, JudgeFailed, JudgeStopped, is_private_channel
 from urm_hf.judge.prompt import judge_messages
 
 KEY = "sk-very-secret-0123456789"
 NAMES = ("model_a", "model_b")
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
 
 
 def client_of(fake, **settings) -> JudgeClient:

@@ -1,25 +1,12 @@
 """`urm judge` when things fail: what is kept, what is asked again, what is refused, and where the key is not."""
 
 import logging
-from pathlib import Path
 
 import pytest
 
 from tests.judge.judge_runs import ROWS, error_of, judged, read, run, write
-from tests.judge.judge_server import judge_of_a_test
 
 KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    return write(tmp_path / "pairs.jsonl", ROWS)
 
 
 def test_faults_that_pass_leave_the_same_bytes(judge, data):

@@ -7,19 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.judge.judge_runs import LONG, ROWS, SHORT, error_of, judged, run, write
-from tests.judge.judge_server import first, judge_of_a_test, naive, ranking
+from tests.judge.judge_server import first, naive, ranking
 from urm_hf.cli.judge import build_parser
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    return write(tmp_path / "pairs.jsonl", ROWS)
 
 
 def test_verdicts_stand_beside_the_rows_in_their_order(judge, data, capsys):

@@ -1,6 +1,5 @@
 """`urm judge` killed in the middle of requests: nothing that was answered is asked again, and not a byte differs."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -9,13 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.judge.judge_runs import ROWS, read, run, write
-from tests.judge.judge_server import judge_of_a_test
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
+from tests.programs import start
 
 
 class Address:
@@ -30,13 +23,7 @@ def run_once(url: str, data: Path, out: str, concurrency: int):
     os._exit(run(Address(url), data, "--concurrency", concurrency, out=out))
 
 
-def start(*argv) -> multiprocessing.Process:
-    """Starts `run_once` in a process that has imported everything, but shares nothing with this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "urm_hf.judge.job", "urm_hf.cli.judge"])
-    process = context.Process(target=run_once, args=argv)
-    process.start()
-    return process
+PRELOADED = [__name__, "urm_hf.judge.job", "urm_hf.cli.judge"]
 
 
 def kill_at(judge, number: int, *argv) -> int:
@@ -50,7 +37,7 @@ def kill_at(judge, number: int, *argv) -> int:
             killed.wait(10)
 
     judge.on_request = on_request
-    process = start(*argv)
+    process = start(run_once, argv, PRELOADED)
     try:
         assert arrived.wait(60), "the process made fewer requests"
         os.kill(process.pid, signal.SIGKILL)
@@ -77,7 +64,7 @@ def test_killed_at_any_request_the_same_command_gives_the_same_bytes(judge, tmp_
         assert number - concurrency <= len(after) - len(before) <= sent
     finished = len(read(replies))
     judge.asked.clear()
-    process = start(judge.url, data, out.name, concurrency)
+    process = start(run_once, (judge.url, data, out.name, concurrency), PRELOADED)
     process.join()
     assert process.exitcode == 0 and len(judge.asked) == 2 * len(ROWS) - finished < 2 * len(ROWS)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

@@ -2,8 +2,6 @@
 
 import ast
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tests.conftest import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.programs import run_stranger
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
@@ -71,18 +70,7 @@ def again(tmp_path_factory) -> Path:
 def session(folder, again, tmp_path_factory) -> dict:
     """What one session without urm_hf, without the network and with caches of its own made of the folder."""
     home = tmp_path_factory.mktemp("home")
-    private = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules"), "HF_HUB_OFFLINE": "1"}
-    finished = subprocess.run(
-        [sys.executable, "-I", "-c", SESSION],
-        input=json.dumps([folder, str(again), ROWS, TEXTS]),
-        env=os.environ | private,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    run_stranger(SESSION, [folder, str(again), ROWS, TEXTS], home)
     return json.loads((again / "result.json").read_text())
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from urm_hf.bestofn.data import Candidates, fields_of_numbers, text_of
 from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM
+from urm_hf.text_table import aligned
 
 BASELINES = (RANDOM, LONGEST, ORACLE)
 FEW = 30  # prompts; below, percentile intervals are too narrow
@@ -46,7 +47,7 @@ def table(results: dict[str, Any]) -> str:
         last = number(curve["gold"][-1]) + _interval(curve["low"] and [curve["low"][-1], curve["high"][-1]])
         against = _signed(difference[curve["name"]]) if curve["name"] in difference else ""
         lines.append([indent + curve["label"], *map(number, curve["gold"][:-1]), last, against])
-    return aligned(lines)
+    return "\n".join(aligned(lines))
 
 
 def sentences(results: dict[str, Any]) -> list[str]:
@@ -73,13 +74,6 @@ def _best_reward(results: dict[str, Any]) -> str | None:
     """The model whose reward chooses best at the largest n; others are compared with it."""
     own = [curve for curve in results["curves"] if curve["label"] == "reward"]
     return max(own, key=lambda curve: curve["gold"][-1])["name"] if own else None
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Columns below one another: the first to the left, others to the right."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    formats = [f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])]
-    return "\n".join("  ".join(formats).format(*line).rstrip() for line in lines)
 
 
 def number(value: float) -> str:

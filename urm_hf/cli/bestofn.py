@@ -9,7 +9,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from urm_hf.cli.model_arguments import add_model_arguments, loading_of, revisions_of, short_names
+from urm_hf.cli.model_arguments import (
+    add_judged_models,
+    add_model_arguments,
+    add_statistics_arguments,
+    check_distinct,
+    check_positive,
+    loading_of,
+    revisions_of,
+    short_names,
+)
 
 if TYPE_CHECKING:
     from urm_hf.bestofn.data import Candidates
@@ -25,12 +34,7 @@ docs/best_of_n.md explains the numbers.
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="urm bestofn", description=__doc__, epilog=EPILOG)
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
-    )
+    add_judged_models(parser)
     parser.add_argument("--data", required=True, help="file (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--gold", help="what a candidate is worth, higher is better: its field, or a column of lists")
@@ -40,7 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-config", help="configuration of a Hub dataset")
     parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
     parser.add_argument("--max-prompts", type=int, help="use only so many rows, drawn with the seed")
-    parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
 
     rules = parser.add_argument_group("choosing")
     rules.add_argument(
@@ -54,9 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     rules.add_argument("--filter-threshold", type=float, help="largest value of the measure that is eligible")
     rules.add_argument("--keep", type=float, help="share of all candidates that is eligible (default: 0.8)")
 
-    statistics = parser.add_argument_group("statistics")
-    statistics.add_argument("--seed", type=int, default=0)
-    statistics.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
+    add_statistics_arguments(parser)
     add_model_arguments(parser)
     return parser
 
@@ -104,13 +105,9 @@ def main(argv: list[str]) -> int:
 
 def _checked(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
     """A name and a revision for each model, if nothing is wrong that can be told before anything is loaded."""
-    for option in ("bootstrap_samples", "max_prompts"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise ValueError(f"--{option.replace('_', '-')} must be positive, got {value}.")
+    check_positive(args, "bootstrap_samples", "max_prompts")
     names = args.names or short_names(args.models)
-    if len(names) != len(args.models) or len(set(names)) < len(names):
-        raise ValueError(f"--names must be {len(args.models)} different names, one for each model, got {names}.")
+    check_distinct(names, "--names", args.models, "model")
     if args.gold:
         import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
     return names, revisions_of(args)

@@ -6,7 +6,16 @@ import argparse
 import shlex
 from pathlib import Path
 
-from urm_hf.cli.model_arguments import add_model_arguments, loading_of, revisions_of, short_names
+from urm_hf.cli.model_arguments import (
+    add_judged_models,
+    add_model_arguments,
+    add_statistics_arguments,
+    check_distinct,
+    check_positive,
+    loading_of,
+    revisions_of,
+    short_names,
+)
 
 EPILOG = """
 Data: pairs (`prompt`, `chosen`, `rejected`), RewardBench 1 and 2, RM-Bench, ratings (a column `ratings`); the columns
@@ -19,12 +28,7 @@ KINDS = ("pairs", "rewardbench", "rewardbench2", "rmbench", "ratings")
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="urm evaluate", description=__doc__, epilog=EPILOG)
-    parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
-    )
+    add_judged_models(parser)
     parser.add_argument(
         "--data",
         required=True,
@@ -38,7 +42,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-revision", nargs="+", help="commits, branches or tags of Hub datasets")
     parser.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that are unusable")
     parser.add_argument("--max-prompts", type=int, help="of each data set, drawn with the seed")
-    parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
     parser.add_argument("--data-names", nargs="+", help="of the data sets (default: the ends of their paths)")
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
@@ -50,9 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--attribute-map", nargs="+", metavar="MODEL=DATA", help="which rated attribute is which of the model's"
     )
 
-    statistics = parser.add_argument_group("statistics")
-    statistics.add_argument("--seed", type=int, default=0)
-    statistics.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
+    statistics = add_statistics_arguments(parser)
     statistics.add_argument(
         "--filter",
         default="either",
@@ -65,10 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    for name in ("bootstrap_samples", "max_prompts"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}.")
+    check_positive(args, "bootstrap_samples", "max_prompts")
     if args.seed < 0:
         raise ValueError(f"--seed must be 0 or more, got {args.seed}.")
     names = args.names or short_names(args.models)
@@ -110,8 +108,7 @@ def main(argv: list[str]) -> int:
 
 def _check_names(names: list[str], option: str, of: list[str], what: str):
     """They are headings of tables, and names of files."""
-    if len(names) != len(of) or len(set(names)) < len(names):
-        raise ValueError(f"{option} must be {len(of)} different names, one for each {what}, got {names}.")
+    check_distinct(names, option, of, what)
     unfit = next((name for name in names if not name.strip(" .") or "/" in name or "\\" in name), None)
     if unfit is not None:
         raise ValueError(f"{option}: {unfit!r} cannot be the name of a file; leave out '/'.")

@@ -12,6 +12,37 @@ LIMITS = ("max_length", "truncation", "max_tokens_per_batch", "compile")
 ENSEMBLE = ("strategy", "aggregation")
 
 
+def add_judged_models(parser: argparse.ArgumentParser):
+    """Several models that are compared, and what they are called."""
+    parser.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
+    )
+    parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
+
+
+def add_statistics_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    statistics = parser.add_argument_group("statistics")
+    statistics.add_argument("--seed", type=int, default=0)
+    statistics.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
+    return statistics
+
+
+def check_positive(args: argparse.Namespace, *options: str):
+    """Of options that were given."""
+    for option in options:
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')} must be positive, got {value}.")
+
+
+def check_distinct(names: list[str], option: str, of: list[str], what: str):
+    if len(names) != len(of) or len(set(names)) < len(names):
+        raise ValueError(f"{option} must be {len(of)} different names, one for each {what}, got {names}.")
+
+
 def add_model_arguments(parser: argparse.ArgumentParser):
     group = parser.add_argument_group("model")
     group.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's limit)")

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from urm_hf.cli.model_arguments import add_model_arguments, ensemble_of, limits_of, model_kwargs_of
+from urm_hf.cli.model_arguments import add_model_arguments, check_positive, ensemble_of, limits_of, model_kwargs_of
 
 EPILOG = """
 A row is a conversation in any form of docs/data.md, or holds several: `chosen` and `rejected`, or a list `candidates`,
@@ -50,8 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    if args.num_processes < 1:
-        raise ValueError(f"--num-processes must be positive, got {args.num_processes}.")
+    check_positive(args, "num_processes")
     if launched and args.data == "-":
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
     from urm_hf.score_job import ScoreJob

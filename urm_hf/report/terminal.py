@@ -11,6 +11,7 @@ from urm_hf.report.results_view import ResultsView
 from urm_hf.report.text import MANY, SPACE, Finding, between, number, percent
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
 from urm_hf.report.value_tables import CEILINGS
+from urm_hf.text_table import aligned
 
 WIDTH = 110
 NAME = 40  # characters of a model's name in a row, 20 over a column
@@ -62,7 +63,7 @@ def _accuracy_rows(view: ResultsView, data: dict[str, Any]) -> str:
         shares = [view.get(name, model, metric) for metric, _ in extra]
         more = [percent(share.value) if share else "" for share in shares]
         rows.append([_short(model, NAME), percent(found.value), between(found.interval), *more])
-    return aligned(rows)
+    return _indented(rows)
 
 
 def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
@@ -71,20 +72,18 @@ def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
     models = [model for model, _ in view.ranked(name)] + [b for b in view.baselines if view.get(name, b, "accuracy")]
     for level, groups in view.groups(name, "accuracy").items():
         if len(groups) > MOST_PARTS:
-            left_out.append(
-                f"{len(groups)} {level.removesuffix('y')}ies" if level.endswith("y") else f"{len(groups)} {level}s"
-            )
+            left_out.append(_number_of(groups, level))
             continue
         rows = [[level, "n", *(_short(model, 20) for model in models)]]
         for group in groups:
             found = [view.get(name, model, "accuracy", level, group) for model in models]
             n = next((f"{value.n}" for value in found if value), "")
             rows.append([_short(group, NAME), n, *map(_share, found)])
-        text = aligned(rows)
+        text = _indented(rows)
         if max(map(len, text.splitlines())) <= WIDTH:
             blocks.append(text)
         else:
-            left_out.append(f"{len(groups)} {level}{'' if len(groups) == 1 else 's'}")
+            left_out.append(_number_of(groups, level))
     return blocks + ([f"  {' and '.join(left_out)}: see the report"] if left_out else [])
 
 
@@ -111,21 +110,21 @@ def _rating_rows(view: ResultsView, data: dict[str, Any]) -> str:
     if any(ceilings.values()):
         table["noise ceiling"] = {metric: ceilings.get(metric) for metric in titles}
     rows += [[_short(model, NAME), *(_value(found[metric]) for metric in metrics)] for model, found in table.items()]
-    return aligned(rows)
+    return _indented(rows)
 
 
 def _value(found: Measured | None) -> str:
     return f"{number(found.value, 3)} {between(found.interval, 2, 1)}".strip() if found else "-"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; all but the first to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
-        lines.append(f"  {'  '.join(cells)}".replace(SPACE, " ").rstrip())
-    return "\n".join(lines)
+def _number_of(groups: Sequence[Any], level: str) -> str:
+    """So many sections, difficulties, ..."""
+    several = f"{level[:-1]}ies" if level.endswith("y") else f"{level}s"
+    return f"{len(groups)} {level if len(groups) == 1 else several}"
+
+
+def _indented(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"  {line}".replace(SPACE, " ").rstrip() for line in aligned(rows))
 
 
 def _short(name: str, length: int) -> str:

@@ -1,9 +1,6 @@
 """Ensembles saved and loaded, also by their own code alone."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tests.conftest import WITHOUT_PACKAGE, tiny_urm
 from tests.modeling.ensemble.conftest import ROWS, assert_equal_outputs, run
+from tests.programs import run_stranger
 from urm_hf.modeling import URMEnsemble
 
 SHIPPED = [
@@ -125,18 +123,7 @@ json.dump(result, open(target + "/result.json", "w"))
 def session(folder, tmp_path_factory) -> dict:
     """What one session without urm_hf, without the network and with caches of its own made of the folder."""
     home = tmp_path_factory.mktemp("home")
-    private = {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules"), "HF_HUB_OFFLINE": "1"}
-    finished = subprocess.run(
-        [sys.executable, "-I", "-c", SESSION],
-        input=json.dumps([folder, ROWS, str(home)]),
-        env=os.environ | private,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    run_stranger(SESSION, [folder, ROWS, str(home)], home)
     return json.loads((home / "result.json").read_text())
 
 
