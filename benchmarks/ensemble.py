@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
-from urm_hf.trainers.adapters import complete_adapter
+from urm_hf.checkpoints.adapters import complete_adapter
 
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WAYS = {

@@ -23,9 +23,9 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from urm_hf import RewardScorer, URMForRewardModeling
-from urm_hf.batching import pad_batch
-from urm_hf.data import read_jsonl
-from urm_hf.score_rows import Columns, conversations_of
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.tables import read_jsonl
+from urm_hf.scoring.engine.padding import pad_batch
 
 TARGETS = {
     "pairs_rmbench": 3.9,

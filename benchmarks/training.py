@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
-from urm_hf.data import load_rows
+from urm_hf.data.tables import load_rows
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from ratings_and_pairs import attribute_trainer, drawn, rated
 
+from urm_hf.checkpoints.adapters import load_adapter, save_adapter_with_head
 from urm_hf.data import load_rows
 from urm_hf.modeling import URMEnsemble
 from urm_hf.trainers import URMGatingConfig, URMGatingTrainer
-from urm_hf.trainers.adapters import load_merged, save_adapter_with_head
 
 
 def main():
@@ -63,7 +63,7 @@ def train_member(args, number: int) -> str:
     attributes = attribute_trainer(own, train, validation, data_seed=seed)
     attributes.train()
     attributes.save_model(str(folder))
-    model = load_merged(folder) if args.lora_epochs else attributes.model
+    model = load_adapter(folder) if args.lora_epochs else attributes.model
     config = URMGatingConfig(
         str(folder),
         max_steps=args.gating_steps,

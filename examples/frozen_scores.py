@@ -15,10 +15,10 @@ from pathlib import Path
 from urm_hf import RewardScorer
 from urm_hf.cli.model_arguments import short_names
 from urm_hf.data import load_rows
-from urm_hf.evaluation.conversation_keys import as_row, conversation_key
-from urm_hf.features import output_of_cached
-from urm_hf.score_rows import Columns, conversations_of
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.conversation_keys import as_row, conversation_key
 from urm_hf.scoring import output_rows
+from urm_hf.scoring.features import output_of_cached
 
 
 def main():

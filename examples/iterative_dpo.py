@@ -20,7 +20,7 @@ from trl import DPOConfig, DPOTrainer
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.data import load_rows
 from urm_hf.demo.data import questions
-from urm_hf.preference_pairs import build_preference_pairs
+from urm_hf.rl.preference_pairs import build_preference_pairs
 
 
 def main():

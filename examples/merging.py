@@ -20,9 +20,9 @@ from ratings_and_pairs import drawn, predict, rated, train_attributes
 
 from urm_hf import URMConfig, URMForRewardModeling, merge_checkpoints
 from urm_hf.data import load_rows
+from urm_hf.data.ratings import ratings_array, read_ratings
 from urm_hf.modeling.distributions_urm import total_variance
-from urm_hf.ratings import ratings_array, read_ratings
-from urm_hf.trainers.metrics import attribute_metrics
+from urm_hf.statistics.rating_metrics import attribute_metrics
 
 
 def main():

@@ -26,12 +26,12 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback
 
 from urm_hf import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput, URMForRewardModeling
-from urm_hf.batching import pad_token_id
 from urm_hf.bestofn.curve import expected_best, kl_bound, sizes_up_to
-from urm_hf.conversations import encode_conversation
+from urm_hf.data.conversations import encode_conversation
 from urm_hf.demo.base import load_base
 from urm_hf.demo.data import conversation, load_answers
-from urm_hf.features import pooled_features
+from urm_hf.scoring.engine.padding import pad_token_id
+from urm_hf.scoring.features import pooled_features
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer
 
 ATTRIBUTES = ["coverage", "soundness", "brevity"]  # rated 0..4 each

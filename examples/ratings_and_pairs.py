@@ -19,14 +19,14 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase
 
-from urm_hf.clusters import bootstrap_intervals, rows_by_group
-from urm_hf.conversations import encode_conversation
 from urm_hf.data import load_rows
-from urm_hf.features import output_of_cached
+from urm_hf.data.conversations import encode_conversation
+from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
 from urm_hf.modeling import URMForRewardModeling, URMOutput
-from urm_hf.ratings import is_rated, ratings_array, read_ratings
+from urm_hf.scoring.features import output_of_cached
+from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
+from urm_hf.statistics.rating_metrics import attribute_metrics
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
-from urm_hf.trainers.metrics import attribute_metrics
 
 REPORTED = ("pearson", "nll", "censored_nll", "spread_pearson", "coverage68", "coverage95")
 

@@ -19,11 +19,11 @@ from unfamiliar_plots import plot_densities, plot_kept, plot_measures
 from unfamiliar_texts import arithmetic, garbled, hard_prompts, long_arithmetic
 
 from urm_hf.data import load_rows
-from urm_hf.features import output_of_cached
 from urm_hf.filtering import filter_values, fit_threshold, pair_values
 from urm_hf.modeling import URMEnsemble
 from urm_hf.ood import ood_report
 from urm_hf.scoring import RewardScore, RewardScorer, output_rows
+from urm_hf.scoring.features import output_of_cached
 from urm_hf.uncertainty import MEASURES, compare, margin_gap, measure
 
 SHARES = np.arange(1, 0.15, -0.05)
@@ -76,7 +76,7 @@ def unfamiliar(args, scorer: RewardScorer) -> dict:
     for standardised in (False, True):
         if standardised:
             reference = score_all(scorer, list(load_rows(args.ratings, "validation")))
-            scorer.model.standardise(torch.tensor([score.member_rewards for score in reference]).T)
+            scorer.model.standardize(torch.tensor([score.member_rewards for score in reference]).T)
         ours = score_all(scorer, known)
         prompts = [json.dumps(row["prompt"]) for row in rows]
         scored = {"test": ours}

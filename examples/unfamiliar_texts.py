@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from urm_hf.conversations import encode_conversation
+from urm_hf.data.conversations import encode_conversation
 from urm_hf.demo.data import conversation
 
 Messages = list[dict[str, str]]

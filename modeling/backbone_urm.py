@@ -95,8 +95,7 @@ def _base_of(name: str, config: dict[str, Any], hub: dict[str, Any]) -> tuple[st
     refuse_published_layout(found.get("architectures"), base)
     if URMConfig.model_type in (found.get("model_type"), beside.get("model_type")):
         raise ValueError(
-            f"{name} is an adapter of a URM, which has heads already: load it with "
-            f"`urm_hf.trainers.adapters.load_merged({name!r})`."
+            f"{name} is an adapter of a URM, which has heads already: load it with `urm_hf.load_adapter({name!r})`."
         )
     if found.get("quantization_config"):
         raise ValueError(f"{base}, which {name} is an adapter of, is quantised: merged into it, it would be rounded.")

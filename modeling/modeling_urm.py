@@ -16,7 +16,6 @@ Where this differs from the paper:
 
 import copy
 import inspect
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,13 +25,10 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .backbone_urm import load_backbone
+from .card_urm import write_short_card
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward
 from .head_urm import Float32Linear, URMHead
-
-CARD_BLANK = "[More Information Needed]"  # what forms of transformers and peft have in place of a text
-# a README.md with this line is written anew by each push; one without it is somebody's own and kept
-CARD_MARKER = "<!-- Written by urm-hf, and written anew by each push. Delete this line to keep your own edits. -->"
 
 
 @dataclass
@@ -252,31 +248,3 @@ class URMForRewardModeling(PreTrainedModel):
         """The last step of `push_to_hub`, where the folder holds an empty form as its card."""
         write_short_card(working_dir, self.config, self.model_tags)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
-
-
-def write_short_card(folder: str | os.PathLike, config, tags: Sequence[str] | None = None):
-    """A card that says what this is, in the place of an empty form or of a card that described former weights."""
-    path = os.path.join(folder, "README.md")
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            found = file.read()
-        if CARD_MARKER not in found and CARD_BLANK not in found:
-            return
-    listed = "".join(f"- {tag}\n" for tag in dict.fromkeys(["urm", "reward-model", "uncertainty", *(tags or [])]))
-    text = f"""---
-library_name: transformers
-pipeline_tag: text-classification
-tags:
-{listed}---
-
-{CARD_MARKER}
-
-# Uncertainty-aware reward model
-
-Predicts mean and standard deviation of human ratings ({", ".join(config.attributes)}) of the last answer of a
-conversation, and from them a reward: `logits`, with `reward_std`. `AutoModel.from_pretrained(repo, revision=commit,
-trust_remote_code=True)` loads it. It reads conversations in the chat template it was trained on; if this repository
-has no tokenizer, that of its base model has it. Rewards compare answers to one prompt.
-"""
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)

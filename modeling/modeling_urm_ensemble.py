@@ -4,7 +4,6 @@ URME: an ensemble of URMs whose disagreement shows what they do not know. This f
 Shapes: M members, B conversations, T tokens, n attributes. The member axis comes first and is never folded into B.
 """
 
-import importlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -17,6 +16,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 # transformers 4 fetches only what this file itself imports: hence three modules that are used by others here
 from .backbone_urm import HUB_ACCESS
+from .card_urm import write_short_card
 from .configuration_urm import URMConfig  # noqa: F401
 from .configuration_urm_ensemble import URMEnsembleConfig
 from .distributions_urm import max_gap  # noqa: F401
@@ -32,7 +32,7 @@ from .members_urm import (
     name_beside,
     switch_adapter,
 )
-from .modeling_urm import URMForRewardModeling, URMOutput, write_short_card
+from .modeling_urm import URMForRewardModeling, URMOutput
 from .output_urm_ensemble import NonFiniteReward, URMEnsembleOutput, combine
 
 __all__ = ["NonFiniteReward", "URMEnsemble", "URMEnsembleOutput"]
@@ -155,7 +155,7 @@ class URMEnsemble(PreTrainedModel):
         """
         return combine(outputs, self.config)
 
-    def standardise(self, reference: Tensor | Sequence[Any], tokenizer=None, progress: bool = False):
+    def standardize(self, rewards: Tensor):
         """
         Puts the members' rewards on one scale: each member's mean and standard deviation on reference conversations
         go into the config, and rewards become (r - mean) / std from now on.
@@ -164,34 +164,21 @@ class URMEnsemble(PreTrainedModel):
         raw rewards the gap (Eq. 7) measures that too. Raw is the default, and the paper's.
 
         Args:
-            reference: conversations as `urm_hf.RewardScorer` takes them (needs urm_hf), or raw rewards `(M, N)`.
-            tokenizer (*optional*): for conversations; default: the first member's.
+            rewards (`Tensor` of shape `(M, N)`): each member's raw rewards for N reference conversations;
+                `urm_hf.scoring.standardize_rewards` computes them for conversations.
 
         Raises:
             ValueError: fewer than two conversations, or a member gives all of them the same reward.
         """
-        rewards = reference if isinstance(reference, Tensor) else self._raw_rewards(reference, tokenizer, progress)
         if rewards.ndim != 2 or rewards.shape[1] < 2:
             raise ValueError(
-                f"`reference` needs two or more conversations, got rewards of shape {tuple(rewards.shape)}."
+                f"`rewards` needs two or more conversations, got rewards of shape {tuple(rewards.shape)}."
             )
         stds = rewards.double().std(1)
         if not (stds > 0).all():
             constant = self.config.members[int(stds.argmin())]
             raise ValueError(f"Member {constant} gives all reference conversations the same reward.")
         self.config.reward_means, self.config.reward_stds = rewards.double().mean(1).tolist(), stds.tolist()
-
-    def _raw_rewards(self, conversations: Sequence[Any], tokenizer, progress: bool) -> Tensor:
-        """Each member's rewards (M, N), not standardised."""
-        # by name, because the package need not be installed where this file is
-        scorer = importlib.import_module("urm_hf.scoring").RewardScorer(self, tokenizer)
-        former = self.config.reward_means, self.config.reward_stds
-        self.config.reward_means = self.config.reward_stds = None
-        try:
-            scores = scorer.score(conversations, progress=progress)
-        finally:
-            self.config.reward_means, self.config.reward_stds = former
-        return torch.tensor([score.member_rewards for score in scores]).T
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, revisions=None, config=None, **kwargs):

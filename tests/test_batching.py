@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from urm_hf.batching import pad_batch, pad_token_id
-from urm_hf.model_batches import PaddedBatches, Plan
+from urm_hf.scoring.engine.batches import PaddedBatches, Plan
+from urm_hf.scoring.engine.padding import pad_batch, pad_token_id
 
 GENERATOR = torch.Generator().manual_seed(0)
 LENGTHS = torch.randint(1, 200, (300,), generator=GENERATOR).tolist()

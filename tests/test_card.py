@@ -9,9 +9,9 @@ from huggingface_hub import ModelCard
 
 from tests.cards import config, table
 from urm_hf import URMEnsemble
-from urm_hf.card import is_generated, model_card
+from urm_hf.hub.card.card import is_generated, model_card
+from urm_hf.hub.card.results import Result, of_evaluation, read_results
 from urm_hf.modeling import URMEnsembleConfig
-from urm_hf.results import Result, of_evaluation, read_results
 
 COMMITS = ["a" * 40, "b" * 40]
 SCORES = {"attribute_means": {"help": 2.0, "depth": 1.0}, "attribute_stds": {"help": 0.5, "depth": 0.2}}
@@ -204,7 +204,7 @@ def test_the_card_of_an_adapter_names_its_base_and_how_to_load_it():
     assert card.data.base_model == "org/base" and card.data.library_name == "peft" and "lora" in card.data.tags
     there = f"all other weights are those of [org/base](https://huggingface.co/org/base) at `{COMMITS[0]}`"
     assert f"a LoRA adapter of rank 8 and the head; {there}" in text
-    assert "load_merged(repo, revision=revision)" in text and "AutoModel.from_pretrained(" not in text
+    assert "load_adapter(repo, revision=revision)" in text and "AutoModel.from_pretrained(" not in text
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         compile(block, "card", "exec")
 

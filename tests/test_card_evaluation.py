@@ -14,8 +14,8 @@ from tests.report.simulated_results import (
     preference_set,
     rating_metrics,
 )
-from urm_hf.card import model_card
-from urm_hf.results import read_results
+from urm_hf.hub.card.card import model_card
+from urm_hf.hub.card.results import read_results
 
 
 def evaluated(path, *names: str):

@@ -36,7 +36,7 @@ def test_an_optional_module_that_is_missing_is_told_in_one_line(monkeypatch, cap
     "code",
     [
         "import urm_hf.absent",
-        "from urm_hf.scoring import absent",
+        "from urm_hf.scoring.scorer import absent",
         "import peft.absent",
         "from peft import absent",
         "import absent",

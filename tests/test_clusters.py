@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from urm_hf.clusters import bootstrap_intervals, bootstrap_means, rows_by_group, times_drawn
+from urm_hf.statistics.bootstrap import bootstrap_intervals, bootstrap_means, rows_by_group, times_drawn
 
 
 def test_times_drawn_are_counts_of_n_draws():
@@ -47,7 +47,7 @@ def test_a_column_without_values_in_a_sample_has_no_mean_there():
 
 
 def test_many_clusters_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr("urm_hf.clusters._COUNTS_AT_ONCE", 35)
+    monkeypatch.setattr("urm_hf.statistics.bootstrap._COUNTS_AT_ONCE", 35)
     values = np.random.default_rng(2).normal(size=(10, 1))
     draws = bootstrap_means(values, np.ones_like(values), [0] * 10, samples=1000)
     assert draws.shape == (1000, 1) and len(np.unique(draws)) > 900

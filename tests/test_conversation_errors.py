@@ -4,7 +4,7 @@ import pytest
 
 from tests.conftest import EOS, tiny_tokenizer
 from tests.conversation_turns import ANSWER, QUESTION, SYSTEM, template_ids
-from urm_hf.conversations import check_truncation, encode_conversation, limit_length
+from urm_hf.data.conversations import check_truncation, encode_conversation, limit_length
 
 # Errors
 

@@ -11,7 +11,7 @@ from trl.data_utils import apply_chat_template
 
 from tests.conftest import BOS, EOS, tiny_tokenizer
 from tests.conversation_turns import ANSWER, QUESTION, SYSTEM, template_ids
-from urm_hf.conversations import encode_conversation, split_turns
+from urm_hf.data.conversations import encode_conversation, split_turns
 
 LONG = [SYSTEM, QUESTION, ANSWER, {"role": "user", "content": "Another?"}, {"role": "assistant", "content": "The Po."}]
 HELPSTEER2 = "Question\n<extra_id_1>Assistant\nAnswer\n<extra_id_1>User\nMore"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from urm_hf.data import from_ultrafeedback, load_rows
-from urm_hf.ratings import ratings_array, read_ratings
+from urm_hf.data.ratings import ratings_array, read_ratings
+from urm_hf.data.tables import from_ultrafeedback, load_rows
 
 ROWS = [
     {"prompt": "a?", "response": "It is ä.", "helpfulness": 3, "split": "train"},

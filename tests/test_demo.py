@@ -16,7 +16,7 @@ from scipy import stats
 from tests.conftest import tiny_tokenizer
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.demo import base, data, report, run
-from urm_hf.hub import push
+from urm_hf.hub.publish import push
 from urm_hf.modeling import URMForRewardModeling
 
 ANSWERS = data.load_answers()

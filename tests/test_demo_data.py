@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from urm_hf.conversations import check_messages
+from urm_hf.data.conversations import check_messages
 from urm_hf.demo import data
 
 ANSWERS = data.load_answers()

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from tests.conftest import tiny_backbone_config, tiny_tokenizer
-from urm_hf.plots import plot_training
+from urm_hf.trainers.plot import plot_training
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.conftest import PAD, pad_rows, random_rows, tiny_backbone_config, tiny_urm
-from urm_hf import features
-from urm_hf.features import deduplicate, pooled_features, weights_fingerprint
-from urm_hf.model_batches import Packs, PaddedBatches
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.scoring import features
+from urm_hf.scoring.engine.batches import Packs, PaddedBatches
+from urm_hf.scoring.features import deduplicate, pooled_features, weights_fingerprint
 
 ROWS = random_rows([5, 12, 3, 8, 20, 1, 9, 9])
 

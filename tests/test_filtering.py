@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from urm_hf import RewardScore
-from urm_hf.filtering import filter_pairs, filter_scores, filter_values, pair_values
+from urm_hf.uncertainty.filtering import filter_pairs, filter_scores, filter_values, pair_values
 
 
 def scores_with(stds) -> list[RewardScore]:

@@ -7,8 +7,9 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
-from urm_hf.ood import auroc, fpr_at_95, ood_report
-from urm_hf.uncertainty import MEASURES
+from urm_hf.uncertainty.detectors import auroc, fpr_at_95
+from urm_hf.uncertainty.measures import MEASURES
+from urm_hf.uncertainty.ood import ood_report
 
 QUICK = {"n_resamples": 300}
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
 from tests.conftest import FAMILIES, PAD, pad_rows, tiny_backbone_config
-from urm_hf.packed_attention import (
+from urm_hf.scoring.engine.packed_attention import (
     NAME,
     _readings_of,
     gives_same_states,
@@ -16,7 +16,7 @@ from urm_hf.packed_attention import (
     longest_window,
     packed_attention,
 )
-from urm_hf.prefixes import pack, prefix_order
+from urm_hf.scoring.engine.prefixes import pack, prefix_order
 
 FULL = {"mistral": {"sliding_window": None}}
 

@@ -11,7 +11,7 @@ from trl import DPOConfig, DPOTrainer
 
 from tests.conftest import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
-from urm_hf.preference_pairs import PairReport, build_preference_pairs
+from urm_hf.rl.preference_pairs import PairReport, build_preference_pairs
 
 
 class KnownScorer(RewardScorer):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from urm_hf.prefixes import LEAST_SHARED, next_cut, pack, prefix_order, worth_sharing
+from urm_hf.scoring.engine.prefixes import LEAST_SHARED, next_cut, pack, prefix_order, worth_sharing
 
 
 def common(a, b) -> int:

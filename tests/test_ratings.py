@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from urm_hf.ratings import is_rated, rating_statistics, ratings_array, read_ratings
+from urm_hf.data.ratings import is_rated, rating_statistics, ratings_array, read_ratings
 
 NAMES = ["clarity", "depth"]
 NAN = float("nan")

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.conftest import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.rewards import (
+from urm_hf.rl.rewards import (
     AttributeRewards,
     LowerConfidenceBoundReward,
     UncertaintyFilteredReward,
@@ -206,7 +206,7 @@ def test_a_conversation_that_is_too_long_is_an_error_that_names_its_row(members)
 
 @pytest.mark.parametrize(("installed", "refused"), [("1.5.1", True), ("1.6.0", False), ("1.16.0", False)])
 def test_filtering_under_a_trainer_that_sums_none_as_zero_is_refused(scorer, monkeypatch, installed, refused):
-    monkeypatch.setattr("urm_hf.rewards.version", lambda name: installed)
+    monkeypatch.setattr("urm_hf.rl.rewards.version", lambda name: installed)
     reward = UncertaintyFilteredReward(scorer, "reward_gap", 0.0)
     if refused:
         with pytest.raises(ValueError, match=f"TRL {installed} takes None for a reward of 0"):

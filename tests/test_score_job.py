@@ -11,7 +11,7 @@ from pyarrow import parquet
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
-from urm_hf.data import read_jsonl
+from urm_hf.data.tables import read_jsonl
 
 ROWS = [
     {"id": number, "prompt": f"Question {number // 3}?", "response": f"Answer {number}. " * (1 + number % 4)}
@@ -186,7 +186,7 @@ def test_an_output_of_unknown_type_is_told_before_anything_is_loaded(data, tmp_p
 
 def interrupted(models, data, out, monkeypatch, *argv, after: int = 3):
     """A run that ends after so many parts."""
-    from urm_hf.score_job import PartScorer
+    from urm_hf.scoring.jobs.job import PartScorer
 
     usual = PartScorer.score_part
 
@@ -202,7 +202,7 @@ def interrupted(models, data, out, monkeypatch, *argv, after: int = 3):
 
 
 def test_a_run_goes_on_where_it_stopped(model, data, tmp_path, monkeypatch):
-    from urm_hf.score_job import PartScorer
+    from urm_hf.scoring.jobs.job import PartScorer
 
     out = tmp_path / "out.jsonl"
     score(model, "--data", data, "--out", tmp_path / "whole.jsonl", "--rows-per-part", 10)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from urm_hf.score_parts import COUNTS, PartFolder, check_output
+from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_output
 
 MANIFEST = {"model": ["a@1"], "rows": 5}
 ROWS = [[{"id": 0, "reward": 1}, {"id": 1, "reward": 0.5}], [{"id": 2, "reward": 0.25, "note": "ü"}], [{"id": 3}]]

@@ -36,7 +36,7 @@ def run_once(model, data, out):
     os._exit(score(model, "--data", data, "--out", out, "--rows-per-part", SIZE))
 
 
-PRELOADED = [__name__, "urm_hf.score_processes", "transformers.models.llama"]
+PRELOADED = [__name__, "urm_hf.scoring.jobs.processes", "transformers.models.llama"]
 
 
 def kill_by_chance(process: multiprocessing.Process, folder: Path, rng: random.Random, longest: float):

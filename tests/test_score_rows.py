@@ -3,8 +3,8 @@
 import pytest
 
 from tests.conftest import tiny_tokenizer
-from urm_hf.conversations import encode_conversation
-from urm_hf.score_rows import Columns, conversations_of
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.conversations import encode_conversation
 
 CHAT = [{"role": "user", "content": "Hi?"}]
 ANSWER = [{"role": "assistant", "content": "Hi."}]

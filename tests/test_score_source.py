@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 from pyarrow import csv, parquet
 
-from urm_hf.score_source import PartReader, Source
+from urm_hf.data.source import PartReader, Source
 
 ROWS = [{"id": number, "text": f"téxt {number}", "split": "ab"[number % 2]} for number in range(25)]
 
@@ -78,7 +78,7 @@ def test_a_dataset_of_the_hub_is_read_with_its_split_and_revision(monkeypatch):
         asked.append((name, config, split, revision))
         return Dataset.from_list(ROWS)
 
-    monkeypatch.setattr("urm_hf.score_source.load_dataset", load)
+    monkeypatch.setattr("urm_hf.data.source.load_dataset", load)
     source = Source("org/data", "test", "small", "abc")
     assert (asked, read(source), source.count) == ([("org/data", "small", "test", "abc")], ROWS, 25)
     assert Source("org/data").fingerprint == source.fingerprint

@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from tests.test_filtering import scores_with
-from urm_hf.filtering import FittedThreshold, filter_pairs, filter_values, fit_threshold
-from urm_hf.uncertainty import measure
+from urm_hf.uncertainty.filtering import FittedThreshold, filter_pairs, filter_values, fit_threshold
+from urm_hf.uncertainty.measures import measure
 
 REPETITIONS = 1000
 

@@ -10,7 +10,7 @@ from transformers import AutoModel
 
 from tests.conftest import tiny_backbone_config, tiny_tokenizer
 from urm_hf.cli import main
-from urm_hf.data import from_ultrafeedback, load_rows
+from urm_hf.data.tables import from_ultrafeedback, load_rows
 
 ATTRIBUTES = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 QUICK = ["--use_cpu", "true", "--report_to", "none", "--save_strategy", "no", "--max_steps", "3"]

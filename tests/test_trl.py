@@ -14,7 +14,7 @@ from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
 from tests.conftest import byte_tokenizer, save_with_tokenizer, tiny_backbone_config, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
-from urm_hf.rewards import (
+from urm_hf.rl.rewards import (
     AttributeRewards,
     LowerConfidenceBoundReward,
     UncertaintyFilteredReward,

@@ -12,7 +12,7 @@ from transformers import LlamaForSequenceClassification
 from tests.conftest import pad_rows, save_members, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
-from urm_hf.uncertainty import (
+from urm_hf.uncertainty.measures import (
     MEASURES,
     available,
     compare,

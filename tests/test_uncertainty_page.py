@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from tests.conftest import save_with_tokenizer, tiny_urm
-from urm_hf.uncertainty import MEASURES
+from urm_hf.uncertainty.measures import MEASURES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "uncertainty.md").read_text(encoding="utf-8")
 

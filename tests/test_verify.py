@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import URMEnsemble
 from urm_hf.cli import main
-from urm_hf.hub import push
-from urm_hf.reference import largest_difference
-from urm_hf.verify import verify
+from urm_hf.hub.publish import push
+from urm_hf.hub.reference import largest_difference
+from urm_hf.hub.verify import verify
 
 TWO = {"attributes": ["help", "depth"]}
 WEIGHTS, SCORES = "model.safetensors", "urm_reference_scores.json"

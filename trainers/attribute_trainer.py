@@ -20,10 +20,11 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
+from urm_hf.checkpoints.adapters import complete_adapter
+from urm_hf.data.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
 from urm_hf.modeling.members_urm import MemberSource
-from urm_hf.ratings import rating_statistics, ratings_array, read_ratings
-from urm_hf.trainers.adapters import complete_adapter
+from urm_hf.statistics.rating_metrics import attribute_metrics, scales_tensor
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.encoding import column_names, encode_dataset
@@ -37,7 +38,6 @@ from urm_hf.trainers.heads import (
 )
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.losses import attribute_loss, squared_error
-from urm_hf.trainers.metrics import attribute_metrics, scales_tensor
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
 
@@ -59,8 +59,8 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
 
     Args:
         model: a URM, or a name or path of one, or of a causal LM or scalar reward model that gets fresh heads.
-        train_dataset, eval_dataset: rows of a conversation (see `urm_hf.conversations`) with a column per attribute:
-            a number, a list of numbers, or null (see `urm_hf.ratings`). An optional column `weight` multiplies the
+        train_dataset, eval_dataset: rows of a conversation (see `urm_hf.data.conversations`) with a column per
+            attribute: a number, a list of numbers, or null (see `urm_hf.data.ratings`). A column `weight` multiplies the
             loss of its row.
         other arguments: as in TRL's [`RewardTrainer`]. With `peft_config`, the heads are always among
             `modules_to_save`.

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from urm_hf.batching import pad_batch
-from urm_hf.features import Features
-from urm_hf.ratings import ratings_array
+from urm_hf.data.ratings import ratings_array
+from urm_hf.scoring.engine.padding import pad_batch
+from urm_hf.scoring.features import Features
 
 
 @dataclass

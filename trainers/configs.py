@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from trl import RewardConfig
 
-from urm_hf.conversations import check_truncation
+from urm_hf.data.conversations import check_truncation
 from urm_hf.trainers.losses import LOSS_TYPES
 
 

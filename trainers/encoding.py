@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from urm_hf.conversations import encode_conversation, limit_length
+from urm_hf.data.conversations import encode_conversation, limit_length
 
 logger = logging.getLogger(__name__)
 

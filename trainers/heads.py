@@ -13,7 +13,7 @@ from torch import nn
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
-from urm_hf.features import Features, deduplicate, pooled_features, weights_fingerprint
+from urm_hf.scoring.features import Features, deduplicate, pooled_features, weights_fingerprint
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from urm_hf.checkpoints.adapters import is_adapter, load_adapter
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.backbone_urm import HUB, raw_config
 from urm_hf.modeling.configuration_urm import refuse_published_layout
 from urm_hf.modeling.members_urm import MemberSource
-from urm_hf.trainers.adapters import is_adapter, load_merged
 
 
 def pinned_source(model: str, args) -> MemberSource:
@@ -71,7 +71,7 @@ def load_urm(
     if isinstance(config, URMConfig):
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
-        load = load_merged if is_adapter(model, **hub) else URMForRewardModeling.from_pretrained
+        load = load_adapter if is_adapter(model, **hub) else URMForRewardModeling.from_pretrained
         return load(model, **kwargs)
     if not fresh_heads:
         raise ValueError(

@@ -21,7 +21,7 @@ class PublishesWholeModels:
         """Writes README.md, unless somebody edited it, and the code files that a pushed checkpoint needs."""
         if not self.is_world_process_zero():
             return
-        from urm_hf.card import is_generated, model_card
+        from urm_hf.hub.card.card import is_generated, model_card
 
         folder = Path(self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class PublishesWholeModels:
 
     def _measured(self):
         """Results of the last evaluation."""
-        from urm_hf.results import of_evaluation
+        from urm_hf.hub.card.results import of_evaluation
 
         evaluated = [entry for entry in self.state.log_history if any(key.startswith("eval_") for key in entry)]
         rows = {"eval_samples": len(self.eval_dataset)} if hasattr(self.eval_dataset, "num_rows") else {}
@@ -57,7 +57,7 @@ class PublishesWholeModels:
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
-        from urm_hf.hub import push
+        from urm_hf.hub.publish import push
 
         self._finish_current_push()
         tags, dataset = kwargs.get("tags") or [], kwargs.get("dataset_name")

@@ -8,6 +8,43 @@ Importing this package registers `URMConfig`, `URMForRewardModeling` and `URMEns
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from urm_hf.moved import find_moved_modules
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
+    from urm_hf.bestofn.answers import best_of_n
+    from urm_hf.checkpoints.adapters import load_adapter
+    from urm_hf.checkpoints.merging import merge_checkpoints
+    from urm_hf.hub.publish import push
+    from urm_hf.hub.verify import verify
+    from urm_hf.modeling import (
+        URMConfig,
+        URMEnsemble,
+        URMEnsembleConfig,
+        URMEnsembleOutput,
+        URMForRewardModeling,
+        URMOutput,
+    )
+    from urm_hf.rl.preference_pairs import build_preference_pairs
+    from urm_hf.rl.rewards import (
+        AttributeRewards,
+        LowerConfidenceBoundReward,
+        UncertaintyFilteredReward,
+        UncertaintyPenalizedReward,
+    )
+    from urm_hf.scores import RewardScore
+    from urm_hf.scoring.scorer import RewardScorer
+    from urm_hf.uncertainty.filtering import filter_pairs, filter_scores, fit_threshold, pair_values
+    from urm_hf.uncertainty.measures import (
+        MEASURES,
+        compare,
+        margin_gap,
+        measure,
+        preference_probability,
+        reward_interval,
+    )
+    from urm_hf.uncertainty.ood import ood_report
 
 __version__ = "0.1.0"
 
@@ -18,27 +55,34 @@ _HOMES = {
     "URMEnsemble": "urm_hf.modeling",
     "URMEnsembleConfig": "urm_hf.modeling",
     "URMEnsembleOutput": "urm_hf.modeling",
-    "RewardScore": "urm_hf.scoring",
-    "RewardScorer": "urm_hf.scoring",
-    "MEASURES": "urm_hf.uncertainty",
-    "measure": "urm_hf.uncertainty",
-    "compare": "urm_hf.uncertainty",
-    "margin_gap": "urm_hf.uncertainty",
-    "preference_probability": "urm_hf.uncertainty",
-    "reward_interval": "urm_hf.uncertainty",
-    "filter_pairs": "urm_hf.filtering",
-    "filter_scores": "urm_hf.filtering",
-    "fit_threshold": "urm_hf.filtering",
-    "pair_values": "urm_hf.filtering",
-    "ood_report": "urm_hf.ood",
-    "build_preference_pairs": "urm_hf.preference_pairs",
+    "RewardScore": "urm_hf.scores",
+    "RewardScorer": "urm_hf.scoring.scorer",
+    "MEASURES": "urm_hf.uncertainty.measures",
+    "measure": "urm_hf.uncertainty.measures",
+    "compare": "urm_hf.uncertainty.measures",
+    "margin_gap": "urm_hf.uncertainty.measures",
+    "preference_probability": "urm_hf.uncertainty.measures",
+    "reward_interval": "urm_hf.uncertainty.measures",
+    "filter_pairs": "urm_hf.uncertainty.filtering",
+    "filter_scores": "urm_hf.uncertainty.filtering",
+    "fit_threshold": "urm_hf.uncertainty.filtering",
+    "pair_values": "urm_hf.uncertainty.filtering",
+    "ood_report": "urm_hf.uncertainty.ood",
+    "build_preference_pairs": "urm_hf.rl.preference_pairs",
+    "AttributeRewards": "urm_hf.rl.rewards",
+    "LowerConfidenceBoundReward": "urm_hf.rl.rewards",
+    "UncertaintyFilteredReward": "urm_hf.rl.rewards",
+    "UncertaintyPenalizedReward": "urm_hf.rl.rewards",
     "best_of_n": "urm_hf.bestofn.answers",
-    "merge_checkpoints": "urm_hf.merging",
+    "load_adapter": "urm_hf.checkpoints.adapters",
+    "merge_checkpoints": "urm_hf.checkpoints.merging",
+    "push": "urm_hf.hub.publish",
+    "verify": "urm_hf.hub.verify",
 }
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'urm_hf' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
@@ -48,6 +92,13 @@ def __dir__() -> list[str]:
     return [*globals(), *__all__]
 
 
-# The console script prints its help without loading torch; its commands import what they need, and register then.
-if Path(sys.argv[0]).name.lower() not in ("urm", "urm.exe"):  # not the stem: a script `urm.py` is the user's own
+def _is_our_command() -> bool:
+    """Whether this process is the console script that was installed beside this Python, not a program of that name."""
+    program = getattr(sys.modules.get("__main__"), "__file__", None)
+    return program is not None and Path(program) == Path(sys.executable).with_name("urm")
+
+
+find_moved_modules()
+# our command prints its help without loading torch; its commands import what they need, and register then
+if not _is_our_command():
     importlib.import_module("urm_hf.modeling")

@@ -11,7 +11,7 @@ from tests.conftest import save_members, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM
 from urm_hf.cli import main
-from urm_hf.data import read_jsonl
+from urm_hf.data.tables import read_jsonl
 
 ANSWERS = ["The Po.", "I do not know, and I cannot say.", "Rhine", "It is the Danube, I think.", "No."]
 

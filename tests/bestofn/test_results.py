@@ -9,7 +9,7 @@ from urm_hf.bestofn.plot import plot_best_of_n
 from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM, Selection, baselines, measured, selection
 from urm_hf.bestofn.rules import Rule
 from urm_hf.bestofn.text import sentences, table
-from urm_hf.scoring import RewardScore
+from urm_hf.scores import RewardScore
 
 
 def made_up(gold: np.ndarray, prompts: list[str] | None = None) -> list[Candidates]:

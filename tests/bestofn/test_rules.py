@@ -6,7 +6,7 @@ import torch
 
 from urm_hf.bestofn.rules import Rule, kind_of, rank, rules_for
 from urm_hf.modeling.distributions_urm import aggregate_rewards
-from urm_hf.scoring import RewardScore
+from urm_hf.scores import RewardScore
 
 
 def scalar(rewards: list[float]) -> list[RewardScore]:

@@ -6,7 +6,7 @@ import torch
 from tests.cli.conftest import ROWS, score, write
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.data import read_jsonl
+from urm_hf.data.tables import read_jsonl
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from urm_hf.evaluation.rating_data import RatingSet
-from urm_hf.scoring import RewardScore
+from urm_hf.evaluation.ratings.data import RatingSet
+from urm_hf.scores import RewardScore
 
 NAMES = ["fluency", "depth"]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from urm_hf.evaluation.scored_pairs import ScoredPairs
-from urm_hf.scoring import RewardScore
+from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
+from urm_hf.scores import RewardScore
 
 PARTS = ("attribute_variance", "covariance_norm", "epistemic_variance", "reward_gap")
 

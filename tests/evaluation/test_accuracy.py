@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from urm_hf.evaluation.accuracy import accuracy_of, decisions, judged, random_accuracy, remarks
-from urm_hf.evaluation.preference_data import preferences_of
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, judged, random_accuracy, remarks
+from urm_hf.evaluation.pairs.data import preferences_of
 
 
 def rows(count: int, subsets: str = "", prompts: int | None = None) -> list[dict]:

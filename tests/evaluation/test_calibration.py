@@ -10,7 +10,7 @@ from scipy.stats import binom, binomtest, norm
 from sklearn.metrics import brier_score_loss, log_loss
 
 from tests.evaluation.made_scores import scalar_pairs, table, urm_pairs
-from urm_hf.evaluation.calibration import (
+from urm_hf.evaluation.pairs.calibration import (
     BINS,
     calibration,
     calibration_error,
@@ -19,8 +19,8 @@ from urm_hf.evaluation.calibration import (
     reliability_curve,
     wilson_interval,
 )
-from urm_hf.evaluation.temperature import LINKS, crossfitted, fit_temperature
-from urm_hf.uncertainty import compare
+from urm_hf.evaluation.pairs.temperature import LINKS, crossfitted, fit_temperature
+from urm_hf.uncertainty.measures import compare
 
 RNG = np.random.default_rng(0)
 MARGINS = RNG.normal(0.6, 1.5, 400)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from urm_hf.clusters import rows_by_group
 from urm_hf.evaluation.comparison import (
     MCNEMAR,
     SAMPLED_FLIPS,
@@ -19,6 +18,7 @@ from urm_hf.evaluation.comparison import (
     sampled_flip_p_value,
     sign_flip_p_value,
 )
+from urm_hf.statistics.bootstrap import rows_by_group
 
 RNG = np.random.default_rng(0)
 RIGHT = {"a": RNG.random(80) < 0.75, "b": RNG.random(80) < 0.6, "c": RNG.random(80) < 0.55}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from urm_hf.evaluation.group_means import GroupMean, Outcomes, measured_means
+from urm_hf.evaluation.benchmarks.group_means import GroupMean, Outcomes, measured_means
 
 
 def outcomes(values, prompts=None, rows=None) -> Outcomes:

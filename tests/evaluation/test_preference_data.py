@@ -7,12 +7,12 @@ import pytest
 from datasets import Dataset
 
 from tests.conftest import tiny_tokenizer
-from urm_hf.conversations import encode_conversation
-from urm_hf.evaluation import preference_data
+from urm_hf.data.conversations import encode_conversation
+from urm_hf.evaluation.benchmarks.rewardbench import PRIOR_SETS
+from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
 from urm_hf.evaluation.data import DataOptions, load_data
-from urm_hf.evaluation.preference_data import preferences_of
-from urm_hf.evaluation.preference_rows import PreferenceColumns
-from urm_hf.evaluation.rewardbench import PRIOR_SETS
+from urm_hf.evaluation.pairs import data as preference_data
+from urm_hf.evaluation.pairs.data import preferences_of
 
 
 def user(text: str) -> dict:

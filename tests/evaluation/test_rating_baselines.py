@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import f_oneway, multivariate_normal, norm, pearsonr
 
 from tests.evaluation.made_ratings import made_up
-from urm_hf.evaluation.rating_baselines import constant_metrics, noise_ceiling, others_predict, variance_components
+from urm_hf.evaluation.ratings.baselines import constant_metrics, noise_ceiling, others_predict, variance_components
 
 DATA = made_up()
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from urm_hf.data import load_rows
-from urm_hf.evaluation.rating_data import matched, rating_set
+from urm_hf.data.tables import load_rows
+from urm_hf.evaluation.ratings.data import matched, rating_set
 
 USER = [{"role": "user", "content": "Define entropy."}]
 SCALE = {"fluency": [1, 5], "depth": [0, 100]}

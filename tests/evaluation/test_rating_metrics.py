@@ -9,9 +9,9 @@ from scipy.integrate import quad
 from scipy.stats import norm, pearsonr, spearmanr
 
 from tests.evaluation.made_ratings import NAMES, arrays_of, made_up, scores_of
-from urm_hf.evaluation.rating_metrics import rating_metrics, row_nll
-from urm_hf.scoring import RewardScore
-from urm_hf.trainers.metrics import gaussian_crps
+from urm_hf.evaluation.ratings.metrics import rating_metrics, row_nll
+from urm_hf.scores import RewardScore
+from urm_hf.statistics.rating_metrics import gaussian_crps
 
 DATA = made_up()
 SCORES = scores_of(DATA)

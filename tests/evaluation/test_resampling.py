@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from urm_hf.clusters import bootstrap_intervals, rows_by_group
-from urm_hf.evaluation import resampling
-from urm_hf.evaluation.resampling import interval, interval_of_share, resampled
+from urm_hf.statistics import resampling
+from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
+from urm_hf.statistics.resampling import interval, interval_of_share, resampled
 
 PROMPTS = [f"prompt {i // 2 % 17}" for i in range(40)]
 VALUES = np.random.default_rng(0).normal(size=40)

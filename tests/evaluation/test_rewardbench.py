@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from urm_hf.evaluation.accuracy import accuracy_of, decisions, random_accuracy, remarks
-from urm_hf.evaluation.preference_data import preferences_of
-from urm_hf.evaluation.rewardbench import PRIOR_SETS, SECTIONS
+from urm_hf.evaluation.benchmarks.rewardbench import PRIOR_SETS, SECTIONS
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.pairs.data import preferences_of
 
 
 def item(subset: str, number: int = 0) -> dict:

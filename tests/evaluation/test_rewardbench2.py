@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from urm_hf.evaluation import rewardbench2
-from urm_hf.evaluation.accuracy import accuracy_of, decisions, random_accuracy, remarks
-from urm_hf.evaluation.preference_data import preferences_of
+from urm_hf.evaluation.benchmarks import rewardbench2
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.pairs.data import preferences_of
 
 
 def item(id: str, subset: str, chosen: int = 1, rejected: int = 3) -> dict:

@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from urm_hf.evaluation.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.benchmarks.rmbench import STYLES
 from urm_hf.evaluation.data import DataOptions, load_data
-from urm_hf.evaluation.preference_data import preferences_of
-from urm_hf.evaluation.rmbench import STYLES
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.pairs.data import preferences_of
 
 
 def item(number: int, domain: str = "chat") -> dict:

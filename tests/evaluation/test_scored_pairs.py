@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.evaluation.made_scores import scalar_pairs, urm_pairs
-from urm_hf.evaluation.baselines import longest_answer, random_metrics
+from urm_hf.evaluation.pairs.baselines import longest_answer, random_metrics
+from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs, scored_pairs
 from urm_hf.evaluation.preferences import PreferenceItem, PreferenceSet
-from urm_hf.evaluation.scored_pairs import ScoredPairs, scored_pairs
-from urm_hf.scoring import RewardScore
+from urm_hf.scores import RewardScore
 
 
 def item(chosen, rejected, prompt, number=0) -> PreferenceItem:

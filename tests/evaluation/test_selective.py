@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tests.evaluation.made_scores import ensemble_pairs, scalar_pairs, table, urm_pairs
-from urm_hf.evaluation.selective import POINTS, SHARES, RiskCoverage, oracle_aurc, selective, uncertainties
-from urm_hf.filtering import filter_pairs, filter_values
-from urm_hf.uncertainty import compare, margin_gap
+from urm_hf.evaluation.pairs.selective import POINTS, SHARES, RiskCoverage, oracle_aurc, selective, uncertainties
+from urm_hf.uncertainty.filtering import filter_pairs, filter_values
+from urm_hf.uncertainty.measures import compare, margin_gap
 
 MARGIN = "margin near 0"
 RNG = np.random.default_rng(0)

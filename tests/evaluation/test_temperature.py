@@ -6,8 +6,8 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 
-from urm_hf.clusters import rows_by_group
-from urm_hf.evaluation.temperature import LINKS, REACH, crossfitted, fit_temperature
+from urm_hf.evaluation.pairs.temperature import LINKS, REACH, crossfitted, fit_temperature
+from urm_hf.statistics.bootstrap import rows_by_group
 
 LOGISTIC, GAUSSIAN = LINKS["logistic"], LINKS["gaussian"]
 

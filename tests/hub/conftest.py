@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import urm_hf.plots
+import urm_hf.hub.card.plot
 from tests.conftest import save_with_tokenizer, tiny_urm
 from tests.hub_server import hub, module_hub  # noqa: F401  (fixtures)
 
@@ -28,13 +28,13 @@ def server(hub, monkeypatch, tmp_path):  # noqa: F811
 @pytest.fixture(scope="module", autouse=True)
 def one_plot(tmp_path_factory):
     """Plots are drawn once and then copied: drawing takes most of a push's time."""
-    draw, path = urm_hf.plots.plot_reference, tmp_path_factory.mktemp("plot") / "plot.png"
+    draw, path = urm_hf.hub.card.plot.plot_reference, tmp_path_factory.mktemp("plot") / "plot.png"
 
     def copy(rows, to):
         return Path(shutil.copyfile(path if path.is_file() else draw(rows, path), to))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(urm_hf.plots, "plot_reference", copy)
+        patch.setattr(urm_hf.hub.card.plot, "plot_reference", copy)
         yield
 
 

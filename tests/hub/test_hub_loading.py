@@ -12,7 +12,7 @@ from tests.hub_repositories import READER
 from tests.hub_server import FakeHub
 from tests.programs import run_program
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.hub import push
+from urm_hf.hub.publish import push
 
 pytestmark = pytest.mark.slow
 TWO = {"attributes": ["help", "depth"]}

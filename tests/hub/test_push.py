@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.hub.conftest import PLACEHOLDERS, TWO, WHOLE, edit_config
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.hub import push
+from urm_hf.hub.publish import push
 
 
 def config_of(files: dict[str, bytes]) -> dict:

@@ -9,8 +9,8 @@ from tests.conftest import tiny_tokenizer, tiny_urm
 from tests.hub.conftest import PLACEHOLDERS, TWO, WHOLE
 from tests.trainers.conftest import attribute_trainer, gating_trainer, pair_rows, rated_rows
 from urm_hf import RewardScorer
-from urm_hf.hub import push
-from urm_hf.modeling.modeling_urm import CARD_MARKER
+from urm_hf.hub.publish import push
+from urm_hf.modeling.card_urm import CARD_MARKER
 
 
 def test_model_push_to_hub_uploads_weights_code_and_a_card_without_blanks(server):

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from tests.hub.conftest import WHOLE
 from tests.hub_repositories import WRITER
 from urm_hf.cli import main
-from urm_hf.hub_errors import one_line
+from urm_hf.hub.errors import one_line
 
 # The command
 

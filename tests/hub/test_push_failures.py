@@ -11,8 +11,8 @@ from tests.conftest import save_with_tokenizer, tiny_urm
 from tests.hub.conftest import TWO, WHOLE
 from tests.hub_repositories import INITIAL, READER, STRANGER
 from urm_hf.cli import main
-from urm_hf.hub import push
-from urm_hf.hub_errors import HubError
+from urm_hf.hub.errors import HubError
+from urm_hf.hub.publish import push
 
 # A Hub that fails
 

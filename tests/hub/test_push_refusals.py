@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import tiny_tokenizer, tiny_urm
 from tests.hub.conftest import TWO, edit_config
-from urm_hf.hub import push
-from urm_hf.hub_errors import HubError
+from urm_hf.hub.errors import HubError
+from urm_hf.hub.publish import push
 
 
 def without(*names):

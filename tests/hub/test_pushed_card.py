@@ -3,8 +3,8 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from urm_hf.hub import push
-from urm_hf.modeling.modeling_urm import CARD_MARKER
+from urm_hf.hub.publish import push
+from urm_hf.modeling.card_urm import CARD_MARKER
 
 
 def test_a_card_that_was_edited_by_hand_is_kept(server, folder):

@@ -9,7 +9,7 @@ from tests.conftest import tiny_tokenizer, tiny_urm
 from tests.hub_server import FakeHub
 from tests.test_score_job import ROWS, error_of, interrupted, rewards, score, write
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.score_job import ScoreJob
+from urm_hf.scoring.jobs.job import ScoreJob
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_members_that_moved_are_named(server, data, tmp_path, monkeypatch, capsy
 def test_all_of_a_model_is_of_one_commit(server, monkeypatch):
     """Somebody pushes while the model is being loaded."""
     first = push(server, "org/urm", 0)
-    from urm_hf import scoring
+    from urm_hf.scoring import scorer as scoring
 
     usual = scoring.load_reward_model
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from urm_hf.data.answers import Columns
+from urm_hf.data.source import Source
 from urm_hf.judge.pairs import pairs_of, pairs_of_files
-from urm_hf.score_rows import Columns
-from urm_hf.score_source import Source
 
 USER = {"role": "user", "content": "Why?"}
 

@@ -10,7 +10,9 @@ from transformers import AutoTokenizer
 
 from tests.conftest import tiny_tokenizer
 from tests.merging.conftest import VALUE, assert_equal_states, edit_json, mean_state, read_state, save_member
-from urm_hf import checkpoint_files, merge_checkpoints, merging
+from urm_hf import merge_checkpoints
+from urm_hf.checkpoints import files as checkpoint_files
+from urm_hf.checkpoints import merging
 from urm_hf.modeling import URMForRewardModeling
 
 # What else is in the folder

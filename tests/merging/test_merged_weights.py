@@ -11,7 +11,8 @@ from transformers import AutoModel
 
 from tests.conftest import pad_rows, random_rows, tiny_urm
 from tests.merging.conftest import VALUE, assert_equal_states, edit_weights, mean_state, read_state, save_member
-from urm_hf import merge_checkpoints, merging
+from urm_hf import merge_checkpoints
+from urm_hf.checkpoints import merging
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])

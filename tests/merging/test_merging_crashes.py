@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from tests.conftest import OpenedFile
 from tests.merging.conftest import save_member
-from urm_hf import checkpoint_files, merge_checkpoints
+from urm_hf import merge_checkpoints
+from urm_hf.checkpoints import files as checkpoint_files
 
 
 def test_at_most_one_tensor_of_each_member_and_one_shard_are_in_memory(tmp_path, monkeypatch):

@@ -212,7 +212,7 @@ def test_an_adapter_of_a_urm_says_how_to_load_it(tmp_path):
         URMForRewardModeling.from_pretrained(tmp_path / "urm"), LoraConfig(r=4, target_modules=["q_proj"])
     )
     model.save_pretrained(tmp_path / "adapter")
-    with pytest.raises(ValueError, match=r"is an adapter of a URM, .*load_merged\('.*adapter'\)"):
+    with pytest.raises(ValueError, match=r"is an adapter of a URM, .*load_adapter\('.*adapter'\)"):
         URMForRewardModeling.from_backbone(str(tmp_path / "adapter"))
 
 

@@ -13,6 +13,7 @@ from tests.conftest import pad_rows, random_rows, save_members, tiny_tokenizer, 
 from urm_hf import RewardScorer
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig
 from urm_hf.modeling.distributions_urm import aggregate_rewards
+from urm_hf.scoring import standardize_rewards
 
 BATCH = pad_rows(random_rows([5, 12, 3, 8, 9, 10]))
 TEXTS = ["a few words", "others", "and more of them", "the last"]
@@ -71,7 +72,7 @@ def test_bad_settings_are_named(config, message):
 def test_standardised_rewards_have_mean_0_and_std_1_on_the_reference():
     ensemble = in_memory()
     raw = outputs(ensemble)
-    ensemble.standardise(raw.rewards)
+    ensemble.standardize(raw.rewards)
     found = outputs(ensemble)
     members = raw.rewards.double().numpy()
     scale = members.std(1, ddof=1)[:, None]
@@ -89,10 +90,10 @@ def test_standardised_rewards_have_mean_0_and_std_1_on_the_reference():
 def test_standardising_by_conversations_is_standardising_by_their_rewards(members, tmp_path):
     ensemble = URMEnsemble.from_pretrained(members)
     raw = np.array([score.member_rewards for score in RewardScorer(ensemble).score(TEXTS)])
-    ensemble.standardise(TEXTS)
+    standardize_rewards(ensemble, TEXTS)
     assert ensemble.config.reward_means == pytest.approx(raw.mean(0), abs=1e-5)
     assert ensemble.config.reward_stds == pytest.approx(raw.std(0, ddof=1), abs=1e-5)
-    ensemble.standardise(TEXTS)  # from raw rewards again, not from standardised ones
+    standardize_rewards(ensemble, TEXTS)  # from raw rewards again, not from standardised ones
     assert ensemble.config.reward_means == pytest.approx(raw.mean(0), abs=1e-5)
     ensemble.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path)
@@ -101,16 +102,16 @@ def test_standardising_by_conversations_is_standardising_by_their_rewards(member
 
 def test_standardising_needs_a_spread():
     ensemble = in_memory()
-    with pytest.raises(ValueError, match="`reference` needs two or more conversations"):
-        ensemble.standardise(torch.ones(3, 1))
+    with pytest.raises(ValueError, match="`rewards` needs two or more conversations"):
+        ensemble.standardize(torch.ones(3, 1))
     with pytest.raises(ValueError, match="Member b gives all reference conversations the same reward"):
-        ensemble.standardise(torch.tensor([[0.0, 1.0], [2.0, 2.0], [0.0, 1.0]]))
+        ensemble.standardize(torch.tensor([[0.0, 1.0], [2.0, 2.0], [0.0, 1.0]]))
 
 
 def test_a_failed_standardisation_changes_nothing():
     ensemble = in_memory(reward_means=[0.0, 1.0, 2.0], reward_stds=[1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="same reward"):
-        ensemble.standardise(torch.ones(3, 4))
+        ensemble.standardize(torch.ones(3, 4))
     assert ensemble.config.reward_means == [0.0, 1.0, 2.0] and ensemble.config.reward_stds == [1.0, 1.0, 1.0]
 
 

@@ -11,8 +11,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from tests.conftest import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
 from urm_hf import RewardScorer
+from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter, save_adapter_with_head
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling, modeling_urm_ensemble
-from urm_hf.trainers.adapters import complete_adapter, is_adapter, load_merged, save_adapter_with_head
 
 BATCH = pad_rows(random_rows([5, 12, 3, 8]))
 STRATEGIES = ["resident", "sequential", "shared"]
@@ -99,7 +99,7 @@ def test_each_member_in_its_turn_gives_what_it_gives_alone(members, strategy):
 
 def test_a_merged_adapter_is_its_member(adapters):
     expected = outputs(URMEnsemble.from_pretrained(adapters)).rewards
-    merged = torch.stack([load_merged(name)(**BATCH).logits[:, 0] for name in adapters])
+    merged = torch.stack([load_adapter(name)(**BATCH).logits[:, 0] for name in adapters])
     torch.testing.assert_close(merged, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -186,7 +186,7 @@ def test_adapters_of_unlike_bases_are_not_shared(adapters, language_model, tmp_p
 def test_an_adapter_and_a_checkpoint_are_not_shared(adapters, frozen):
     with pytest.raises(ValueError, match="do not share a base"):
         URMEnsemble.from_pretrained([adapters[0], frozen[1]], strategy="shared")
-    expected = [load_merged(adapters[0]), URMForRewardModeling.from_pretrained(frozen[1])]
+    expected = [load_adapter(adapters[0]), URMForRewardModeling.from_pretrained(frozen[1])]
     found = outputs(URMEnsemble.from_pretrained([adapters[0], frozen[1]])).rewards
     torch.testing.assert_close(found, torch.stack([m(**BATCH).logits[:, 0] for m in expected]), rtol=0, atol=1e-5)
 
@@ -258,19 +258,19 @@ def test_members_that_read_a_conversation_differently_are_refused(frozen, tmp_pa
 
 
 def test_a_gate_trained_on_the_merged_model_goes_back_into_the_adapter(adapters, tmp_path):
-    model = load_merged(adapters[0])
+    model = load_adapter(adapters[0])
     randomise(model.score.gate, 9)
     expected = model(**BATCH).logits
     save_adapter_with_head(adapters[0], model, tmp_path / "gated")
     assert is_adapter(tmp_path / "gated") and not is_adapter(tmp_path)
-    torch.testing.assert_close(load_merged(tmp_path / "gated")(**BATCH).logits, expected, rtol=0, atol=1e-5)
-    assert not torch.allclose(load_merged(adapters[0])(**BATCH).logits, expected)
-    save_adapter_with_head(tmp_path / "gated", load_merged(adapters[0]), tmp_path / "gated")  # in place
-    assert not torch.allclose(load_merged(tmp_path / "gated")(**BATCH).logits, expected)
+    torch.testing.assert_close(load_adapter(tmp_path / "gated")(**BATCH).logits, expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(load_adapter(adapters[0])(**BATCH).logits, expected)
+    save_adapter_with_head(tmp_path / "gated", load_adapter(adapters[0]), tmp_path / "gated")  # in place
+    assert not torch.allclose(load_adapter(tmp_path / "gated")(**BATCH).logits, expected)
 
 
 def test_a_head_of_another_shape_does_not_go_into_an_adapter(adapters, tmp_path):
-    model = load_merged(adapters[0])
+    model = load_adapter(adapters[0])
     model.fix_reward_weights([0.5, 0.5])
     with pytest.raises(ValueError, match="head of the adapter .*gate"):
         save_adapter_with_head(adapters[0], model, tmp_path / "gated")

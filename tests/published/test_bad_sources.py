@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from tests.conftest import OpenedFile
 from tests.published.conftest import edit_config, read_config, read_state, write_published, write_state
-from urm_hf import checkpoint_files
-from urm_hf.published import convert_published, convert_sglang
+from urm_hf.checkpoints import files as checkpoint_files
+from urm_hf.checkpoints.published import convert_published, convert_sglang
 
 
 def without(*keys):

@@ -19,8 +19,8 @@ from tests.published.conftest import (
     write_state,
 )
 from urm_hf import RewardScorer, URMForRewardModeling
+from urm_hf.checkpoints.published import convert_published
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig
-from urm_hf.published import convert_published
 
 
 @pytest.mark.parametrize("shards", [1, 3])

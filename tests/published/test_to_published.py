@@ -15,7 +15,7 @@ from tests.published.conftest import (
     their_rewards,
     write_published,
 )
-from urm_hf.published import convert_published, convert_sglang
+from urm_hf.checkpoints.published import convert_published, convert_sglang
 
 # Back, for SGLang
 

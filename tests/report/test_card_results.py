@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.report.simulated_results import Simulated, decisions, model, preference_set
-from urm_hf.report.card_results import results_of
+from urm_hf.hub.card.evaluate_results import results_of
 
 RIGHT = decisions(300, 0.7, 1)
 

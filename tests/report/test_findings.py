@@ -13,9 +13,9 @@ from tests.report.simulated_results import (
     preference_set,
     rating_metrics,
 )
+from urm_hf.evaluation.results import ResultsView
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import rating_findings
-from urm_hf.report.results_view import ResultsView
 from urm_hf.report.text import between, certainty, counted, listed, number, p_value, percent, points
 from urm_hf.report.trust import row_findings
 

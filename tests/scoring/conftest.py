@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import pad_rows, save_members, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.conversations import encode_conversation
+from urm_hf.data.conversations import encode_conversation
 
 TEXTS = ["Short.", "A text of some length, and then some more.", "x", "Of middling length", "Short.", "Another one."]
 CHAT = [{"role": "user", "content": "Name a river."}, {"role": "assistant", "content": "The Po."}]

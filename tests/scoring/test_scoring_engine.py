@@ -16,8 +16,8 @@ from transformers import (
 from tests.conftest import FAMILIES, pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.scoring.branching import branching, rewards, rewards_alone
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.model_batches import Packs, PaddedBatches
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.scoring.engine.batches import Packs, PaddedBatches
 
 PROMPTS = ["Name a river in the north of Italy, and one in the south.", "Write a line of code that adds two numbers."]
 ANSWERS = ["The Po.", "The Po and the Volturno.", "The Po and the Volturno, which", "x = 1 + 2", "x = 1 + 3", "No."]
@@ -222,7 +222,7 @@ def test_members_are_loaded_once_for_a_whole_dataset(folders, monkeypatch):
 
 
 def test_one_backbone_runs_once_in_padded_batches_too(folders, used, monkeypatch):
-    monkeypatch.setattr("urm_hf.model_pass.gives_same_states", lambda *arguments: False)
+    monkeypatch.setattr("urm_hf.scoring.engine.model_pass.gives_same_states", lambda *arguments: False)
     ensemble = URMEnsemble.from_pretrained(folders, strategy="shared")
     expected = rewards_alone(URMEnsemble.from_pretrained(folders), BESTOFN)
     assert rewards(RewardScorer(ensemble).score(BESTOFN)) == pytest.approx(expected, abs=1e-4)

@@ -7,7 +7,7 @@ from datasets import Dataset
 from tests.conftest import tiny_urm
 from tests.trainers.attribute_runs import FROZEN, forward
 from tests.trainers.conftest import ATTRIBUTES, HeadsAtEvaluation, attribute_trainer, rated_rows
-from urm_hf.trainers.metrics import attribute_metrics
+from urm_hf.statistics.rating_metrics import attribute_metrics
 
 # Keeping the best head
 

@@ -19,8 +19,8 @@ from tests.trainers.conftest import (
     snapshot,
     whole_batch,
 )
-from urm_hf.model_pass import ModelPass
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.scoring.engine.model_pass import ModelPass
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer
 from urm_hf.trainers.attribute_trainer import FEWEST_ROWS
 

@@ -6,7 +6,7 @@ import torch
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from tests.conftest import PAD
-from urm_hf.features import Features
+from urm_hf.scoring.features import Features
 from urm_hf.trainers.collators import DataCollatorForCachedPreference, DataCollatorForRatings
 
 NAN = float("nan")

@@ -19,8 +19,8 @@ from tests.trainers.conftest import (
     snapshot,
     whole_batch,
 )
-from urm_hf.model_batches import Packs, PaddedBatches
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.scoring.engine.batches import Packs, PaddedBatches
 
 WAYS = pytest.mark.parametrize("cache_features", [True, False], ids=["cached", "uncached"])
 

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.integrate import trapezoid
 from sklearn.metrics import mean_squared_error
 
-from urm_hf.trainers.metrics import attribute_metrics, gaussian_crps, scales_tensor
+from urm_hf.statistics.rating_metrics import attribute_metrics, gaussian_crps, scales_tensor
 
 NAMES = ["help", "depth"]
 LABEL_MEANS, LABEL_STDS = [2.0, 1.5], [0.8, 2.0]

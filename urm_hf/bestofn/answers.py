@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from urm_hf.bestofn.rules import Ranking, Rule, rank
 from urm_hf.bestofn.sampling import Answer, Prompt, sample_answers
 from urm_hf.modeling import URMEnsemble
-from urm_hf.rewards import CompletionScorer, Scorer
-from urm_hf.scoring import RewardScore
+from urm_hf.rl.rewards import CompletionScorer, Scorer
+from urm_hf.scores import RewardScore
 
 Answers: TypeAlias = Sequence[Sequence[str]]
 Policy: TypeAlias = PreTrainedModel | str | os.PathLike | Callable[[list[Prompt]], Answers] | Answers

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.score_rows import Columns, conversations_of
-from urm_hf.score_source import Source
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.source import Source
 
 COLUMNS = ("candidates", "responses", "completions")
 

@@ -10,8 +10,8 @@ import numpy as np
 from urm_hf.bestofn.curve import expected_best, kl_bound, share_within, sizes_up_to
 from urm_hf.bestofn.data import Candidates
 from urm_hf.bestofn.rules import Rule, rank
-from urm_hf.clusters import bootstrap_intervals, rows_by_group
-from urm_hf.scoring import RewardScore
+from urm_hf.scores import RewardScore
+from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
 
 LONGEST, RANDOM, ORACLE = "longest answer", "random", "oracle"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from urm_hf.filtering import filter_values
-from urm_hf.scoring import RewardScore
-from urm_hf.uncertainty import MEASURES, measure
+from urm_hf.scores import RewardScore
+from urm_hf.uncertainty.filtering import filter_values
+from urm_hf.uncertainty.measures import MEASURES, measure
 
 RULES = ("reward", "min", "mean_minus_k_std", "filtered")
 UNSCORED, UNKNOWN, ELIGIBLE = 0, 1, 2  # a candidate of a higher tier always comes before one of a lower

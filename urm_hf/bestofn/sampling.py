@@ -26,8 +26,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from urm_hf.batching import pad_batch, pad_token_id
-from urm_hf.conversations import Messages
+from urm_hf.data.conversations import Messages
+from urm_hf.scoring.engine.padding import pad_batch, pad_token_id
 
 Prompt: TypeAlias = str | Messages
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from urm_hf.bestofn.data import Candidates, fields_of_numbers, text_of
 from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM
-from urm_hf.text_table import aligned
+from urm_hf.evaluation.text_table import aligned
 
 BASELINES = (RANDOM, LONGEST, ORACLE)
 FEW = 30  # prompts; below, percentile intervals are too narrow

@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("URM_DEBUG"):
             raise
-        from urm_hf.hub_errors import one_line
+        from urm_hf.hub.errors import one_line
 
         print(f"urm {argv[0]}: error: {one_line(error)}", file=sys.stderr)
         return 2

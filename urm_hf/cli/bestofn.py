@@ -69,9 +69,9 @@ def main(argv: list[str]) -> int:
     from urm_hf.bestofn.results import candidate_scores, chosen_rows, selection
     from urm_hf.bestofn.rules import Rule, kind_of, rules_for
     from urm_hf.bestofn.text import counts_of
+    from urm_hf.data.source import Source
     from urm_hf.evaluation.model_scores import OpenModel
-    from urm_hf.score_parts import json_lines, write_whole
-    from urm_hf.score_source import Source
+    from urm_hf.scoring.jobs.parts import json_lines, write_whole
 
     filtering = {"measure": args.filter_measure, "threshold": args.filter_threshold, "keep": args.keep}
     select = Rule(args.select, args.k, **(filtering if args.select == "filtered" else {}))
@@ -135,7 +135,7 @@ def _report(
     from urm_hf.bestofn.plot import plot_best_of_n
     from urm_hf.bestofn.results import baselines, measured
     from urm_hf.bestofn.text import sentences, table
-    from urm_hf.score_parts import write_whole
+    from urm_hf.scoring.jobs.parts import write_whole
 
     results = {
         "schema": "urm-hf best-of-n",

@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    from urm_hf.published import convert_published, convert_sglang
+    from urm_hf.checkpoints.published import convert_published, convert_sglang
 
     options = {name: getattr(args, name) for name in ("revision", "max_shard_size", "local_files_only")}
     if args.layout == "published":

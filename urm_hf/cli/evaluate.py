@@ -78,11 +78,11 @@ def main(argv: list[str]) -> int:
     revisions = revisions_of(args)
     import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
 
+    from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
     from urm_hf.evaluation.data import DataOptions, distinct_names, load_data, named
     from urm_hf.evaluation.evaluate import Statistics, evaluate
     from urm_hf.evaluation.model_scores import OpenModel
-    from urm_hf.evaluation.output import write_results
-    from urm_hf.evaluation.preference_rows import PreferenceColumns
+    from urm_hf.report.output import write_results
 
     own = [_one_each(args, name) for name in ("kind", "split", "data_config", "data_revision")]
     shared = {

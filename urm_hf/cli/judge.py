@@ -63,10 +63,10 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     if args.answer_columns and len(args.answer_columns) != (1 if args.against else 2):
         raise ValueError("--answer-columns names two columns; with --against one, that of both files.")
+    from urm_hf.data.answers import Columns
     from urm_hf.judge.client import JudgeClient
     from urm_hf.judge.job import JudgeJob
     from urm_hf.judge.output import summary_path
-    from urm_hf.score_rows import Columns
 
     fields = {"model": args.model, "temperature": args.temperature, "max_tokens": args.max_tokens}
     client = JudgeClient(

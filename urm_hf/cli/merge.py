@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    from urm_hf.merging import merge_checkpoints
+    from urm_hf.checkpoints.merging import merge_checkpoints
 
     result = merge_checkpoints(
         args.models,

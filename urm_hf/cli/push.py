@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    from urm_hf.hub import push
+    from urm_hf.hub.publish import push
 
     result = push(
         args.folder,

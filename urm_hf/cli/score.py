@@ -53,10 +53,10 @@ def main(argv: list[str]) -> int:
     check_positive(args, "num_processes")
     if launched and args.data == "-":
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
-    from urm_hf.score_job import ScoreJob
-    from urm_hf.score_parts import check_output, parts_path
-    from urm_hf.score_processes import run_alone, run_launched, run_processes, run_ray
-    from urm_hf.score_rows import Columns
+    from urm_hf.data.answers import Columns
+    from urm_hf.scoring.jobs.job import ScoreJob
+    from urm_hf.scoring.jobs.parts import check_output, parts_path
+    from urm_hf.scoring.jobs.processes import run_alone, run_launched, run_processes, run_ray
 
     check_output(args.out)
     answers = tuple(args.answer_columns) if args.answer_columns else None

@@ -32,7 +32,7 @@ def _ensemble(stage: str, argv: list[str]):
     parser.add_argument("--members", type=int, default=3, help="how many (default 3)")
     parser.add_argument("--output_dir", required=True, help="gets a folder for each member, and one for the ensemble")
     args = parser.parse_args(argv)
-    from urm_hf.training import train_members
+    from urm_hf.trainers.runs import train_members
 
     # the output folders are made from --output_dir; the stages' configs need one all the same
     placeholder = ["--output_dir", args.output_dir]
@@ -47,7 +47,7 @@ def parse_stage(stage: str, argv: list[str]) -> tuple:
     from trl import ModelConfig, TrlParser
 
     from urm_hf.trainers import URMAttributeConfig, URMGatingConfig
-    from urm_hf.training import DataArguments, train_attributes, train_gating
+    from urm_hf.trainers.runs import DataArguments, train_attributes, train_gating
 
     function, config = {
         "attributes": (train_attributes, URMAttributeConfig),

@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     if args.atol is not None and not args.atol >= 0:
         raise ValueError(f"--atol must not be negative, got {args.atol}.")
-    from urm_hf.verify import verify
+    from urm_hf.hub.verify import verify
 
     failed = 0
     for check in verify(args.model, args.revision, atol=args.atol):

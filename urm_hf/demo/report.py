@@ -8,7 +8,7 @@ from scipy.stats import norm
 from urm_hf.demo.data import ATTRIBUTES, TOPIC_NOISE
 from urm_hf.demo.run import MEASURES, DemoResult
 from urm_hf.modeling import URMEnsemble
-from urm_hf.scoring import RewardScorer
+from urm_hf.scoring.scorer import RewardScorer
 
 
 def print_report(result: DemoResult, plots: list[Path]):

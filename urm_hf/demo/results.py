@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.batching import pad_token_id
-from urm_hf.clusters import bootstrap_intervals
-from urm_hf.conversations import encode_conversation
+from urm_hf.data.conversations import encode_conversation
 from urm_hf.demo.data import ATTRIBUTES
-from urm_hf.features import output_of_cached
+from urm_hf.hub.card.results import METRICS
 from urm_hf.modeling import URMForRewardModeling
-from urm_hf.results import METRICS
-from urm_hf.trainers.metrics import attribute_metrics
+from urm_hf.scoring.engine.padding import pad_token_id
+from urm_hf.scoring.features import output_of_cached
+from urm_hf.statistics.bootstrap import bootstrap_intervals
+from urm_hf.statistics.rating_metrics import attribute_metrics
 
 DRAWS = 200
 

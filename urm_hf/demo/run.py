@@ -21,16 +21,17 @@ from tqdm import tqdm
 from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
-from urm_hf.batching import pad_token_id
-from urm_hf.checkpoint_files import write_json
-from urm_hf.clusters import bootstrap_intervals, rows_by_group
-from urm_hf.conversations import encode_conversation
+from urm_hf.checkpoints.files import write_json
+from urm_hf.data.conversations import encode_conversation
 from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
 from urm_hf.demo.results import held_out_results
-from urm_hf.features import output_of_cached, pooled_features
 from urm_hf.modeling import URMEnsemble, URMForRewardModeling
-from urm_hf.scoring import RewardScore, RewardScorer, output_rows
+from urm_hf.scores import RewardScore, output_rows
+from urm_hf.scoring.engine.padding import pad_token_id
+from urm_hf.scoring.features import output_of_cached, pooled_features
+from urm_hf.scoring.scorer import RewardScorer
+from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 
 MEASURES = {

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, permutation_test
 
-from urm_hf.clusters import rows_by_group
-from urm_hf.evaluation.resampling import interval, resampled
+from urm_hf.statistics.bootstrap import rows_by_group
+from urm_hf.statistics.resampling import interval, resampled
 
 MCNEMAR = "McNemar, exact"
 SIGN_FLIPS = "sign flips by prompt, exact"

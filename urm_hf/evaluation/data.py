@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.evaluation.accuracy import remarks
-from urm_hf.evaluation.preference_data import evaluation_rows, name_of, preferences_of
-from urm_hf.evaluation.preference_rows import PreferenceColumns
+from urm_hf.evaluation.benchmarks.rewardbench import PRIOR_SETS_REPOSITORIES
+from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
+from urm_hf.evaluation.pairs.accuracy import remarks
+from urm_hf.evaluation.pairs.data import evaluation_rows, name_of, preferences_of
 from urm_hf.evaluation.preferences import PreferenceSet
-from urm_hf.evaluation.rating_data import RatingSet, rating_set
-from urm_hf.evaluation.rewardbench import PRIOR_SETS_REPOSITORIES
+from urm_hf.evaluation.ratings.data import RatingSet, rating_set
 
 RATINGS = "ratings"  # the kind, and the column that tells it
 

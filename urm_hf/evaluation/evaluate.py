@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 import urm_hf
-from urm_hf.evaluation.accuracy import accuracy_of, judged
-from urm_hf.evaluation.baselines import LONGEST, RANDOM, longest_answer, random_metrics
-from urm_hf.evaluation.calibration import calibration
 from urm_hf.evaluation.comparison import Judged, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
 from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.model_scores import ModelScores, OpenModel
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, judged
+from urm_hf.evaluation.pairs.baselines import LONGEST, RANDOM, longest_answer, random_metrics
+from urm_hf.evaluation.pairs.calibration import calibration
+from urm_hf.evaluation.pairs.scored_pairs import scored_pairs
+from urm_hf.evaluation.pairs.selective import selective
 from urm_hf.evaluation.preferences import PreferenceSet
-from urm_hf.evaluation.rating_baselines import CONSTANT, constant_metrics, noise_ceiling
-from urm_hf.evaluation.rating_data import RatingSet, matched_models
-from urm_hf.evaluation.rating_metrics import rating_metrics, row_nll
-from urm_hf.evaluation.scored_pairs import scored_pairs
-from urm_hf.evaluation.selective import selective
-from urm_hf.report.results_view import SCHEMA, VERSION
-from urm_hf.scoring import RewardScore
-from urm_hf.uncertainty import available
+from urm_hf.evaluation.ratings.baselines import CONSTANT, constant_metrics, noise_ceiling
+from urm_hf.evaluation.ratings.data import RatingSet, matched_models
+from urm_hf.evaluation.ratings.metrics import rating_metrics, row_nll
+from urm_hf.evaluation.results import SCHEMA, VERSION
+from urm_hf.scores import RewardScore
+from urm_hf.uncertainty.measures import available
 
 
 @dataclass(frozen=True)

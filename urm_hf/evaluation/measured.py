@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from urm_hf.clusters import bootstrap_intervals
+from urm_hf.statistics.bootstrap import bootstrap_intervals
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def with_intervals(
 
     Args:
         measure: metrics, by name, of the rows that it is given. rows: how many there are.
-        clusters: the rows of each prompt (`urm_hf.clusters.rows_by_group`). samples: 0 gives no intervals.
+        clusters: the rows of each prompt (`urm_hf.statistics.bootstrap.rows_by_group`). samples: 0 gives no intervals.
         where: `level`, `group` and `variant` of the metrics.
     """
     values = measure(np.arange(rows))

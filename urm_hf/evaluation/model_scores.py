@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from urm_hf.data import FILE_TYPES, read_jsonl
-from urm_hf.evaluation.conversation_keys import as_row, conversation_key, is_plain
-from urm_hf.score_job import PartScorer, ScoreJob
-from urm_hf.score_processes import default_device
-from urm_hf.score_rows import Columns, conversations_of
-from urm_hf.score_source import Source
-from urm_hf.scoring import RewardScore, RewardScorer
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.conversation_keys import as_row, conversation_key, is_plain
+from urm_hf.data.source import Source
+from urm_hf.data.tables import FILE_TYPES, read_jsonl
+from urm_hf.scores import RewardScore
+from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
+from urm_hf.scoring.jobs.processes import default_device
+from urm_hf.scoring.scorer import RewardScorer
 
 FIELDS = tuple(RewardScore.__dataclass_fields__)
 Rows: TypeAlias = dict[str, dict[str, Any]]  # of a file, by the keys of their conversations

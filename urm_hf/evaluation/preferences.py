@@ -37,7 +37,7 @@ class PreferenceSet:
     I items with N conversations and P pairs of a chosen and a rejected answer.
 
     Args:
-        kind: one of `KINDS`; decides what accuracy means (`urm_hf.evaluation.accuracy`).
+        kind: one of `KINDS`; decides what accuracy means (`urm_hf.evaluation.pairs.accuracy`).
         skipped: rows that were left out, by reason.
     """
 

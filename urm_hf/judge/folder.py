@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from urm_hf.score_parts import json_lines, keep_manifest
+from urm_hf.scoring.jobs.parts import json_lines, keep_manifest
 
 Request = tuple[int, int]  # row, order
 

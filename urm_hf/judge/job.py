@@ -17,15 +17,15 @@ from typing import Any
 from tqdm import tqdm
 
 import urm_hf
+from urm_hf.data.answers import Columns
+from urm_hf.data.source import Source
 from urm_hf.judge.client import JudgeClient, JudgeFailed, JudgeStopped
 from urm_hf.judge.folder import ReplyFolder, Request
 from urm_hf.judge.output import WRITTEN, columns_of, requests_summary, summary_path, told_by, verdict_of
 from urm_hf.judge.pairs import Pair, pairs_of, pairs_of_files
 from urm_hf.judge.prompt import NAMES, judge_messages, model_names, prompt_fingerprint
 from urm_hf.judge.summary import Judged, summarize
-from urm_hf.score_parts import json_lines, write_whole
-from urm_hf.score_rows import Columns
-from urm_hf.score_source import Source
+from urm_hf.scoring.jobs.parts import json_lines, write_whole
 
 LABELLED = ("chosen", "rejected")  # answers of which the first is known to be better
 

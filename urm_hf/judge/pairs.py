@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from urm_hf.conversations import ANSWER_COLUMNS, Messages, check_messages, split_turns
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.conversations import ANSWER_COLUMNS, Messages, check_messages, split_turns
+from urm_hf.data.source import Source
 from urm_hf.judge.prompt import Text, as_data
-from urm_hf.score_rows import Columns, conversations_of
-from urm_hf.score_source import Source
 
 
 @dataclass(frozen=True)

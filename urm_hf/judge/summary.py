@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from urm_hf.clusters import bootstrap_intervals, rows_by_group
+from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
 
 VERDICTS = ("win", "tie", "loss")
 

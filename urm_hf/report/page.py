@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.results import ResultsView
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.marks import Look
 from urm_hf.report.plots import (
@@ -18,7 +19,6 @@ from urm_hf.report.plots import (
     risk_coverage_plots,
 )
 from urm_hf.report.rating_findings import rating_findings
-from urm_hf.report.results_view import ResultsView
 from urm_hf.report.tables import (
     comparison_tables,
     every_data_table,

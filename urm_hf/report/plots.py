@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.results import ResultsView
 from urm_hf.report.marks import COLOURS, Look, themed
-from urm_hf.report.results_view import ResultsView
 from urm_hf.report.tables import looks, measure_looks
 
 INK, MUTED, FAINT = "#1c1e21", "#5a6069", "#8a9099"

@@ -6,8 +6,8 @@ from typing import Any
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
+from urm_hf.evaluation.results import CHANCE, ResultsView
 from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, axis_of
-from urm_hf.report.results_view import CHANCE, ResultsView
 from urm_hf.report.text import (
     COUNTED,
     MEASURES,

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from urm_hf.evaluation.measured import Measured
+from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.text_table import aligned
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import pearson, rating_findings
-from urm_hf.report.results_view import ResultsView
 from urm_hf.report.text import MANY, SPACE, Finding, between, number, percent
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
 from urm_hf.report.value_tables import CEILINGS
-from urm_hf.text_table import aligned
 
 WIDTH = 110
 NAME = 40  # characters of a model's name in a row, 20 over a column

@@ -5,9 +5,9 @@ from typing import Any
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
+from urm_hf.evaluation.results import ResultsView
 from urm_hf.report.marks import Cell, Column, Look, Mark, Table, axis_of
 from urm_hf.report.rating_findings import pearson
-from urm_hf.report.results_view import ResultsView
 from urm_hf.report.tables import SHORT_READING, extent, looks, p_cell, plain_cell, share_cell
 from urm_hf.report.text import between, breakable, certainty, number, proper
 from urm_hf.report.trust import COIN

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 from tests.conftest import tiny_backbone_config, tiny_tokenizer
 from tests.hub_server import FakeHub
 from urm_hf import RewardScorer, URMForRewardModeling
-from urm_hf.hub import push
-from urm_hf.reference import CONVERSATIONS
-from urm_hf.trainers.adapters import complete_adapter
+from urm_hf.checkpoints.adapters import complete_adapter
+from urm_hf.hub.publish import push
+from urm_hf.hub.reference import CONVERSATIONS
 
 ADAPTERS = ["org/adapter-0", "org/adapter-1"]
 FILES = {

@@ -15,12 +15,12 @@ from tests.conftest import WITHOUT_PACKAGE
 from tests.hub.adapters.conftest import ADAPTERS, FILES, edit, form, rewards
 from tests.hub_repositories import READER
 from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.checkpoints.adapters import load_adapter
 from urm_hf.cli import main
-from urm_hf.hub import push
-from urm_hf.hub_errors import HubError
-from urm_hf.reference import CONVERSATIONS
-from urm_hf.trainers.adapters import load_merged
-from urm_hf.verify import verify
+from urm_hf.hub.errors import HubError
+from urm_hf.hub.publish import push
+from urm_hf.hub.reference import CONVERSATIONS
+from urm_hf.hub.verify import verify
 
 STRANGER_S_SESSION = (
     WITHOUT_PACKAGE
@@ -52,7 +52,7 @@ def test_what_arrives_is_the_adapter_with_its_base_at_a_commit(server, pushed):
     assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("org/base", pushed["base"])
     card = ModelCard(files["README.md"].decode())
     assert card.data.base_model == "org/base" and card.data.license == "mit" and pushed["base"] in card.text
-    assert "More Information" not in card.text and "load_merged" in card.text
+    assert "More Information" not in card.text and "load_adapter" in card.text
     assert AutoConfig.from_pretrained(ADAPTERS[0]).attributes == ["help", "depth"]
 
 
@@ -60,7 +60,7 @@ def test_what_arrives_is_the_adapter_with_its_base_at_a_commit(server, pushed):
 def test_a_scorer_and_load_merged_give_the_rewards_of_training_by_repository(pushed, expected, number):
     name = ADAPTERS[number]
     assert rewards(name, revision=pushed[name]) == pytest.approx(expected[number], rel=1e-5, abs=1e-5)
-    merged = load_merged(name, revision=pushed[name])
+    merged = load_adapter(name, revision=pushed[name])
     assert rewards(merged) == pytest.approx(expected[number], rel=1e-5, abs=1e-5)  # with the adapter's tokenizer
 
 
@@ -125,7 +125,7 @@ def test_verify_names_what_is_wrong_with_an_adapter(pushed, folder):
 def test_a_line_to_load_it_is_printed(server, pushed, folder, capsys):
     assert main(["push", str(folder), "org/other"]) == 0
     commit = server.repositories["org/other"].branches["main"]
-    assert f'load_merged("org/other", revision="{commit}")' in capsys.readouterr().out
+    assert f'load_adapter("org/other", revision="{commit}")' in capsys.readouterr().out
 
 
 def no_weights(folder: Path):

@@ -14,12 +14,12 @@ from transformers import AutoConfig
 from tests.conftest import save_with_tokenizer, tiny_tokenizer
 from tests.hub.adapters.conftest import ADAPTERS, FILES, edit, form, language_model, rewards, save_adapter
 from urm_hf import URMForRewardModeling
+from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter
 from urm_hf.cli import main
-from urm_hf.hub import push
+from urm_hf.hub.publish import push
+from urm_hf.hub.verify import verify
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer
-from urm_hf.trainers.adapters import complete_adapter, is_adapter, load_merged
 from urm_hf.trainers.loading import load_urm
-from urm_hf.verify import verify
 
 RATED = [{"prompt": "q", "response": f"a{n}", "help": n % 3, "depth": n % 2} for n in range(4)]
 
@@ -78,7 +78,7 @@ def test_adapters_of_one_configuration_name_each_its_own_base(spoken, tmp_path):
 
 
 def test_an_adapter_of_an_adapter_is_put_on_both(folder, tmp_path):
-    merged = load_merged(folder)
+    merged = load_adapter(folder)
     before = rewards(merged, tokenizer=tiny_tokenizer())
     second = save_adapter(merged, tmp_path / "second", 5)
     assert adapter_config(second)["base_model_name_or_path"] == str(folder)
@@ -135,7 +135,7 @@ def test_a_gate_is_trained_on_the_revision_of_the_adapter_that_is_named(server, 
 def test_only_the_revision_that_is_asked_for_is_looked_at(server, pushed, folders, tmp_path):
     """An adapter that became a whole model, and the other way round."""
     adapter = push(folders[ADAPTERS[0]], "org/changing").commit
-    merged = load_merged(folders[ADAPTERS[0]])
+    merged = load_adapter(folders[ADAPTERS[0]])
     whole = push(merged, "org/changing", tokenizer=tiny_tokenizer()).commit
     assert is_adapter("org/changing", revision=adapter) and not is_adapter("org/changing", revision=whole)
     args = URMAttributeConfig(str(tmp_path), report_to="none", use_cpu=True)

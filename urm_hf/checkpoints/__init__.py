@@ -1,0 +1,1 @@
+"""Checkpoints as files: adapters, merging, the published layout."""

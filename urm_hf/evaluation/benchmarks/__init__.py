@@ -1,0 +1,1 @@
+"""Preference benchmarks as their own code counts them, one file each."""

@@ -1,0 +1,1 @@
+"""Metrics of preference pairs: accuracy, calibration, selection."""

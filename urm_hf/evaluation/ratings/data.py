@@ -1,0 +1,196 @@
+"""Conversations with human ratings, to evaluate on: rows as in docs/data.md, and which attribute is which."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from urm_hf.data.conversations import ANSWER_COLUMNS
+from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
+from urm_hf.evaluation.benchmarks.rows import key_of
+
+COLUMNS = ("prompt", *ANSWER_COLUMNS, "messages", "text", "input_ids")  # of a conversation
+
+
+@dataclass(frozen=True)
+class RatingSet:
+    """
+    N conversations with ratings of n attributes by up to R annotators.
+
+    Args:
+        conversations (N): as [`RewardScorer.score`] reads them. prompts (N): keys; rows that share one are resampled
+            together.
+        ratings (`(N, n, R)`): NaN where there is none.
+        scales: [min, max] of those attributes for which the rows declare it.
+        skipped: rows that were left out, by reason.
+    """
+
+    name: str
+    attributes: list[str]
+    conversations: list[dict[str, Any]]
+    prompts: list[str]
+    ratings: np.ndarray
+    scales: dict[str, list[float]] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def rating_set(
+    rows: Iterable[Mapping[str, Any]],
+    name: str,
+    *,
+    attributes: Sequence[str] | None = None,
+    skip_unrated: bool = False,
+) -> RatingSet:
+    """
+    Ratings from rows; `scale`, if they have it, declares the range of each attribute.
+
+    Args:
+        attributes: columns to read; default: all that the column `ratings` names.
+        skip_unrated: leaves out rows without any rating, and counts them, instead of an error.
+
+    Raises:
+        ValueError: names the row, the column and what it holds.
+    """
+    rows = list(rows)
+    if not rows:
+        raise ValueError(f"{name} holds no rows.")
+    names = list(attributes) if attributes else _names(rows, name)
+    scales, conversations, prompts, ratings, skipped = _scales(rows, names, name), [], [], [], 0
+    for number, row in enumerate(rows):
+        try:
+            if skip_unrated and not is_rated(row, names):
+                skipped += 1
+                continue
+            ratings.append(read_ratings(row, names, scales))
+            conversations.append(_conversation(row))
+            prompts.append(_prompt(row, number))
+        except ValueError as error:
+            raise ValueError(f"{name}, row {number}: {error}") from error
+    if not ratings:
+        raise ValueError(f"{name}: none of its {len(rows)} rows has a rating of {', '.join(names)}.")
+    array = ratings_array(ratings).astype(np.float64)
+    empty = [attribute for k, attribute in enumerate(names) if np.isnan(array[:, k]).all()]
+    if empty:
+        raise ValueError(f"{name} has no rating of {', '.join(empty)} in any row; leave it out of the attributes.")
+    return RatingSet(name, names, conversations, prompts, array, scales, {"no rating": skipped} if skipped else {})
+
+
+def matched(
+    data: RatingSet, model_attributes: Sequence[str], mapping: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """
+    The model's attribute for each attribute of the data that it is judged on.
+
+    Args:
+        mapping: attributes of the data by those of the model, {"helpfulness": "overall"}; what it does not name is
+            left out. Default: both have the same names, in any order.
+
+    Raises:
+        ValueError: they do not agree; names both.
+    """
+    told = f"the model has the attributes {', '.join(model_attributes)}; {data.name} has {', '.join(data.attributes)}"
+    if mapping is None:
+        if set(model_attributes) != set(data.attributes):
+            example = {model_attributes[0]: data.attributes[0]}
+            option = "=".join(*example.items())
+            raise ValueError(
+                f"{told}. Say which is which, attributes of the data by those of the model: {example} "
+                f"(--attribute-map {option})."
+            )
+        return {attribute: attribute for attribute in data.attributes}
+    unknown = [own for own in mapping if own not in model_attributes]
+    unknown += [other for other in mapping.values() if other not in data.attributes]
+    if unknown or not mapping:
+        raise ValueError(f"the mapping {dict(mapping)} names {', '.join(unknown) or 'nothing'}; {told}.")
+    if len(set(mapping.values())) < len(mapping):
+        raise ValueError(f"the mapping {dict(mapping)} judges two attributes of the model by one of the data.")
+    own_of = {other: own for own, other in mapping.items()}
+    return {other: own_of[other] for other in data.attributes if other in own_of}
+
+
+def matched_models(
+    data: RatingSet, models: Mapping[str, Sequence[str]], mapping: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+    """
+    Which attribute of each model is which of the data: as far as `mapping` says so, else those of the same names.
+
+    A model that has none of these is left out, to be judged by its reward.
+
+    Args:
+        models: attributes by the models' names. mapping: as in [`matched`], of all models.
+
+    Raises:
+        ValueError: no model can be judged, or the mapping names an attribute that no model has.
+    """
+    known = {own for attributes in models.values() for own in attributes}
+    unknown = [own for own in mapping or {} if own not in known]
+    if unknown and models:
+        told = "; ".join(f"{name} has {', '.join(attributes)}" for name, attributes in models.items())
+        raise ValueError(f"the mapping {dict(mapping or {})} names {', '.join(unknown)}, which no model has: {told}.")
+    found = {}
+    for name, attributes in models.items():
+        own = {o: d for o, d in (mapping or {}).items() if o in attributes and d in data.attributes}
+        if own or set(attributes) == set(data.attributes):
+            found[name] = {o: d for d, o in matched(data, attributes, own or None).items()}
+    if models and not found:
+        name, attributes = next(iter(models.items()))
+        try:
+            matched(data, attributes, mapping)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return found
+
+
+def _names(rows: list[Mapping[str, Any]], name: str) -> list[str]:
+    nested = [row["ratings"] for row in rows if isinstance(row.get("ratings"), Mapping)]
+    names = list(dict.fromkeys(key for ratings in nested for key in ratings))
+    if not names:
+        raise ValueError(
+            f"{name} has no column `ratings` that holds a mapping of attributes to ratings; it has "
+            f"{', '.join(rows[0])}. Name the columns that hold ratings (`attributes`)."
+        )
+    return names
+
+
+def _scales(rows: list[Mapping[str, Any]], names: Sequence[str], name: str) -> dict[str, list[float]]:
+    """The range of each attribute, which all rows must declare alike."""
+    scales: dict[str, list[float]] = {}
+    for number, row in enumerate(rows):
+        declared = row.get("scale")
+        if declared is None:
+            continue
+        if not isinstance(declared, Mapping):
+            raise ValueError(f"{name}, row {number}: `scale` must map attributes to [min, max], got {declared!r:.60}.")
+        for attribute in names:
+            scale = declared.get(attribute)
+            if scale is None:
+                continue
+            if len(scale) < 2 or not scale[0] < scale[1]:
+                raise ValueError(f"{name}, row {number}: the scale of {attribute} must be [min, max], got {scale}.")
+            if list(scales.setdefault(attribute, list(scale))) != list(scale):
+                raise ValueError(
+                    f"{name}, row {number}: {attribute} has the scale {list(scale)}, and {scales[attribute]} in an "
+                    "earlier row. Ratings on several scales cannot be judged together: give them different names."
+                )
+    return scales
+
+
+def _conversation(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {column: row[column] for column in COLUMNS if row.get(column) is not None}
+    if not found.keys() - {"prompt"}:
+        raise ValueError(
+            f"there is no conversation: the row has {', '.join(row)}; expected `prompt` with `response` or "
+            "`completion`, `messages`, or `text`."
+        )
+    return found
+
+
+def _prompt(row: Mapping[str, Any], number: int) -> str:
+    """A key of what the rated answer answers; of a text that holds both, its own."""
+    if row.get("messages") is not None:
+        return key_of(list(row["messages"])[:-1])
+    prompt = row.get("prompt")
+    if not prompt:
+        return f"row {number}"
+    return prompt if isinstance(prompt, str) else key_of(prompt)

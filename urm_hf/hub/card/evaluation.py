@@ -1,0 +1,94 @@
+"""The part of a model card that `urm evaluate` measured, as Markdown tables: a data set a row, or a table each."""
+
+from collections.abc import Sequence
+
+from urm_hf.hub.card.results import METRICS, Result
+
+ACCURACY_NOTE = (
+    "The share of decisions in which the better answer got the higher reward. “longest answer” always takes the "
+    "longer one, “random” guesses: what does not beat them measures something else than quality."
+)
+PROBABILITY_NOTE = (
+    "Probabilities that the chosen answer is better, as given and after a temperature fitted on other prompts. Always "
+    "saying one half has Brier 0.250 and NLL 0.693 (natural logarithm); lower is better throughout."
+)
+TRUST_NOTE = (
+    "Pairs are dropped by each measure, the least sure first. AUROC: whether wrong decisions have the higher "
+    "uncertainty; 0.5 is chance. Choose a measure on other data than these: the best of several flatters itself."
+)
+RATING_NOTE = (
+    "Correlations are of predicted means with the mean rating of each conversation, or with single ratings, beside "
+    "which stands how well annotators are predicted by each other. NLL and CRPS are on the scale of the ratings."
+)
+
+
+def evaluation_sections(results: Sequence[Result], attributes: Sequence[str]) -> list[str]:
+    """Titles, tables and notes, in order, of results that name their data set."""
+    by_kind: dict[str, list[Result]] = {}
+    for result in results:
+        by_kind.setdefault(result.kind, []).append(result)
+    parts = []
+    if "pairs" in by_kind:
+        parts += ["### Preferences", accuracy_table(by_kind["pairs"]), ACCURACY_NOTE]
+    if "probability" in by_kind:
+        table = measured_table(by_kind["probability"], "probabilities")
+        parts += ["### Calibration of probabilities", table, PROBABILITY_NOTE]
+    if "trust" in by_kind:
+        parts += ["### Which rewards to trust", measured_table(by_kind["trust"], "dropped first: high"), TRUST_NOTE]
+    rated = by_kind.get("ratings", []) + by_kind.get("spread", [])
+    for data in dict.fromkeys(str(result.data) for result in rated):
+        table = rating_table([result for result in rated if result.data == data], attributes)
+        parts += [f"### Ratings: {_escaped(data)}", table, RATING_NOTE]
+    return parts
+
+
+def accuracy_table(results: Sequence[Result]) -> str:
+    """A row for each data set and part of it; columns for the model and the baselines, with intervals."""
+    judged = list(dict.fromkeys(result.of for result in results))
+    by_place = {(result.data, result.group, result.of): result for result in results}
+    rows = ["| data | n | " + " | ".join(of or "this model" for of in judged) + " |", "|---" * (len(judged) + 2) + "|"]
+    for data, group in dict.fromkeys((result.data, result.group) for result in results):
+        found = [by_place.get((data, group, of)) for of in judged]
+        n = next((result.n for result in found if result), "")
+        label = _escaped(f"{data}: {group}" if group else str(data))
+        rows.append(f"| {label} | {n} | " + " | ".join(map(measured_cell, found)) + " |")
+    return "\n".join(rows)
+
+
+def measured_table(results: Sequence[Result], head: str) -> str:
+    """A row for each data set and variant; columns are metrics."""
+    metrics = [metric for metric in METRICS if any(result.metric == metric for result in results)]
+    by_place = {(result.data, result.variant, result.metric): result for result in results}
+    rows = [
+        f"| data | {head} | " + " | ".join(METRICS[m][1] for m in metrics) + " |",
+        "|---" * (len(metrics) + 2) + "|",
+    ]
+    for data, variant in dict.fromkeys((result.data, result.variant) for result in results):
+        cells = [measured_cell(by_place.get((data, variant, metric))) for metric in metrics]
+        rows.append(f"| {_escaped(str(data))} | {_escaped(str(variant))} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def rating_table(results: Sequence[Result], attributes: Sequence[str]) -> str:
+    """A row for the average and for each attribute; columns are metrics."""
+    metrics = [metric for metric in METRICS if any(result.metric == metric for result in results)]
+    by_place = {(result.attribute, result.metric): result for result in results}
+    measured = dict.fromkeys([None, *attributes, *(result.attribute for result in results)])
+    rows = ["| | " + " | ".join(METRICS[metric][1] for metric in metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for attribute in measured:
+        found = [by_place.get((attribute, metric)) for metric in metrics]
+        if any(found):
+            rows.append(f"| {_escaped(attribute or 'average')} | " + " | ".join(map(measured_cell, found)) + " |")
+    return "\n".join(rows)
+
+
+def measured_cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    interval = f" [{result.interval[0]:.3f}, {result.interval[1]:.3f}]" if result.interval else ""
+    return f"{result.value:.3f}{interval}"
+
+
+def _escaped(name: str) -> str:
+    """A name as it is, also where Markdown or HTML would take it for something else."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("`", "'")

@@ -1,0 +1,236 @@
+"""A saved URM, adapter or ensemble as a folder: which of its files belong on the Hub, what it lacks to be complete."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
+from typing import Any
+
+from urm_hf import modeling
+from urm_hf.checkpoints.files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_json, weight_files
+from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
+from urm_hf.modeling.configuration_urm_ensemble import ENSEMBLE_AUTO_MAP, URMEnsembleConfig
+from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+CARD, SCORES, PLOT = "README.md", "urm_reference_scores.json", "urm_reference_scores.png"
+AUTO_MAPS = {URMConfig.model_type: AUTO_MAP, URMEnsembleConfig.model_type: ENSEMBLE_AUTO_MAP}
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5")
+TRAINERS_PICKLE = "training_args.bin"  # every transformers Trainer leaves one: not uploaded, no reason to refuse
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*")
+COMPANIONS = (*TOKENIZER, *LICENCES, "*.model", CARD, SCORES, "*.png", "*.jpg", "*.svg")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+COMMIT = re.compile("[0-9a-f]{40}")
+DATA_SUFFIXES = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".arrow")
+
+
+@dataclass
+class ModelFolder:
+    """
+    Args:
+        config: what `config.json` holds. adapter: what `adapter_config.json` holds, if it is the folder of an adapter.
+        files: paths, relative to the folder, of what is uploaded. left_out: those of what is not.
+        problems: why the folder is not complete; empty if it is.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    adapter: dict[str, Any] | None = None
+    files: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_ensemble(self) -> bool:
+        return self.config["model_type"] == URMEnsembleConfig.model_type
+
+
+def read_folder(path: str | Path) -> ModelFolder:
+    """
+    What of a folder goes to the Hub.
+
+    Raises:
+        ValueError: no such folder, or not one of a URM or an ensemble. What else is wrong is in `problems`.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"{path} is not a folder.")
+    whole = (path / WEIGHTS).is_file() or (path / INDEX).is_file()
+    adapter = read_json(path / ADAPTER_CONFIG) if (path / ADAPTER_CONFIG).is_file() and not whole else None
+    if adapter is not None and not (path / "config.json").is_file():
+        raise ValueError(
+            f"{path} has an adapter, but no config.json of its URM: if it is an adapter of one, "
+            "`urm_hf.checkpoints.adapters.complete_adapter(folder, model.config)` writes it."
+        )
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path} has no config.json: save a model there with `save_pretrained`.")
+    config = read_json(path / "config.json")
+    if config.get("model_type") not in AUTO_MAPS:
+        raise ValueError(
+            f"{path}/config.json is of type {config.get('model_type')!r}, neither a URM nor an ensemble of URMs."
+        )
+    folder = ModelFolder(path, config, adapter)
+    _take_code(folder)
+    if folder.is_ensemble:
+        _check_members(folder)
+    elif folder.adapter is not None:
+        _take_adapter(folder, folder.adapter)
+    else:
+        _take_weights(folder)
+    _check_tokenizer(folder)
+    _check_companions(folder)
+    return folder
+
+
+def installed_code(name: str) -> bytes:
+    """The installed version of a code file that travels with checkpoints; empty if it has no such file."""
+    file = Path(modeling.__file__).with_name(name)
+    return file.read_bytes() if file.is_file() else b""
+
+
+def code_files(folder: ModelFolder) -> list[str]:
+    """
+    The code files that a config points to, with all that they import; also those that are not there. An adapter's
+    config alone is read by others: its weights need this package, or an ensemble's code.
+    """
+    auto_map = AUTO_MAPS[folder.config["model_type"]]
+    references = auto_map.values() if folder.adapter is None else [auto_map["AutoConfig"]]
+    found = sorted({f"{reference.split('.')[0]}.py" for reference in references})
+    for name in found:  # grows meanwhile
+        source = (folder.path / name).read_bytes() if (folder.path / name).is_file() else installed_code(name)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and f"{node.module}.py" not in found:
+                found.append(f"{node.module}.py")
+    return sorted(found)
+
+
+def local_paths(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(key, path) of every string in a config that is a path on this machine."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from local_paths(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from local_paths(inner, f"{key}[{number}]")
+    elif isinstance(value, str) and _is_local(value, key):
+        yield key, value
+
+
+def without_local_paths(value: Any, key: str = "") -> Any:
+    """A config with the paths in what is only for people reduced to their last part; the model does not read them."""
+    if isinstance(value, dict):
+        return {k: without_local_paths(v, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [without_local_paths(v, f"{key}[{number}]") for number, v in enumerate(value)]
+    informs = key.startswith("training") or key.endswith("name_or_path")
+    return PurePath(value.replace("\\", "/")).name if informs and _is_local(value, key) else value
+
+
+def for_transformers_4(tokenizer_config: dict[str, Any]) -> dict[str, Any]:
+    """A `tokenizer_config.json` of transformers 5 in the words that version 4 has too; version 5 reads both alike."""
+    config = dict(tokenizer_config)
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    return config
+
+
+def _is_local(value: Any, key: str = "") -> bool:
+    if not isinstance(value, str):
+        return False
+    if re.match(r"([/~].|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:)", value):
+        return True
+    return key.startswith("training") and "/" in value and value.lower().endswith(DATA_SUFFIXES)
+
+
+def _take_code(folder: ModelFolder):
+    expected = AUTO_MAPS[folder.config["model_type"]]
+    if folder.config.get("auto_map") != expected:
+        folder.problems.append(f"config.json must have the auto_map {expected}, not {folder.config.get('auto_map')}")
+    try:
+        names = code_files(folder)
+    except SyntaxError as error:
+        folder.problems.append(f"a code file is not Python: {error}")
+        return
+    missing = [name for name in names if not (folder.path / name).is_file()]
+    folder.files += ["config.json", *(name for name in names if name not in missing)]
+    if missing:
+        folder.problems.append(f"code is missing: {', '.join(missing)}")
+
+
+def _take_weights(folder: ModelFolder):
+    try:
+        files = weight_files("the folder", folder.path)
+    except (ValueError, OSError) as error:
+        folder.problems.append(f"no weights: {error}")
+        return
+    folder.files += [file.name for file in files]
+    if [file.name for file in files] != [WEIGHTS]:
+        folder.files.append(INDEX)
+
+
+def _take_adapter(folder: ModelFolder, adapter: dict[str, Any]):
+    folder.files.append(ADAPTER_CONFIG)
+    if (folder.path / ADAPTER_WEIGHTS).is_file():
+        folder.files.append(ADAPTER_WEIGHTS)
+    else:
+        folder.problems.append(f"no weights: {ADAPTER_WEIGHTS} is missing")
+    base = adapter.get("base_model_name_or_path")
+    if not base:
+        folder.problems.append(f"{ADAPTER_CONFIG} names no base (`base_model_name_or_path`)")
+    elif not HUB_ID.fullmatch(base) or Path(base).is_dir():
+        folder.problems.append(
+            f"its base {base} is a local folder, which nobody else can load: push the base first, then name its "
+            f"repository, 'org/name', in {ADAPTER_CONFIG} as `base_model_name_or_path`"
+        )
+
+
+def _check_members(folder: ModelFolder):
+    members = folder.config.get("members", [])
+    for name, revision in zip(members, folder.config.get("revisions") or [None] * len(members), strict=True):
+        if _is_local(name):
+            folder.problems.append(
+                f"member {name} is a local folder, which nobody else can load: push the members first, then save the "
+                "ensemble of their repositories, `URMEnsemble.from_pretrained([repo_a, repo_b, ...])`"
+            )
+        elif not COMMIT.fullmatch(revision or ""):
+            folder.problems.append(f"member {name} is not pinned to a commit: its revision is {revision}")
+
+
+def _check_tokenizer(folder: ModelFolder):
+    there = [path.name for path in folder.path.iterdir()]
+    vocabulary = any(fnmatch(name, pattern) for name in there for pattern in VOCABULARIES)
+    if "tokenizer_config.json" not in there or not vocabulary:
+        folder.problems.append("no tokenizer: save it there with `tokenizer.save_pretrained`")
+    elif "chat_template.jinja" not in there and not read_json(folder.path / "tokenizer_config.json").get(
+        "chat_template"
+    ):
+        folder.problems.append("the tokenizer has no chat template: set `tokenizer.chat_template` and save it again")
+
+
+def _check_companions(folder: ModelFolder):
+    """Takes what else belongs to a model, names the rest, and finds what must not be published."""
+    taken = set(folder.files)
+    for path in sorted(folder.path.rglob("*")):
+        name = path.relative_to(folder.path).as_posix()
+        if path.is_dir() or name in taken or (name.split("/")[0] + "/") in folder.left_out:
+            continue
+        if "/" in name and not name.startswith("additional_chat_templates/"):
+            folder.left_out.append(name.split("/")[0] + "/")
+        elif "/" in name or any(fnmatch(name, pattern) for pattern in COMPANIONS):
+            folder.files.append(name)
+        else:
+            folder.left_out.append(name)
+    pickles = [n for n in folder.left_out if n != TRAINERS_PICKLE and any(fnmatch(n, p) for p in PICKLES)]
+    if pickles:
+        folder.problems.append(f"pickled files, which can run code when they are loaded: {', '.join(pickles)}")
+    if folder.adapter is None and not folder.is_ensemble and (folder.path / ADAPTER_CONFIG).is_file():
+        folder.problems.append(
+            f"{ADAPTER_CONFIG}: transformers would put that adapter on top of the weights. Merge it "
+            "(`merge_and_unload`) and save the result in a new folder"
+        )
+    for key, value in local_paths(without_local_paths(folder.config)):
+        if not key.startswith("members"):
+            folder.problems.append(f"config.json has a local path: {key} is {value}")

@@ -1,0 +1,222 @@
+"""
+Preference pairs from a policy's own answers, for DPO in rounds: sample, score, pair, train, sample again.
+
+Pairs that the reward model cannot tell apart are left out, and answers that it does not know; both are counted.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from datasets import Dataset
+
+from urm_hf.data.conversations import Messages
+from urm_hf.rl.rewards import CompletionScorer, Scorer, check_measure
+from urm_hf.scores import RewardScore
+from urm_hf.uncertainty import measures as uncertainty
+
+SELECTIONS = ("best_worst", "all")
+
+
+@dataclass
+class PairReport:
+    """
+    What became of the candidates.
+
+    Args:
+        prompts, candidates: as they came. pairs: as they went.
+        empty, duplicate: candidates without text, or with that of another one to the same prompt.
+        unknown: candidates whose uncertainty was above the threshold.
+        lone_prompts: prompts that had fewer than two candidates left, and so no pair.
+        close: pairs whose rewards differ by no more than the margin, ties among them.
+        undecided: pairs with P(chosen > rejected) below the least probability.
+    """
+
+    prompts: int
+    candidates: int
+    empty: int = 0
+    duplicate: int = 0
+    unknown: int = 0
+    lone_prompts: int = 0
+    close: int = 0
+    undecided: int = 0
+    pairs: int = 0
+
+    def __str__(self) -> str:
+        counts = asdict(self)
+        return (
+            "{pairs} pairs from {candidates} candidates for {prompts} prompts. Left out: {empty} empty, {duplicate} "
+            "duplicate and {unknown} uncertain candidates; {lone_prompts} prompts with fewer than two left; {close} "
+            "pairs too close in reward, {undecided} of undecided preference."
+        ).format(**counts)
+
+
+@dataclass
+class _Candidate:
+    answer: str | Messages
+    reward: float
+    score: RewardScore
+    uncertainty: float | None
+
+
+def build_preference_pairs(
+    prompts: Sequence[str | Messages],
+    candidates: Sequence[Sequence[str | Messages]],
+    scorer: Scorer,
+    *,
+    measure: str | None = None,
+    threshold: float | None = None,
+    margin: float = 0.0,
+    min_probability: float = 0.5,
+    select: str = "best_worst",
+) -> tuple[Dataset, PairReport]:
+    """
+    A dataset for DPOTrainer with the columns prompt, chosen, rejected, score_chosen, score_rejected; with `measure`
+    also uncertainty_chosen and uncertainty_rejected; from models with a `reward_std` also probability.
+
+    Args:
+        prompts: P texts, or P lists of messages.
+        candidates: for each prompt its answers: texts or messages. Rewards compare within a prompt only.
+        scorer: a [`RewardScorer`], a model, or the name of one; a list of names makes an ensemble.
+        measure, threshold: one of `urm_hf.uncertainty.MEASURES`, and above which value of it an answer is left out
+            before pairs are made, so that neither side of a pair is unknown (section 5.2.3). Both or neither.
+        margin: pairs need a larger difference in reward than this.
+        min_probability: the least P(chosen > rejected) = Phi((r_c - r_r) / sqrt(Var_c + Var_r)). At p, pairs within
+            the band (1 - p, p) are left out; 0.5 leaves out none.
+        select: "best_worst" makes one pair a prompt, from its highest and lowest reward; "all" every pair.
+
+    Returns:
+        The dataset, and a [`PairReport`] of what was left out and why.
+
+    Raises:
+        ValueError: an argument is out of range, candidates do not match the prompts, or no pair is left.
+    """
+    _check_candidates(prompts, candidates)
+    _check_settings(measure, threshold, margin, min_probability, select)
+    completions = CompletionScorer(scorer)
+    if measure is not None:
+        check_measure(measure, completions.scorer)
+    if min_probability > 0.5 and not completions.scorer.attributes:
+        raise ValueError("`min_probability` needs a model that gives a `reward_std`, as a URM does.")
+    report = PairReport(len(prompts), sum(map(len, candidates)))
+    distinct = [_distinct(answers, report) for answers in candidates]
+    known = _score(completions, prompts, distinct, measure, threshold, report)
+    rows: list[dict[str, Any]] = []
+    for prompt, group in zip(prompts, known, strict=True):
+        rows += _rows(prompt, group, select, margin, min_probability, report)
+    report.pairs = len(rows)
+    if not rows:
+        raise ValueError(f"no pair is left. {report}")
+    return Dataset.from_list(rows), report
+
+
+def _check_candidates(prompts, candidates):
+    if len(prompts) == 0:
+        raise ValueError("`prompts` is empty.")
+    if len(prompts) != len(candidates):
+        raise ValueError(
+            f"`candidates` must hold a list for each of the {len(prompts)} prompts, got {len(candidates)}."
+        )
+    for number, (prompt, answers) in enumerate(zip(prompts, candidates, strict=True)):
+        if isinstance(prompt, str) != isinstance(prompts[0], str):
+            raise ValueError(
+                f"`prompts` must be all texts or all messages, but `prompts[{number}]` is not as the first."
+            )
+        if isinstance(answers, str) or not isinstance(answers, Sequence):
+            raise ValueError(f"`candidates[{number}]` must be a list of answers, got {type(answers).__name__}.")
+        if isinstance(prompt, str) and not all(isinstance(answer, str) for answer in answers):
+            raise ValueError(f"`candidates[{number}]` must be texts, as its prompt is.")
+
+
+def _check_settings(measure, threshold, margin, min_probability, select):
+    if (measure is None) != (threshold is None):
+        raise ValueError(f"`measure` and `threshold` go together, got measure={measure!r}, threshold={threshold}.")
+    if threshold is not None and not 0 <= threshold < float("inf"):
+        raise ValueError(f"`threshold` must be finite and not negative, got {threshold}.")
+    if not 0 <= margin < float("inf"):
+        raise ValueError(f"`margin` must be finite and not negative, got {margin}.")
+    if not 0.5 <= min_probability < 1:
+        raise ValueError(f"`min_probability` must be at least 0.5 and below 1, got {min_probability}.")
+    if select not in SELECTIONS:
+        raise ValueError(f"`select` must be one of {', '.join(SELECTIONS)}, got {select!r}.")
+
+
+def _distinct(answers: Sequence[str | Messages], report: PairReport) -> list[str | Messages]:
+    """Answers that say something, each once."""
+    kept: list[str | Messages] = []
+    for answer in answers:
+        text = answer if isinstance(answer, str) else "".join(str(message.get("content") or "") for message in answer)
+        if not text.strip():
+            report.empty += 1
+        elif answer in kept:
+            report.duplicate += 1
+        else:
+            kept.append(answer)
+    return kept
+
+
+def _score(completions, prompts, distinct, measure, threshold, report) -> list[list[_Candidate]]:
+    """The candidates of each prompt that the model knows, in one call of the scorer for all."""
+    repeated = [prompt for prompt, answers in zip(prompts, distinct, strict=True) for _ in answers]
+    scores = completions.score(repeated, [answer for answers in distinct for answer in answers])
+    uncertainties = [None] * len(scores) if measure is None else uncertainty.measure(scores, measure).tolist()
+    rewards = [score.reward for score in scores]
+    scored = iter(zip(rewards, scores, uncertainties, strict=True))
+    groups = [[_Candidate(answer, *next(scored)) for answer in answers] for answers in distinct]
+    known = [[c for c in group if measure is None or c.uncertainty <= threshold] for group in groups]
+    report.unknown = sum(map(len, groups)) - sum(map(len, known))
+    return known
+
+
+def _rows(prompt, group: list[_Candidate], select: str, margin: float, least: float, report: PairReport) -> list[dict]:
+    """The pairs of one prompt that are far enough apart."""
+    if len(group) < 2:
+        report.lone_prompts += 1
+    rows = []
+    for chosen, rejected in _pairs(group, select):
+        probability = _probability(chosen.score, rejected.score)
+        if chosen.reward - rejected.reward <= margin:
+            report.close += 1
+        elif probability is not None and probability < least:
+            report.undecided += 1
+        else:
+            rows.append(_row(prompt, chosen, rejected, probability))
+    return rows
+
+
+def _pairs(group: list[_Candidate], select: str) -> Iterator[tuple[_Candidate, _Candidate]]:
+    """(higher reward, lower reward)"""
+    ranked = sorted(group, key=lambda candidate: -candidate.reward)
+    if select == "all":
+        yield from combinations(ranked, 2)
+    elif len(ranked) > 1:
+        yield ranked[0], ranked[-1]
+
+
+def _row(
+    prompt: str | Messages, chosen: _Candidate, rejected: _Candidate, probability: float | None
+) -> dict[str, Any]:
+    sides = {"chosen": chosen, "rejected": rejected}
+    row: dict[str, Any] = {"prompt": prompt}
+    row |= {side: _as_written(prompt, candidate.answer) for side, candidate in sides.items()}
+    row |= {f"score_{side}": candidate.reward for side, candidate in sides.items()}
+    if chosen.uncertainty is not None:
+        row |= {f"uncertainty_{side}": candidate.uncertainty for side, candidate in sides.items()}
+    return row if probability is None else row | {"probability": probability}
+
+
+def _as_written(prompt: str | Messages, answer: str | Messages) -> str | Messages:
+    """TRL wants prompt and answer both as text or both as messages."""
+    if isinstance(prompt, str) or not isinstance(answer, str):
+        return answer
+    return [{"role": "assistant", "content": answer}]
+
+
+def _probability(chosen: RewardScore, rejected: RewardScore) -> float | None:
+    """P(chosen > rejected), or None if the model gives no spread of its rewards."""
+    if chosen.reward_std is None:
+        return None
+    return uncertainty.preference_probability(
+        chosen["reward"], chosen["reward_std"], rejected["reward"], rejected["reward_std"]
+    )

@@ -1,0 +1,256 @@
+"""
+Rewards that know their uncertainty, as `reward_funcs` of TRL's GRPOTrainer, RLOOTrainer and OnlineDPOTrainer.
+
+```python
+reward = UncertaintyPenalizedReward("org/urm-ensemble", measure="reward_gap", coefficient=0.5)
+GRPOTrainer(policy, reward_funcs=reward, ...)
+```
+
+A model or its name is a reward function to TRL as well (`reward_funcs="org/urm"`): then the reward is `logits`, and
+uncertainty plays no part. Conversations get the ids that [`RewardScorer`] gives them, under the reward model's own
+template. For plain text that differs from TRL's way with a model: here the text is closed by EOS, as in training.
+
+To TRL's log each function adds the mean and the population standard deviation over its call of the raw reward and of
+the uncertainty, and the share of completions that kept a reward; to its table of completions both, for each of them.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from statistics import NormalDist, fmean, pstdev
+from typing import Any, TypeAlias
+
+from accelerate import PartialState
+from packaging.version import Version
+from transformers import PreTrainedModel
+
+from urm_hf.data.conversations import Messages
+from urm_hf.modeling import URMEnsemble
+from urm_hf.scores import RewardScore
+from urm_hf.scoring.scorer import RewardScorer
+from urm_hf.uncertainty import measures as uncertainty
+from urm_hf.uncertainty.measures import MEASURES
+
+Scorer: TypeAlias = RewardScorer | PreTrainedModel | str | os.PathLike | list[str]
+Texts: TypeAlias = Sequence[str | Messages]
+LogMetric: TypeAlias = Callable[[str, float], None]
+LogExtra: TypeAlias = Callable[[str, list], None]
+
+
+class CompletionScorer:
+    """
+    Scores the completions of a batch, once for all functions that are called with it one after the other.
+
+    Args:
+        scorer: a [`RewardScorer`], or what one is made of: a model, or the name of a repository or folder; a list of
+            names makes an ensemble. What is named moves to the trainer's device; an instance stays where it is.
+    """
+
+    def __init__(self, scorer: Scorer):
+        self.follows_trainer = not isinstance(scorer, (RewardScorer, PreTrainedModel))
+        if isinstance(scorer, (list, tuple)):
+            scorer = URMEnsemble.from_pretrained(list(scorer))
+        self.scorer = scorer if isinstance(scorer, RewardScorer) else RewardScorer(scorer)
+        self.batch: str | None = None
+        self.last: list[RewardScore] = []
+
+    def score(self, prompts: Texts, completions: Texts, trainer_state: Any = None) -> list[RewardScore]:
+        batch = repr((prompts, completions))
+        if batch != self.batch:
+            if self.follows_trainer and trainer_state is not None:
+                self.scorer.model.to(PartialState().device)
+            rows = [self._row(prompt, answer) for prompt, answer in zip(prompts, completions, strict=True)]
+            self.batch, self.last = batch, self.scorer.score(rows)
+        return self.last
+
+    def _row(self, prompt: str | Messages, completion: str | Messages) -> dict[str, Any]:
+        """
+        A row for the scorer. A policy may answer nothing, or stop at a tool's output: no row of a dataset may, but
+        here it earns what the model thinks of it, as it does where TRL scores with the model itself.
+        """
+        if isinstance(prompt, str):
+            return {"prompt": "", "completion": prompt + completion}  # type: ignore[operator]
+        answer = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
+        role, content = answer[-1]["role"], answer[-1].get("content")
+        if role == "assistant" and (content.strip() if isinstance(content, str) else content):
+            return {"prompt": prompt, "completion": answer}
+        messages = [{key: value for key, value in turn.items() if value is not None} for turn in [*prompt, *answer]]
+        return {"input_ids": self.scorer.tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]}
+
+
+class ScoredReward:
+    """What the reward functions below share: they read scores, make rewards of them, and log."""
+
+    def __init__(self, scorer: CompletionScorer, measure: str, name: str):
+        self.completions, self.measure, self.__name__ = scorer, measure, name
+
+    def __call__(
+        self,
+        prompts: Texts,
+        completions: Texts,
+        log_metric: LogMetric | None = None,
+        log_extra: LogExtra | None = None,
+        trainer_state: Any = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """
+        Rewards of B completions, in their order; None is no reward.
+
+        Args:
+            prompts, completions: B texts each, or B lists of messages each.
+            log_metric, log_extra, trainer_state, columns: what TRL passes besides; the columns are not used.
+
+        Raises:
+            ValueError: a conversation is too long for the scorer, or its reward is not finite.
+        """
+        scores = self.completions.score(prompts, completions, trainer_state)
+        raw, uncertainties = self.read(scores)
+        rewards = self.rewards(raw, uncertainties)
+        logged = {"reward": raw, self.measure: uncertainties}
+        for field, values in logged.items():
+            if log_metric is not None:
+                log_metric(f"{self.__name__}/{field}/mean", fmean(values))
+                log_metric(f"{self.__name__}/{field}/std", pstdev(values))
+            if log_extra is not None:
+                log_extra(f"{self.__name__}/{field}", values)
+        if log_metric is not None:
+            log_metric(f"{self.__name__}/kept_share", fmean(reward is not None for reward in rewards))
+        return rewards
+
+    def read(self, scores: list[RewardScore]) -> tuple[list[float], list[float]]:
+        """Raw rewards and uncertainties."""
+        return [score["reward"] for score in scores], uncertainty.measure(scores, self.measure).tolist()
+
+    def rewards(self, raw: list[float], uncertainties: list[float]) -> list[float | None]:
+        return list(raw)
+
+
+class UncertaintyPenalizedReward(ScoredReward):
+    """
+    r - coefficient * u: what is uncertain pays for it (UWO in Coste et al., 2024, has the members' variance for u).
+
+    Trainers that divide rewards by their spread in the group change the scale of r - k u, not its order.
+
+    Args:
+        scorer: see [`CompletionScorer`].
+        measure: one of `urm_hf.uncertainty.MEASURES`; those that compare members need an ensemble.
+        coefficient: not negative; in units of the reward for one unit of the measure.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        measure: str = "reward_gap",
+        coefficient: float = 1.0,
+        *,
+        name: str = "uncertainty_penalized_reward",
+    ):
+        if not 0 <= coefficient < float("inf"):
+            raise ValueError(f"`coefficient` must be finite and not negative, got {coefficient}.")
+        shared = CompletionScorer(scorer)
+        super().__init__(shared, check_measure(measure, shared.scorer), name)
+        self.coefficient = coefficient
+
+    def rewards(self, raw: list[float], uncertainties: list[float]) -> list[float | None]:
+        return [r - self.coefficient * u for r, u in zip(raw, uncertainties, strict=True)]
+
+
+class LowerConfidenceBoundReward(UncertaintyPenalizedReward):
+    """
+    r - z * reward_std: what the reward exceeds with probability `confidence`, if it is Gaussian. Needs no ensemble.
+
+    Args:
+        scorer: see [`CompletionScorer`].
+        confidence: one-sided, at least 0.5 (z = 0) and below 1; 0.9 is z = 1.28.
+    """
+
+    def __init__(self, scorer: Scorer, confidence: float = 0.9, *, name: str = "lower_confidence_bound_reward"):
+        if not 0.5 <= confidence < 1:
+            raise ValueError(f"`confidence` must be at least 0.5 and below 1, got {confidence}.")
+        super().__init__(scorer, "reward_std", NormalDist().inv_cdf(confidence), name=name)
+
+
+class UncertaintyFilteredReward(ScoredReward):
+    """
+    r, or None where the uncertainty is above the threshold: such a completion does not teach (section 4.2).
+
+    GRPO and RLOO of TRL leave a completion without any reward out of its group's mean and spread, and give it the
+    advantage 0; they log a warning, and a KL term in the loss (GRPO's `beta`) still holds for its tokens. A group
+    with one reward left, or none, teaches nothing. Beside other reward functions only this function's term is left
+    out, which shifts the sum: take `multi_objective_aggregation="normalize_then_sum"`, where that is a term of 0.
+
+    Args:
+        scorer, measure, name: see [`UncertaintyPenalizedReward`].
+        threshold: in the unit of the measure; a quantile of it on data that the model knows is a start.
+
+    Raises:
+        ValueError: the trainer would read None as a reward of 0, as TRL's OnlineDPOTrainer does, and all of
+            them before TRL 1.6.
+    """
+
+    def __init__(self, scorer: Scorer, measure: str, threshold: float, *, name: str = "uncertainty_filtered_reward"):
+        if not 0 <= threshold < float("inf"):
+            raise ValueError(f"`threshold` must be finite and not negative, got {threshold}.")
+        shared = CompletionScorer(scorer)
+        super().__init__(shared, check_measure(measure, shared.scorer), name)
+        self.threshold = threshold
+
+    def __call__(self, prompts, completions, log_metric=None, log_extra=None, trainer_state=None, **columns):
+        # of TRL's trainers, those that understand None pass `log_metric`, and do since 1.6; others sum it up as 0
+        if trainer_state is not None and (log_metric is None or Version(version("trl")) < Version("1.6")):
+            raise ValueError(
+                f"this trainer of TRL {version('trl')} takes None for a reward of 0, so that it cannot filter. Filter "
+                "with GRPOTrainer or RLOOTrainer of TRL 1.6 or newer, or use UncertaintyPenalizedReward or "
+                "LowerConfidenceBoundReward."
+            )
+        return super().__call__(prompts, completions, log_metric, log_extra, trainer_state, **columns)
+
+    def rewards(self, raw: list[float], uncertainties: list[float]) -> list[float | None]:
+        return [r if u <= self.threshold else None for r, u in zip(raw, uncertainties, strict=True)]
+
+
+class AttributeRewards(list):
+    """
+    The attributes as reward functions of their own: a list to pass, or to extend with others.
+
+    ```python
+    config = GRPOConfig(multi_objective_aggregation="normalize_then_sum", reward_weights=[0.7, 0.3], ...)
+    GRPOTrainer(policy, AttributeRewards("org/urm", ["helpfulness", "coherence"]), config, ...)
+    ```
+
+    Each gives an attribute's mean on the scale of its ratings (of an ensemble: over members), without the gate, and
+    logs its standard deviation. The weights are TRL's; normalise-then-sum makes the scales alike. The model scores a
+    batch once for all of them.
+
+    Args:
+        scorer: see [`CompletionScorer`].
+        attributes: default: all of the model's, in its order.
+    """
+
+    def __init__(self, scorer: Scorer, attributes: Sequence[str] | None = None):
+        shared = CompletionScorer(scorer)
+        known = shared.scorer.attributes or []
+        chosen = known if attributes is None else list(attributes)
+        unknown = [attribute for attribute in chosen if attribute not in known]
+        if unknown or not chosen:
+            raise ValueError(f"`attributes` must be of {known}, which the model predicts; got {chosen}.")
+        super().__init__(AttributeReward(shared, "std", attribute) for attribute in chosen)
+
+
+class AttributeReward(ScoredReward):
+    """The predicted mean of the attribute that it is named by. See [`AttributeRewards`]."""
+
+    def read(self, scores: list[RewardScore]) -> tuple[list[float], list[float]]:
+        means = [score["attribute_means"][self.__name__] for score in scores]
+        return means, [score["attribute_stds"][self.__name__] for score in scores]
+
+
+def check_measure(name: str, scorer: RewardScorer) -> str:
+    """`name`, if it is a measure and the scorer's model gives it."""
+    if name not in MEASURES:
+        raise ValueError(f"`measure` must be one of {', '.join(MEASURES)}, got {name!r}.")
+    if not scorer.attributes:
+        raise ValueError(f"{name} needs a URM or an ensemble; {type(scorer.model).__name__} gives no uncertainty.")
+    if MEASURES[name].needs_ensemble and not isinstance(scorer.model, URMEnsemble):
+        raise ValueError(f"{name} compares members, so it needs an ensemble; reward_std is for a single URM as well.")
+    return name

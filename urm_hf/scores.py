@@ -1,0 +1,80 @@
+"""What scoring gives and all else reads: one conversation's reward with its uncertainty."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class RewardScore(ModelOutput):
+    """
+    One conversation's score. Fields read as attributes or keys; those that a model does not give are absent.
+
+    Args:
+        reward: higher is better; compares answers to one prompt.
+        reward_std: in the unit of the reward; higher = less sure. Of an ensemble: root of the total variance.
+        attribute_means, attribute_stds, gating_weights: by attribute name; of an ensemble: averages over members, for
+            stds the root of the total variance.
+        attribute_epistemic_stds: by attribute: root of the variance of members' means. Ensembles only.
+        attribute_gaps: by attribute: largest difference between members' means (Eq. 7). Ensembles only.
+        epistemic_variance: sum over attributes of the variance of members' means; in squared units of the ratings;
+            higher = less known. Ensembles only.
+        reward_gap: largest difference between members' rewards (Eq. 7); higher = less known. Ensembles only.
+        covariance_norm: largest Frobenius norm of members' covariances (Eq. 8), in squared units of the ratings;
+            higher = less sure. For a single URM, that of its own covariance.
+        attribute_variance: sum over attributes of sigma^2 (section 5.2.3), in squared units of the ratings.
+        member_rewards: each member's reward. Ensembles only.
+        n_tokens: tokens of the conversation as scored. truncated: whether some were cut off.
+    """
+
+    reward: float | None = None
+    reward_std: float | None = None
+    attribute_means: dict[str, float] | None = None
+    attribute_stds: dict[str, float] | None = None
+    gating_weights: dict[str, float] | None = None
+    attribute_epistemic_stds: dict[str, float] | None = None
+    attribute_gaps: dict[str, float] | None = None
+    attribute_variance: float | None = None
+    covariance_norm: float | None = None
+    epistemic_variance: float | None = None
+    reward_gap: float | None = None
+    member_rewards: list[float] | None = None
+    n_tokens: int | None = None
+    truncated: bool | None = None
+
+
+def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[dict[str, Any]]:
+    """A model's output for B conversations as B dictionaries of numbers, with the fields of [`RewardScore`]."""
+    columns: dict[str, Tensor] = {"reward": output.logits[:, 0]}
+    named: dict[str, Tensor] = {}
+    if "attribute_stds" in output:
+        stds = output.attribute_stds
+        columns["reward_std"] = output.reward_std
+        if "rewards" in output:  # an ensemble: average over members, (M, B, n) -> (B, n)
+            total = output.aleatoric_variance + output.epistemic_variance
+            named = {"means": output.attribute_means.mean(0), "stds": total.sqrt(), "w": output.gating_weights.mean(0)}
+            named |= {"apart": output.epistemic_variance.sqrt(), "gaps": output.attribute_gap}
+            columns |= {
+                "attribute_variance": stds.square().sum(-1).mean(0),
+                "covariance_norm": output.covariance_norm,
+                "epistemic_variance": output.epistemic_variance.sum(-1),
+                "reward_gap": output.reward_gap,
+                "member_rewards": output.rewards.T,
+            }
+        else:
+            named = {"means": output.attribute_means, "stds": stds, "w": output.gating_weights}
+            columns |= {
+                "attribute_variance": stds.square().sum(-1),
+                "covariance_norm": stds.square().norm(dim=-1),
+            }
+    lists = {name: tensor.float().cpu().tolist() for name, tensor in columns.items()}
+    names = {"means": "attribute_means", "stds": "attribute_stds", "w": "gating_weights"}
+    names |= {"apart": "attribute_epistemic_stds", "gaps": "attribute_gaps"}
+    for key, name in names.items():
+        if key in named:
+            rows = named[key].float().cpu().tolist()
+            lists[name] = [dict(zip(attributes or map(str, range(len(row))), row, strict=True)) for row in rows]
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]

@@ -1,0 +1,131 @@
+"""Two ways to put N token sequences through models in batches: packs that share prefixes, and padded batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import ModelOutput
+
+from urm_hf.scoring.engine.packed_attention import last_hidden_states, on_device
+from urm_hf.scoring.engine.padding import pad_batch
+from urm_hf.scoring.engine.prefixes import next_cut, pack, prefix_order, worth_sharing
+
+
+@dataclass
+class Plan:
+    """Distinct sequences, and the indices of N of them in two orders: of prefixes, and of lengths, longest first."""
+
+    sequences: Sequence[Sequence[int]]
+    by_prefix: list[int]
+    shared: list[int]  # tokens that each in `by_prefix` has in common with the one before
+    by_length: list[int]
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]]) -> "Plan":
+        if not all(map(len, sequences)):
+            raise ValueError("a sequence without tokens has no last hidden state, and so no reward.")
+        by_length = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
+        return cls(sequences, *prefix_order(sequences), by_length)
+
+    @property
+    def distinct_tokens(self) -> int:
+        """Tokens that differ in themselves or in what precedes them: the least that has to be computed."""
+        return sum(len(self.sequences[index]) for index in self.by_prefix) - sum(self.shared)
+
+    def split(self, length: int) -> tuple["Plan", "Plan"]:
+        """Plans for the sequences of at most `length` tokens, and for those that are longer."""
+        fits = [len(sequence) <= length for sequence in self.sequences]
+        return self._part(fits), self._part([not fit for fit in fits])
+
+    def _part(self, taken: Sequence[bool]) -> "Plan":
+        by_prefix, shared = [], []
+        common = 0
+        for index, count in zip(self.by_prefix, self.shared, strict=True):
+            common = min(common, count)  # with the last that was taken: the least across those between
+            if taken[index]:
+                by_prefix.append(index)
+                shared.append(common)
+                common = len(self.sequences[index])
+        return Plan(self.sequences, by_prefix, shared, [index for index in self.by_length if taken[index]])
+
+
+class Packs:
+    """Runs of neighbours in the order of prefixes, each a row of tokens without padding."""
+
+    def __init__(self, plan: Plan, models: Sequence[PreTrainedModel]):
+        parts = [part for model in models if (part := split_model(model))]
+        self.heads = [head for _, head in parts]
+        self.backbone = parts[0][0]
+        self.order = plan.by_prefix
+        self.sequences = [plan.sequences[index] for index in self.order]
+        self.lengths = [len(sequence) for sequence in self.sequences]
+        self.shared = worth_sharing(self.lengths, plan.shared)
+
+    def end(self, start: int, max_tokens: int) -> int:
+        return next_cut(self.lengths, self.shared, start, max_tokens)
+
+    def tokens(self, start: int, stop: int) -> int:
+        return sum(self.lengths[start:stop]) - sum(self.shared[start + 1 : stop])
+
+    def run(self, start: int, stop: int) -> list[ModelOutput]:
+        hidden = last_hidden_states(self.backbone, pack(self.sequences[start:stop], self.shared[start:stop]))
+        return [head(hidden) for head in self.heads]
+
+
+class PaddedBatches:
+    """Batches of like length, padded on the right."""
+
+    def __init__(self, plan: Plan, models: Sequence[PreTrainedModel], pad_token_id: int):
+        self.models, self.pad_token_id = models, pad_token_id
+        self.order = plan.by_length
+        self.sequences = [plan.sequences[index] for index in self.order]
+
+    def end(self, start: int, max_tokens: int) -> int:
+        return min(len(self.order), start + max(1, max_tokens // len(self.sequences[start])))
+
+    def tokens(self, start: int, stop: int) -> int:
+        return (stop - start) * len(self.sequences[start])
+
+    def run(self, start: int, stop: int) -> list[ModelOutput]:
+        batch = pad_batch(self.sequences[start:stop], self.pad_token_id)
+        inputs = {name: on_device(tensor, self.models[0].device) for name, tensor in batch.items()}
+        if len(self.models) == 1:
+            output = self.models[0](**inputs)
+            output.logits = as_column(output.logits)
+            return [output]
+        hidden = self.models[0].pool(**inputs)
+        return [model(pooled_hidden=hidden) for model in self.models]
+
+
+def as_column(logits: Tensor) -> Tensor:
+    """
+    Rewards as (B, 1); models that bring their own code may give (B,).
+
+    Raises:
+        ValueError: more than one number for a conversation.
+    """
+    if logits.ndim > 2 or logits.ndim == 2 and logits.shape[1] != 1:
+        raise ValueError(
+            f"the model gives `logits` of shape {tuple(logits.shape)} for {len(logits)} conversations; a reward model "
+            "gives one reward for each. Load it with num_labels=1, or wrap it so that `logits` is the reward."
+        )
+    return logits.reshape(-1, 1)
+
+
+def split_model(model: PreTrainedModel) -> tuple[PreTrainedModel, Callable[[Tensor], ModelOutput]] | None:
+    """
+    A model's backbone, and what makes its output of pooled hidden states (B, H); None if it is built otherwise.
+
+    Of scalar reward models only those of transformers: what a model that brings its own code does between its backbone
+    and its reward cannot be seen from here.
+    """
+    if hasattr(model, "pool"):
+        return model.model, lambda hidden: model(pooled_hidden=hidden)
+    if not type(model).__module__.startswith("transformers.models."):
+        return None
+    head, backbone = getattr(model, "score", None), model.base_model
+    if isinstance(head, nn.Module) and isinstance(backbone, PreTrainedModel) and backbone is not model:
+        return backbone, lambda hidden: SequenceClassifierOutput(logits=head(hidden))
+    return None

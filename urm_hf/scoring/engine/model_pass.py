@@ -1,0 +1,123 @@
+"""Token sequences through models: in packs where the backbone allows it, else in padded batches; order is kept."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from urm_hf.scoring.engine.batches import Packs, PaddedBatches, Plan, split_model
+from urm_hf.scoring.engine.packed_attention import compile_layers, gives_same_states, longest_window
+
+logger = logging.getLogger(__name__)
+
+FIELDS = ("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std")
+TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 8192  # of a batch, by default: a CPU's caches hold less
+
+Columns: TypeAlias = dict[str, Tensor]
+Report: TypeAlias = Callable[[list[int], int], None]
+Batch: TypeAlias = tuple[list[int], list[ModelOutput], int]
+
+
+class ModelPass:
+    """
+    Runs models over plans.
+
+    Args:
+        max_tokens (`int`, *optional*): tokens of a batch, with its padding. Halved, and it stays so, whenever memory
+            runs out. Default: 8192, on a CPU 4096.
+        pad_token_id (`int`): for padded batches.
+        compiled (`bool`): compiles the layers of backbones with `torch.compile`.
+    """
+
+    def __init__(self, max_tokens: int | None, pad_token_id: int, compiled: bool = False):
+        self.max_tokens, self.pad_token_id, self.compiled = max_tokens, pad_token_id, compiled
+        self._packable: dict[type, bool] = {}  # of the kinds of backbone that were tried out
+
+    def outputs(self, plan: Plan, models: Sequence[PreTrainedModel], report: Report) -> list[Columns]:
+        """
+        The outputs for all sequences, on the CPU, of one model, or of several that share their backbone.
+
+        Args:
+            report: called after each batch with the indices of its sequences and the tokens that were computed.
+        """
+        done: list[list[Columns]] = []
+        order: list[int] = []
+        for indices, outputs, tokens in self.batches(plan, models):
+            done.append([{name: output[name] for name in FIELDS if name in output} for output in outputs])
+            order += indices
+            report(indices, tokens)
+        return [_in_order([batch[number] for batch in done], order) for number in range(len(models))]
+
+    def batches(self, plan: Plan, models: Sequence[PreTrainedModel]) -> Iterator[Batch]:
+        """Batch by batch: the indices of its sequences, each model's output for them, and the tokens computed."""
+        packable, padded = self._parts(plan, models[0])
+        if self.compiled:
+            compile_layers(models[0].base_model)
+        if packable.by_prefix:
+            yield from self._run(Packs(packable, models), models[0].device)
+        if padded.by_prefix:
+            yield from self._run(PaddedBatches(padded, models, self.pad_token_id), models[0].device)
+
+    def _run(self, batches: Packs | PaddedBatches, device: torch.device) -> Iterator[Batch]:
+        limit = self.max_tokens or (TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_GPU)
+        start = 0
+        while start < len(batches.order):
+            stop = batches.end(start, limit)
+            outputs = None
+            try:
+                with torch.inference_mode():
+                    outputs = batches.run(start, stop)
+            except RuntimeError as error:
+                if stop - start == 1 or not out_of_memory(error):
+                    raise
+            tokens = batches.tokens(start, stop)
+            if outputs is None:  # only now, when the traceback with the batch's tensors is gone
+                limit = self.max_tokens = tokens // 2
+                logger.info("A batch of %d tokens is too large for memory; at most %d from now on.", tokens, limit)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            yield batches.order[start:stop], outputs, tokens
+            start = stop
+
+    def _parts(self, plan: Plan, model: PreTrainedModel) -> tuple[Plan, Plan]:
+        """What goes in packs, and what in padded batches; why the latter is said at debug level."""
+        name, parts = type(model).__name__, split_model(model)
+        if parts is None:
+            logger.debug("Padded batches: %s has no head that reads a backbone's last hidden state.", name)
+            return plan.split(0)  # nothing, and all
+        backbone = parts[0]
+        window = longest_window(backbone)
+        packable, padded = plan.split(sys.maxsize if window is None else window)
+        if padded.by_prefix:
+            count = len(padded.by_prefix)
+            logger.debug("Padded batches: %d exceed the attention window of %s, %d tokens.", count, name, window)
+        return (packable, padded) if packable.by_prefix and self._can_pack(packable, backbone) else plan.split(0)
+
+    def _can_pack(self, plan: Plan, backbone: PreTrainedModel) -> bool:
+        """Whether packs give the backbone's numbers, tried out once for each kind."""
+        kind = type(backbone)
+        if kind not in self._packable:
+            self._packable[kind] = gives_same_states(backbone, plan.sequences[plan.by_length[0]], self.pad_token_id)
+        return self._packable[kind]
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory. On a GPU that has a class of its own, on a CPU only a text."""
+    text = str(error).lower()
+    return any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
+
+
+def _in_order(batches: list[Columns], order: list[int]) -> Columns:
+    """Columns of N rows, on the CPU, from batches whose rows are those of `order`."""
+    columns = {}
+    for name in batches[0]:
+        rows = torch.cat([batch[name] for batch in batches]).cpu()
+        columns[name] = torch.empty_like(rows)
+        columns[name][torch.tensor(order)] = rows
+    return columns

@@ -1,0 +1,1 @@
+"""`urm score`: files of any size, in parts, by any number of processes, resumable."""

@@ -1,0 +1,217 @@
+"""A scoring job that can be interrupted: rows in, parts, one file out; alone or with other processes."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import urm_hf
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.source import PartReader, Source, digest_of
+from urm_hf.modeling import URMEnsemble
+from urm_hf.modeling.backbone_urm import HUB_ACCESS
+from urm_hf.modeling.members_urm import MemberSource
+from urm_hf.scores import RewardScore
+from urm_hf.scoring.jobs.parts import COUNTS, PartFolder
+from urm_hf.scoring.scorer import RewardScorer
+from urm_hf.uncertainty.filtering import filter_values
+from urm_hf.uncertainty.measures import MEASURES, measure
+
+HASHED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
+WAIT = 0.2  # seconds between looks at parts that others work on
+
+
+@dataclass
+class ScoreJob:
+    """
+    Args:
+        models: a repository or folder; several make an ensemble. revisions: one for each.
+        data, split, data_config, data_revision: what [`Source`] reads.
+        out: the file to write.
+        limits: `max_tokens_per_batch`, `max_length` and `truncation` of the scorer.
+        loading: further arguments of the models' `from_pretrained`; `ensemble`: those of an ensemble.
+        on_error: "raise", or "skip" to put rows that cannot be scored into a side file.
+        filter_measure, filter_threshold: rows whose uncertainty is at most the threshold are marked `kept`.
+    """
+
+    models: list[str]
+    data: str
+    out: Path
+    revisions: Sequence[str | None] | None = None
+    split: str | None = None
+    data_config: str | None = None
+    data_revision: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    limits: dict[str, Any] = field(default_factory=dict)
+    loading: dict[str, Any] = field(default_factory=dict)
+    ensemble: dict[str, Any] = field(default_factory=dict)
+    on_error: str = "raise"
+    filter_measure: str | None = None
+    filter_threshold: float | None = None
+    rows_per_part: int = 8192
+
+    def __post_init__(self):
+        if self.revisions and len(self.revisions) != len(self.models):
+            raise ValueError(f"--revision needs one entry for each of the {len(self.models)} models.")
+        if (self.filter_measure is None) != (self.filter_threshold is None):
+            raise ValueError("--filter-measure and --filter-threshold go together.")
+        if self.filter_measure is not None and self.filter_measure not in MEASURES:
+            known = ", ".join(MEASURES)
+            raise ValueError(f"--filter-measure must be one of {known}, got {self.filter_measure!r}.")
+        if self.rows_per_part < 1:
+            raise ValueError(f"--rows-per-part must be positive, got {self.rows_per_part}.")
+
+    def pinned(self) -> "ScoreJob":
+        """The job on the commits that the models' revisions are now, for processes that start later."""
+        access = {name: self.loading[name] for name in HUB_ACCESS if name in self.loading}
+        places = zip(self.models, self.revisions or [None] * len(self.models), strict=True)
+        return replace(self, revisions=[MemberSource(*place, access).revision for place in places])
+
+    def source(self) -> Source:
+        return Source(self.data, self.split, self.data_config, self.data_revision, strict=self.on_error == "raise")
+
+    def folder(self, source: Source, manifest: dict[str, Any] | None = None) -> PartFolder:
+        return PartFolder(self.out, manifest or {}, -(-source.count // self.rows_per_part))
+
+    def scorer(self, device: str | None) -> RewardScorer:
+        """The model on a device, by default where `from_pretrained` puts it."""
+        loading = self.loading | ({} if device is None else {"device_map": {"": device}})
+        if len(self.models) > 1:
+            ensemble = URMEnsemble.from_pretrained(self.models, revisions=self.revisions, **loading, **self.ensemble)
+            return RewardScorer(ensemble, **self.limits)
+        revision = self.revisions[0] if self.revisions else None
+        return RewardScorer(self.models[0], revision=revision, **loading, **self.ensemble, **self.limits)
+
+    def manifest(self, scorer: RewardScorer, source: Source) -> dict[str, Any]:
+        """All that a score depends on, so that parts are never mixed."""
+        config = scorer.model.config
+        members = isinstance(scorer.model, URMEnsemble)
+        sources: Any = scorer.model.sources if members else [scorer.source]
+        combined = ("aggregation", "aggregation_k", "reward_means", "reward_stds", "strategy")
+        return {
+            "urm_hf": urm_hf.__version__,
+            "model": [_identity(source) for source in sources],
+            "ensemble": {name: getattr(config, name) for name in combined} if members else None,
+            "dtype": str(self.loading.get("dtype")),
+            "data": source.fingerprint,
+            "rows": source.count,
+            "split": self.split,
+            "columns": vars(self.columns),
+            "limits": self.limits,
+            "on_error": self.on_error,
+            "filter": [self.filter_measure, self.filter_threshold],
+            "rows_per_part": self.rows_per_part,
+        }
+
+
+class PartScorer:
+    """Scores parts of a job, one after the other. Several may work on one job at once."""
+
+    def __init__(
+        self,
+        job: ScoreJob,
+        device: str | None = None,
+        progress: bool = False,
+        scorer: RewardScorer | None = None,  # of another job on the same model
+    ):
+        self.job, self.progress = job, progress
+        self.source = job.source()
+        self.folder = job.folder(self.source)  # an output that cannot be written is told before a model is loaded
+        self.scorer = scorer or job.scorer(device)
+        self.folder = job.folder(self.source, job.manifest(self.scorer, self.source))
+        self.folder.open()
+        self.reader = PartReader(self.source, job.rows_per_part)
+
+    def run(self):
+        """Works until no part is missing: also on parts that another process has left undone."""
+        try:
+            while missing := self.folder.missing():
+                if not any([self._claimed(number) for number in missing]):
+                    time.sleep(WAIT)
+        finally:
+            self.folder.remove_if_empty()
+
+    def _claimed(self, number: int) -> bool:
+        lock = self.folder.claim(number)
+        if lock is None:
+            return False
+        try:
+            self.score_part(number)
+        finally:
+            lock.release()
+        return True
+
+    def score_part(self, number: int):
+        written, sequences, cut, rows, skipped = [], [], [], [], []
+        items = self.reader.part(number)
+        for row_number, item in enumerate(items, start=number * self.job.rows_per_part):
+            try:
+                answers = self._encoded(item, row_number)
+            except ValueError as error:
+                if self.job.on_error == "raise":
+                    raise ValueError(f"{error} (--on-error skip leaves out what cannot be scored.)") from error
+                skipped.append({"row": row_number, "reason": str(error), "data": _readable(item)})
+                continue
+            for row, ids, truncated in answers:
+                self._check_columns(row, row_number)
+                written.append(row)
+                sequences.append(ids)
+                cut.append(truncated)
+                rows.append(row_number)
+        title = f"Part {number + 1} of {self.folder.parts}" if self.progress else None
+        scores = self.scorer.score_ids(sequences, cut, rows, title)
+        kept = self._kept(scores)
+        stats = self.scorer.stats
+        counts = {name: int(stats[name]) for name in COUNTS if name in stats}
+        counts |= {"rows": len(items), "scored": len(scores), "skipped": len(skipped)}
+        counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
+        lines = [row | dict(score.items()) | k for row, score, k in zip(written, scores, kept, strict=True)]
+        self.folder.write(number, lines, skipped, counts)
+
+    def _encoded(self, item: Any, row_number: int) -> list[tuple[dict[str, Any], list[int], bool]]:
+        """The columns to write, the token ids and whether they were cut, of each conversation of a row."""
+        row = self.source.row(item)
+        try:
+            answers = conversations_of(row, self.job.columns)
+        except ValueError as error:
+            raise ValueError(f"row {row_number}: {error}") from error
+        encoded = []
+        for columns, conversation in answers:
+            try:
+                (ids,), (truncated,) = self.scorer.encode([conversation], row_number)
+            except ValueError as error:
+                if len(answers) == 1:
+                    raise
+                where = f"`{columns['answer_column']}`, answer {columns['answer_index']}"
+                raise ValueError(f"{error} ({where})") from error
+            encoded.append((columns, ids, truncated))
+        return encoded
+
+    def _kept(self, scores: list[RewardScore]) -> list[dict[str, bool]]:
+        if self.job.filter_measure is None or not scores:
+            return [{}] * len(scores)
+        values = measure(scores, self.job.filter_measure)
+        return [{"kept": bool(kept)} for kept in filter_values(values, threshold=self.job.filter_threshold).kept]
+
+    def _check_columns(self, row: dict[str, Any], row_number: int):
+        new = [*RewardScore.__dataclass_fields__, *(["kept"] if self.job.filter_measure else [])]
+        taken = [name for name in new if name in row]
+        if taken:
+            raise ValueError(
+                f"{self.job.data}, row {row_number}, has columns that the scores would overwrite: "
+                f"{', '.join(taken)}. Rename them."
+            )
+
+
+def _readable(item: Any) -> Any:
+    return item if isinstance(item, dict) else item[1].decode(errors="replace").rstrip("\n")
+
+
+def _identity(model: MemberSource) -> str:
+    """A repository at its commit, or a folder with a hash of what a score can depend on; and an adapter's base."""
+    folder, state = Path(model.name), model.revision
+    if folder.is_dir():
+        state = digest_of(sorted(path for path in folder.glob("*") if path.suffix in HASHED), named=True)
+    base = model.base()
+    return f"{model.name}@{state}" if base is None else f"{model.name}@{state} on {_identity(base)}"

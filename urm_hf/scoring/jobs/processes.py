@@ -1,0 +1,117 @@
+"""Several processes on one scoring job: started here, by `accelerate launch`, or by Ray."""
+
+import multiprocessing
+import os
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
+
+
+def default_device(rank: int = 0) -> str | None:
+    """The GPU of a process; None on a machine without one."""
+    return f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else None
+
+
+def run_alone(job: ScoreJob, device: str | None) -> dict[str, int] | None:
+    """Works on a job, and merges its parts; returns what was counted."""
+    worker = PartScorer(job, device or default_device(), progress=True)
+    worker.run()
+    return worker.folder.merge()
+
+
+def run_launched(job: ScoreJob, device: str | None) -> dict[str, int] | None:
+    """One of the processes of `accelerate launch`. The first of them merges; the others return None."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu" or default_device() is None)
+    with state.main_process_first():
+        worker = PartScorer(job, device or default_device(state.local_process_index), state.is_main_process)
+    worker.run()
+    state.wait_for_everyone()
+    counts = worker.folder.merge() if state.is_main_process else None
+    state.wait_for_everyone()
+    state.destroy_process_group()
+    return counts
+
+
+def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, int] | None:
+    """
+    Starts `count` processes. What one of them leaves undone when it dies, the others do.
+
+    Raises:
+        ValueError: parts are missing when all have ended; the first error that one of them told is given.
+    """
+    folder = job.folder(job.source())
+    job = job.pinned()
+    context = multiprocessing.get_context("spawn")
+    started, errors = [], []
+    for rank in range(count):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(job, rank, count, device, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        started.append((process, ours))
+    for process, pipe in started:
+        try:
+            error = pipe.recv()
+        except EOFError:
+            error = f"process {process.pid} died"
+        process.join()
+        errors += [error] if error else []
+    if not folder.path.is_dir() or folder.missing():
+        folder.remove_if_empty()
+        missing = f"{len(folder.missing())} of {folder.parts} parts are missing; the same command goes on with them."
+        raise ValueError(f"{errors[0]} ({missing})" if errors else missing)
+    return folder.merge()
+
+
+def _work(job: ScoreJob, rank: int, count: int, device: str | None, pipe: Connection):
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    try:
+        PartScorer(job, device or default_device(rank), progress=rank == 0).run()
+        pipe.send(None)
+    except (ValueError, OSError) as error:
+        pipe.send(str(error))
+
+
+class RayPartScorer:
+    """What [`PartScorer`] does, as an actor of Ray Data. A part is written whole or not at all: it may be retried."""
+
+    def __init__(self, job: ScoreJob):
+        self.worker = PartScorer(job, default_device())
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        for number in batch["part"].tolist():
+            if not self.worker.folder.done(number):
+                self.worker.score_part(number)
+        return batch
+
+
+def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
+    """
+    Actors on the Ray cluster of `RAY_ADDRESS`, or on this machine. Data, models and output must be where every node
+    finds them.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--engine ray needs Ray: pip install 'urm-hf[ray]'.") from error
+    job = replace(job, out=job.out.absolute())
+    folder = job.folder(job.source())
+    missing = [{"part": number} for number in folder.missing()]
+    if missing:
+        ray.init(ignore_reinit_error=True, log_to_driver=bool(os.environ.get("URM_DEBUG")))
+        job = job.pinned()
+        parts = ray.data.from_items(missing, override_num_blocks=len(missing))
+        gpus = 1 if ray.cluster_resources().get("GPU") else 0
+        try:
+            parts.map_batches(
+                RayPartScorer, fn_constructor_args=(job,), batch_size=1, concurrency=actors, num_gpus=gpus
+            ).materialize()
+        except ray.exceptions.RayError as error:
+            raise ValueError(str(error).strip().splitlines()[-1]) from error
+    return folder.merge()

@@ -1,0 +1,226 @@
+"""Rewards with uncertainty for conversations: batches, order kept, the ids that the model was trained on."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import ModelOutput
+
+from urm_hf.checkpoints.published import refuse_published
+from urm_hf.data.conversations import check_truncation, encode_conversation, limit_length
+from urm_hf.modeling.backbone_urm import HUB
+from urm_hf.modeling.members_urm import MemberSource
+from urm_hf.modeling.modeling_urm import URMOutput
+from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward, URMEnsemble
+from urm_hf.scores import RewardScore, output_rows
+from urm_hf.scoring.engine.batches import Plan
+from urm_hf.scoring.engine.model_pass import ModelPass, Report
+from urm_hf.scoring.engine.padding import pad_token_id
+from urm_hf.scoring.features import deduplicate
+from urm_hf.scoring.loading import load_reward_model
+from urm_hf.scoring.progress import STATISTICS, ScoringBar
+
+
+class RewardScorer:
+    """
+    Scores conversations with a URM, an ensemble, or any reward model of one output.
+
+    ```python
+    scorer = RewardScorer("org/urm-8b")
+    scores = scorer.score([[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]])
+    scores[0].reward, scores[0].reward_std
+    ```
+
+    Equal conversations are scored once. Tokens that conversations have in common from the start on (a prompt with its
+    candidates, a dialogue and its continuations) are computed once, where the backbone is a decoder of the usual kind;
+    other models get padded batches, sorted by length. Members of an ensemble go over the data one after the other.
+
+    Args:
+        model: an instance, or a repository or folder that `AutoModelForSequenceClassification` loads, or of a LoRA
+            adapter of a URM, which is merged into its base.
+        tokenizer (*optional*): default: the one saved with the model.
+        max_tokens_per_batch (`int`, *optional*): tokens that pass the model at once, with their padding. Halved for
+            good when memory runs out. Default: 8192, on a CPU 4096.
+        max_length (`int`, *optional*): longest conversation in tokens. Default: what the model's positions allow.
+        truncation (`str`): for longer ones: "error", "left" (keep the end) or "right" (keep the beginning).
+        compile (`bool`): compiles the layers of the model in place with `torch.compile`: worth a minute's wait where
+            much is to be scored.
+        trust_remote_code, revision, **model_kwargs: for loading `model` by name (`dtype`, `device_map`, ...).
+
+    Attributes:
+        source: of a model loaded by name, where it comes from, at the commit that was loaded.
+        stats (`dict`): of the last call: conversations, and how many of them were duplicates or truncated; tokens;
+            distinct_tokens (common prefixes once); passes over them (1, or one for each member); computed_tokens (with
+            the padding of batches, of all passes); seconds.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | str | os.PathLike,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        max_tokens_per_batch: int | None = None,
+        max_length: int | None = None,
+        truncation: str = "error",
+        compile: bool = False,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        **model_kwargs: Any,
+    ):
+        if check_truncation(truncation) == "drop":
+            raise ValueError('`truncation="drop"` would lose rows of the result; use "error", "left" or "right".')
+        for name, value in (("max_tokens_per_batch", max_tokens_per_batch), ("max_length", max_length)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be positive, got {value}.")
+        place = {key: model_kwargs[key] for key in HUB if key in model_kwargs}
+        refuse_published(model, revision=revision, **place)
+        hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+        self.source: MemberSource | None = None
+        if isinstance(model, (str, os.PathLike)):
+            self.source = MemberSource(os.fspath(model), revision, place)
+            hub["revision"] = self.source.revision
+            model = load_reward_model(self.source.name, hub, model_kwargs)
+        elif model_kwargs:
+            raise ValueError(f"{sorted(model_kwargs)} are for loading a model by name, but `model` is an instance.")
+        if tokenizer is None:
+            # an ensemble has the tokenizer of its first member
+            pins = getattr(model.config, "revisions", None)
+            first = {"revision": pins[0], "subfolder": ""} if pins else {}
+            tokenizer = AutoTokenizer.from_pretrained(model.config.name_or_path, **hub | place | first)
+        if not hasattr(model.config, "attributes"):  # such models look for the last token that is not padding
+            model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
+        self.model, self.tokenizer, self.truncation = model.eval(), tokenizer, truncation
+        limit = getattr(model.config, "max_position_embeddings", None)
+        self.max_length = limit if max_length is None else max_length
+        self.attributes: list[str] | None = getattr(model.config, "attributes", None)
+        self.stats: dict[str, float] = {}
+        self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compile)
+
+    @property
+    def max_tokens_per_batch(self) -> int | None:
+        """Tokens of a batch, as far as memory has allowed; None: the default."""
+        return self._pass.max_tokens
+
+    def encode(self, conversations: Iterable[Any], first_row: int = 0) -> tuple[list[list[int]], list[bool]]:
+        """Token ids of each conversation, and whether it was truncated. An error names the row."""
+        sequences, cut = [], []
+        for number, conversation in enumerate(conversations, start=first_row):
+            try:
+                ids = encode_conversation(self.tokenizer, conversation)
+                kept = limit_length(ids, self.max_length, self.truncation)
+            except ValueError as error:
+                raise ValueError(f"row {number}: {error}") from error
+            sequences.append(kept or [])
+            cut.append(len(sequences[-1]) < len(ids))
+        return sequences, cut
+
+    def score(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
+        """
+        One score for each conversation, in their order.
+
+        Args:
+            conversations: messages, rows with `prompt` and `completion` or `response`, texts or token ids, as the
+                table in `urm_hf.data.conversations` lists.
+            progress: shows a progress bar.
+
+        Raises:
+            ValueError: a row cannot be encoded or is too long, or its reward is not finite; the row is named.
+        """
+        conversations = list(conversations)
+        return list(self.score_stream(conversations, progress, rows_at_once=max(1, len(conversations))))
+
+    def score_stream(
+        self, conversations: Iterable[Any], progress: bool = False, rows_at_once: int = 8192
+    ) -> Iterator[RewardScore]:
+        """
+        As `score`, in constant memory for any number of conversations: they are read and scored `rows_at_once` at a
+        time. Duplicates and common prefixes are found among these, so keep the answers to one prompt together.
+        An ensemble with `strategy="sequential"` loads every member anew each time.
+        """
+        if rows_at_once < 1:
+            raise ValueError(f"`rows_at_once` must be positive, got {rows_at_once}.")
+        rows, first = iter(conversations), 0
+        total = len(conversations) if isinstance(conversations, Sized) else None
+        with self._begin(total, progress) as bar:
+            while window := list(islice(rows, rows_at_once)):
+                sequences, cut = self.encode(window, first)
+                yield from self._score(sequences, cut, range(first, first + len(window)), bar)
+                first += len(window)
+
+    def score_ids(
+        self,
+        sequences: Sequence[Sequence[int]],
+        truncated: Sequence[bool] | None = None,
+        rows: Sequence[int] | None = None,
+        progress: str | None = None,
+    ) -> list[RewardScore]:
+        """
+        Scores of what `encode` gave.
+
+        Args:
+            rows (*optional*): the number that an error gives each, if not its index.
+            progress (*optional*): shows a progress bar with this name.
+        """
+        with self._begin(len(sequences), progress) as bar:
+            return self._score(sequences, truncated or [False] * len(sequences), rows or range(len(sequences)), bar)
+
+    def _begin(self, total: int | None, progress: bool | str | None) -> ScoringBar:
+        """New statistics, and a bar for `total` conversations, each of which passes a backbone once or more."""
+        one_pass = not isinstance(self.model, URMEnsemble) or self.model.shares_backbone
+        passes = 1 if one_pass else len(self.model.config.members)
+        self.stats = {name: 0 for name in STATISTICS}
+        self.stats["passes"] = passes
+        name = progress if isinstance(progress, str) else "Scoring"
+        return ScoringBar(None if total is None else total * passes, self.stats, name, disable=not progress)
+
+    def _score(
+        self, sequences: Sequence[Sequence[int]], cut: Sequence[bool], rows: Sequence[int], bar: ScoringBar
+    ) -> list[RewardScore]:
+        if not sequences:
+            return []
+        distinct, index_of = deduplicate(sequences)
+        plan, copies = Plan.of(distinct), Counter(index_of)
+        for name, count in (
+            ("conversations", len(sequences)),
+            ("duplicates", len(sequences) - len(distinct)),
+            ("truncated", sum(cut)),
+            ("tokens", sum(map(len, sequences))),
+            ("distinct_tokens", plan.distinct_tokens),
+        ):
+            self.stats[name] += count
+
+        def report(indices: list[int], computed: int):
+            conversations = sum(copies[index] for index in indices)
+            bar.advance(conversations, sum(copies[index] * len(distinct[index]) for index in indices), computed)
+
+        try:
+            output = self._outputs(plan, report)
+        except NonFiniteReward as error:
+            found = [rows[index_of.index(index)] for index in error.rows[:8]]
+            raise ValueError(f"rows {found} of the conversations: {error}") from error
+        finite = torch.isfinite(output.logits[:, 0])
+        if not finite.all():
+            index = int(finite.logical_not().nonzero()[0])
+            reward = float(output.logits[index, 0])
+            raise ValueError(f"row {rows[index_of.index(index)]}: the model gave the reward {reward}.")
+        scores = output_rows(output, self.attributes)
+        return [
+            RewardScore(**scores[index], n_tokens=len(sequence), truncated=truncated)
+            for index, sequence, truncated in zip(index_of, sequences, cut, strict=True)
+        ]
+
+    def _outputs(self, plan: Plan, report: Report) -> ModelOutput:
+        """The model's output for the plan's N sequences; of an ensemble, from one output of each member."""
+        if not isinstance(self.model, URMEnsemble):
+            (columns,) = self._pass.outputs(plan, [self.model], report)
+            return (URMOutput if "attribute_stds" in columns else SequenceClassifierOutput)(**columns)
+        if self.model.shares_backbone:
+            members = self._pass.outputs(plan, list(self.model.members), report)
+        else:
+            members = [self._pass.outputs(plan, [member], report)[0] for member in self.model.iter_members()]
+        return self.model.combine([URMOutput(**columns) for columns in members])

@@ -1,0 +1,1 @@
+"""Bootstrap, likelihoods and metrics: numbers in, numbers out."""

@@ -1,0 +1,60 @@
+"""
+Likelihoods of ratings as pure functions: one Gaussian for losses, metrics and baselines alike.
+
+Shapes: B conversations, n attributes, R ratings of one attribute by several annotators (NaN where there is none).
+All take means and stds (B, n) and ratings (B, n, R) on one scale and return one value per rating (B, n, R), 0 where
+there is no rating, so that every rating counts and none is invented.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def squared_error(means: Tensor, ratings: Tensor) -> Tensor:
+    """(mu - s)^2: the paper's 'Ablation', `loss_type="deterministic"`, and the burn-in before a likelihood."""
+    given = ~ratings.isnan()
+    return torch.where(given, means.unsqueeze(-1) - ratings.nan_to_num(), 0.0).square()
+
+
+def gaussian_nll(means: Tensor, stds: Tensor, ratings: Tensor) -> Tensor:
+    """-log N(s; mu, sigma^2), Eq. 4. May be negative where sigma is small: it is a density."""
+    given = ~ratings.isnan()
+    standardised = (ratings.nan_to_num() - means.unsqueeze(-1)) / stds.unsqueeze(-1)
+    nll = 0.5 * standardised.square() + stds.log().unsqueeze(-1) + 0.5 * math.log(2 * math.pi)
+    return torch.where(given, nll, 0.0)
+
+
+def censored_nll(means: Tensor, stds: Tensor, ratings: Tensor, scales: Tensor) -> Tensor:
+    """
+    -log P(rating) where a rating is the interval of a latent Gaussian that rounds to it.
+
+    The lowest and highest ratings take the tails. An attribute without a scale gets the density, `gaussian_nll`.
+
+    Args:
+        scales (`(n, 3)`): low, high and step of each attribute, NaN where it has none. Step 0 is a continuous scale:
+            ratings inside have a density, those at the ends the tails' mass (a two-sided Tobit model).
+    """
+    unscaled = scales.new_tensor([-torch.inf, torch.inf, 0.0])
+    low, high, step = torch.where(scales[:, :1].isnan(), unscaled, scales).unsqueeze(-1).unbind(1)
+    ratings_, mu, sigma = ratings.nan_to_num(), means.unsqueeze(-1), stds.unsqueeze(-1)
+    upper = torch.where(ratings_ >= high - step / 2, torch.inf, (ratings_ + step / 2 - mu) / sigma)
+    lower = torch.where(ratings_ <= low + step / 2, -torch.inf, (ratings_ - step / 2 - mu) / sigma)
+    mass = -_log_gaussian_mass(lower, upper)
+    inside = torch.isinf(lower) | torch.isinf(upper) | (step > 0)
+    density = gaussian_nll(means, stds, ratings)
+    return torch.where(ratings.isnan(), 0.0, torch.where(inside, mass, density))
+
+
+def _log_gaussian_mass(lower: Tensor, upper: Tensor) -> Tensor:
+    """log(Phi(upper) - Phi(lower)), exact in both tails; lower may be -inf and upper inf."""
+    # the interval mirrored, where needed, to the left of 0: there the difference of log CDFs loses nothing
+    flip = lower + upper > 0
+    flip = torch.where(torch.isinf(lower), False, torch.where(torch.isinf(upper), True, flip))
+    a, b = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
+    log_cdf_b = torch.special.log_ndtr(b)
+    finite_a = torch.isfinite(a)
+    log_cdf_a = torch.special.log_ndtr(torch.where(finite_a, a, 0.0))
+    difference = torch.where(finite_a, log_cdf_a - log_cdf_b, -1.0).clamp(max=-1e-7)
+    return torch.where(finite_a, log_cdf_b + torch.log(-torch.expm1(difference)), log_cdf_b)

@@ -1,0 +1,23 @@
+"""Measures of uncertainty, preference under uncertainty, filters with fitted thresholds, unfamiliar text."""
+
+from urm_hf.uncertainty.measures import (
+    MEASURES,
+    Measure,
+    available,
+    compare,
+    margin_gap,
+    measure,
+    preference_probability,
+    reward_interval,
+)
+
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "available",
+    "compare",
+    "margin_gap",
+    "measure",
+    "preference_probability",
+    "reward_interval",
+]

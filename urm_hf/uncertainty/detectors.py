@@ -1,0 +1,50 @@
+"""How well one number tells unknown conversations from known ones: AUROC, FPR at 95 % recall."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+@dataclass(frozen=True)
+class Detector:
+    """
+    How well one number tells N_in known from N_out unknown conversations.
+
+    Args:
+        name: the measure, or the trivial statistic with the direction in which it is taken.
+        trivial: whether it knows nothing of uncertainty.
+        auroc: P(an unknown conversation has a higher value than a known one), ties half; 0.5 is chance, and below it
+            the measure takes the unknown for known.
+        fpr95: share of known conversations that are flagged at the highest threshold that flags 95 % of the unknown.
+        auroc_interval, fpr95_interval: bootstrap intervals.
+        gain, gain_interval: AUROC less that of the best trivial detector, from the same resamples.
+    """
+
+    name: str
+    trivial: bool
+    auroc: float
+    auroc_interval: tuple[float, float]
+    fpr95: float
+    fpr95_interval: tuple[float, float]
+    gain: float
+    gain_interval: tuple[float, float]
+
+    @property
+    def beats_trivial(self) -> bool:
+        """Whether the interval of the gain lies above 0."""
+        return not self.trivial and self.gain_interval[0] > 0
+
+
+def auroc(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """P(unknown > known) + P(equal) / 2, from (..., N_in) and (..., N_out) to (...): the Mann-Whitney statistic."""
+    n_in, n_out = known.shape[-1], unknown.shape[-1]
+    ranks = rankdata(np.concatenate([known, unknown], axis=-1), axis=-1)
+    return (ranks[..., n_in:].sum(-1) - n_out * (n_out + 1) / 2) / (n_in * n_out)
+
+
+def fpr_at_95(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Share of known values at or above the highest threshold that 95 % of the unknown reach; (..., N) to (...)."""
+    spare = int(round(0.05 * unknown.shape[-1], 6))  # unknown values that may stay below
+    threshold = np.sort(unknown, axis=-1)[..., spare, None]
+    return (known >= threshold).mean(-1)

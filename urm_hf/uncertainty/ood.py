@@ -1,0 +1,228 @@
+"""
+Does a measure of uncertainty tell out-of-distribution conversations from known ones, and better than trivial means?
+
+Out of distribution is the positive class throughout.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap
+
+from urm_hf.statistics.bootstrap import rows_by_group
+from urm_hf.uncertainty.detectors import Detector, auroc, fpr_at_95
+from urm_hf.uncertainty.measures import available, measure
+
+Sides = tuple[list[Any], list[Any]]
+Pair = tuple[np.ndarray, np.ndarray]
+PARTS = ("in_distribution", "out")
+
+
+@dataclass(frozen=True)
+class OODReport:
+    """
+    What `ood_report` found.
+
+    Args:
+        rows: a row for each measure and each trivial statistic.
+        values: by detector: its values on known and on unknown conversations; higher = taken for unknown.
+        n: known and unknown conversations. n_groups: groups that were resampled.
+    """
+
+    rows: list[Detector]
+    n: tuple[int, int]
+    n_groups: tuple[int, int]
+    confidence: float
+    values: dict[str, Pair] = field(repr=False)
+
+    @property
+    def best_trivial(self) -> Detector:
+        return max((row for row in self.rows if row.trivial), key=lambda row: row.auroc)
+
+    def table(self) -> str:
+        """Markdown: AUROC and FPR@95 with intervals, and whether a measure beats the best trivial detector."""
+        pairs = zip(self.n, self.n_groups, strict=True)
+        units = [f"{n}" if groups == n else f"{n} ({groups} groups)" for n, groups in pairs]
+        lines = [
+            f"In distribution: {units[0]} conversations; out: {units[1]}. OOD is positive; {self.confidence:.0%} "
+            f"bootstrap intervals. Best trivial detector: {self.best_trivial.name}.",
+            "",
+            "| detector | AUROC | FPR@95 | AUROC less best trivial | beats it |",
+            "|---|---|---|---|---|",
+        ]
+        for row in self.rows:
+            gain = "" if row.trivial else _with_interval(row.gain, row.gain_interval, "+")
+            verdict = "trivial" if row.trivial else "yes" if row.beats_trivial else "no"
+            lines.append(
+                f"| {row.name} | {_with_interval(row.auroc, row.auroc_interval)} "
+                f"| {_with_interval(row.fpr95, row.fpr95_interval)} | {gain} | {verdict} |"
+            )
+        return "\n".join(lines)
+
+    __str__ = table
+
+    def plot(self, path: Path | str) -> Path:
+        """Histograms of every detector on both sets, and ROC curves, as an image. Needs `urm-hf[report]`."""
+        from urm_hf.uncertainty.ood_plot import plot_detectors  # only when needed: matplotlib is an extra
+
+        return plot_detectors(self.rows, self.values, self.best_trivial, Path(path))
+
+
+def ood_report(
+    in_distribution: Sequence[Any],
+    out: Sequence[Any],
+    *,
+    measures: Sequence[str] | None = None,
+    extra: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    groups: tuple[Sequence[Hashable], Sequence[Hashable]] | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> OODReport:
+    """
+    How well each measure of uncertainty tells unknown from known conversations, beside detectors that know nothing.
+
+    The trivial detectors are the length in tokens, the reward itself and, with `texts`, the share of characters that
+    are not letters and the share of words that are distinct. Each is taken in the best of three directions: higher,
+    lower, or farther from the median of the known conversations. That choice is made in hindsight and favours them;
+    a measure is taken only in its own direction. What does not beat them may have learnt length, not knowledge.
+
+    Args:
+        in_distribution, out: scores of known and unknown conversations, or rows that `urm score` wrote.
+        measures (*optional*): default: all that the scores give.
+        extra (*optional*): further measures by name: their values on known and on unknown conversations.
+        texts (*optional*): the answers, or whole conversations, of both sets.
+        groups (*optional*): the prompt of each conversation, of both sets; then prompts are resampled, not rows.
+        confidence, n_resamples, seed: of the percentile bootstrap, which resamples both sets independently. Where a
+            detector separates the sets entirely, its interval has no width: the number of conversations is then all
+            that qualifies it.
+
+    Raises:
+        ValueError: fewer than two conversations or groups, a measure that the scores do not give, a list of the wrong
+            length, values that are not finite.
+    """
+    sides = (list(in_distribution), list(out))
+    members = [_group_rows(len(side), groups[i] if groups else None, PARTS[i]) for i, side in enumerate(sides)]
+    measured, trivial = _measured(sides, measures, extra or {}), _trivial(sides, texts)
+    values = measured | trivial
+    for name, pair in values.items():
+        if list(map(len, pair)) != list(map(len, sides)):
+            sizes = f"{len(pair[0])} and {len(pair[1])}"
+            raise ValueError(f"{name} has {sizes} values for {len(sides[0])} and {len(sides[1])} conversations.")
+    known, unknown = (np.stack([pair[i] for pair in values.values()]) for i in range(2))
+    is_trivial = np.array([name in trivial for name in values])
+    rows = _assess(list(values), is_trivial, known, unknown, members, (confidence, n_resamples, seed))
+    return OODReport(rows, (known.shape[1], unknown.shape[1]), (len(members[0]), len(members[1])), confidence, values)
+
+
+def _measured(sides: Sides, measures: Sequence[str] | None, extra: Mapping[str, Any]) -> dict[str, Pair]:
+    """The measures' values on both sides."""
+    # aleatoric is the same number as attribute_variance
+    given = [name for name in available(sides[0]) if name in available(sides[1]) and name != "aleatoric"]
+    values: dict[str, Pair] = {}
+    for name in given if measures is None else measures:
+        values[name] = (measure(sides[0], name), measure(sides[1], name))
+    for name, (known, unknown) in extra.items():
+        values[name] = (_column(name, known), _column(name, unknown))
+    if not values:
+        raise ValueError("Both sets must hold uncertainties of one kind; scores of a scalar reward model hold none.")
+    return values
+
+
+def _assess(
+    names: list[str],
+    trivial: np.ndarray,
+    known: np.ndarray,
+    unknown: np.ndarray,
+    members: list[list[np.ndarray]],
+    settings: tuple[float, int, int],
+) -> list[Detector]:
+    """Rows of the report from values (D, N_in) and (D, N_out) of D detectors; `members` holds each group's rows."""
+    best = int(np.argmax(np.where(trivial, auroc(known, unknown), -np.inf)))
+
+    def statistic(groups_in: np.ndarray, groups_out: np.ndarray) -> np.ndarray:
+        rows_in = np.concatenate([members[0][group] for group in groups_in])
+        rows_out = np.concatenate([members[1][group] for group in groups_out])
+        area = auroc(known[:, rows_in], unknown[:, rows_out])
+        return np.concatenate([area, fpr_at_95(known[:, rows_in], unknown[:, rows_out]), area - area[best]])
+
+    everything = (np.arange(len(members[0])), np.arange(len(members[1])))
+    confidence, n_resamples, seed = settings
+    interval = bootstrap(
+        everything,
+        statistic,
+        vectorized=False,
+        n_resamples=n_resamples,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    point = statistic(*everything).reshape(3, -1).T.tolist()
+    bounds = np.stack([interval.low, interval.high], axis=-1).reshape(3, -1, 2).transpose(1, 0, 2).tolist()
+    return [
+        Detector(name, bool(flag), area, tuple(ends[0]), fpr, tuple(ends[1]), gain, tuple(ends[2]))
+        for name, flag, (area, fpr, gain), ends in zip(names, trivial, point, bounds, strict=True)
+    ]
+
+
+def _trivial(sides: Sides, texts: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, Pair]:
+    """Numbers of both sides that need no knowledge, each in its best direction."""
+    statistics = {
+        name: [_column(column, [row.get(column) for row in side]) for side in sides]
+        for name, column in (("length", "n_tokens"), ("reward", "reward"))
+    }
+    if texts is not None:
+        statistics["non-letters"] = [np.array([_no_letters(text) for text in side]) for side in texts]
+        statistics["distinct words"] = [np.array([_distinct_words(text) for text in side]) for side in texts]
+    values = {}
+    for name, (known, unknown) in statistics.items():
+        direction, pair = _best_direction(known, unknown)
+        values[f"{name} ({direction})"] = pair
+    return values
+
+
+def _best_direction(known: np.ndarray, unknown: np.ndarray) -> tuple[str, Pair]:
+    centre = np.median(known)
+    directions = {
+        "higher": (known, unknown),
+        "lower": (-known, -unknown),
+        "far from usual": (abs(known - centre), abs(unknown - centre)),
+    }
+    return max(directions.items(), key=lambda item: auroc(*item[1]))
+
+
+def _no_letters(text: str) -> float:
+    characters = "".join(text.split())
+    return sum(not character.isalpha() for character in characters) / max(len(characters), 1)
+
+
+def _distinct_words(text: str) -> float:
+    words = text.split()
+    return len(set(words)) / max(len(words), 1)
+
+
+def _column(name: str, values: ArrayLike) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)  # None becomes nan
+    unsound = np.flatnonzero(~np.isfinite(array))
+    if len(unsound):
+        raise ValueError(f"{name} is missing or not finite in rows {unsound[:8].tolist()}.")
+    return array
+
+
+def _group_rows(n: int, groups: Sequence[Hashable] | None, part: str) -> list[np.ndarray]:
+    """The rows of each group; without groups, each row is one."""
+    if groups is not None and len(groups) != n:
+        raise ValueError(f"`groups` needs an entry for each of the {n} conversations of `{part}`, got {len(groups)}.")
+    rows = rows_by_group(range(n) if groups is None else groups)
+    if len(rows) < 2:
+        raise ValueError(f"`{part}` needs at least two conversations (or groups) to show any spread, got {len(rows)}.")
+    return rows
+
+
+def _with_interval(value: float, interval: tuple[float, float], sign: str = "") -> str:
+    return f"{value:{sign}.3f} [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"
