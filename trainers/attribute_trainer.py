@@ -60,8 +60,8 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
     Args:
         model: a URM, or a name or path of one, or of a causal LM or scalar reward model that gets fresh heads.
         train_dataset, eval_dataset: rows of a conversation (see `urm_hf.data.conversations`) with a column per
-            attribute: a number, a list of numbers, or null (see `urm_hf.data.ratings`). A column `weight` multiplies the
-            loss of its row.
+            attribute: a number, a list of numbers, or null (see `urm_hf.data.ratings`). A column `weight` multiplies
+            the loss of its row.
         other arguments: as in TRL's [`RewardTrainer`]. With `peft_config`, the heads are always among
             `modules_to_save`.
     """

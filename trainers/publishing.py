@@ -40,7 +40,7 @@ class PublishesWholeModels:
 
     def _measured(self):
         """Results of the last evaluation."""
-        from urm_hf.hub.card.results import of_evaluation
+        from urm_hf.hub.card.result_files import of_evaluation
 
         evaluated = [entry for entry in self.state.log_history if any(key.startswith("eval_") for key in entry)]
         rows = {"eval_samples": len(self.eval_dataset)} if hasattr(self.eval_dataset, "num_rows") else {}

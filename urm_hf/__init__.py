@@ -95,7 +95,8 @@ def __dir__() -> list[str]:
 def _is_our_command() -> bool:
     """Whether this process is the console script that was installed beside this Python, not a program of that name."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
-    return program is not None and Path(program) == Path(sys.executable).with_name("urm")
+    scripts = Path(sys.executable).parent
+    return program is not None and Path(program) in (scripts / "urm", scripts / "urm.exe" / "__main__.py")
 
 
 find_moved_modules()

@@ -69,7 +69,7 @@ MOVED = {
     "card_sections": "hub.card.sections",
     "card_loading": "hub.card.loading",
     "card_evaluation": "hub.card.evaluation",
-    "results": "hub.card.results",
+    "results": "hub.card.result_files",
     "report.card_results": "hub.card.evaluate_results",
     "training": "trainers.runs",
     "plots": "trainers.plot",

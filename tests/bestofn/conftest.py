@@ -4,14 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.conftest import tiny_backbone_config, tiny_tokenizer
-
-CHAT = [
-    [{"role": "user", "content": "Name a river."}],
-    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why do cats purr at night, and when?"}],
-    [{"role": "user", "content": "Hi"}],
-]
-TEXTS = ["Once upon a time", "The sea is", "A"]
+from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")

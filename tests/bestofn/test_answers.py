@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from tests.bestofn.conftest import CHAT, TEXTS
-from tests.conftest import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.prompts import CHAT, TEXTS
+from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble, best_of_n
 from urm_hf.bestofn.answers import BestAnswer
 from urm_hf.bestofn.rules import Rule

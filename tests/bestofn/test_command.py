@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import save_members, tiny_urm
+from tests.helpers.tiny import save_members, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM
 from urm_hf.cli import main

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import LogitsProcessorList, T5Config, T5ForConditionalGeneration
 
-from tests.bestofn.conftest import CHAT, TEXTS
-from tests.conftest import EOS, tiny_tokenizer, tiny_urm
+from tests.helpers.prompts import CHAT, TEXTS
+from tests.helpers.tiny import EOS, tiny_tokenizer, tiny_urm
 from urm_hf.bestofn.sampling import DrawnToken, sample_answers
 
 

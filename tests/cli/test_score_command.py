@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.cli.conftest import ROWS, score, write
-from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.commands import ROWS, score, write
+from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.data.tables import read_jsonl
 

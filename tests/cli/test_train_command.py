@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from tests.cli.conftest import ROWS, write
-from tests.conftest import pad_rows, random_rows, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.commands import ROWS, write
+from tests.helpers.tiny import pad_rows, random_rows, tiny_backbone_config, tiny_tokenizer
 from urm_hf import RewardScorer
 from urm_hf.cli import main
 

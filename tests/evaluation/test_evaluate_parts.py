@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.conftest import save_with_tokenizer, tiny_urm
-from tests.evaluation.test_evaluate import pairs, ratings, run, value, write
+from tests.helpers.evaluations import pairs, ratings, run, value, write
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 from urm_hf.cli import main
 from urm_hf.evaluation import data as evaluation_data
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from transformers import LlamaForSequenceClassification
 
-from tests.conftest import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
 from urm_hf.data.conversation_keys import conversation_key

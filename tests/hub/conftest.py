@@ -1,22 +1,14 @@
 """A Hub on loopback, and a complete folder to push to it."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 import urm_hf.hub.card.plot
-from tests.conftest import save_with_tokenizer, tiny_urm
-from tests.hub_server import hub, module_hub  # noqa: F401  (fixtures)
-
-TWO = {"attributes": ["help", "depth"]}
-WHOLE = {
-    *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("chat_template.jinja", "urm_reference_scores.json", "urm_reference_scores.png", "modeling_urm.py"),
-    *("configuration_urm.py", "backbone_urm.py", "distributions_urm.py", "head_urm.py"),
-}
-PLACEHOLDERS = ["More Information Needed", "[optional]", "{{", "None", "nan", "TODO"]
+from tests.helpers.hub_folders import TWO
+from tests.helpers.hub_server import hub, module_hub  # noqa: F401  (fixtures)
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 
 
 @pytest.fixture
@@ -47,8 +39,3 @@ def saved(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(saved, tmp_path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "urm"))
-
-
-def edit_config(folder: Path, **changes):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import WITHOUT_PACKAGE, save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.hub_repositories import READER
-from tests.hub_server import FakeHub
-from tests.programs import run_program
+from tests.helpers.hub_repositories import READER
+from tests.helpers.hub_server import FakeHub
+from tests.helpers.programs import run_program
+from tests.helpers.tiny import WITHOUT_PACKAGE, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.hub.publish import push
 

@@ -8,8 +8,8 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 from transformers import AutoTokenizer
 
-from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.hub.conftest import PLACEHOLDERS, TWO, WHOLE, edit_config
+from tests.helpers.hub_folders import PLACEHOLDERS, TWO, WHOLE, edit_config
+from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.hub.publish import push
 

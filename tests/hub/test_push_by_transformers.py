@@ -5,9 +5,9 @@ import json
 import pytest
 from huggingface_hub import HfApi, ModelCard
 
-from tests.conftest import tiny_tokenizer, tiny_urm
-from tests.hub.conftest import PLACEHOLDERS, TWO, WHOLE
-from tests.trainers.conftest import attribute_trainer, gating_trainer, pair_rows, rated_rows
+from tests.helpers.hub_folders import PLACEHOLDERS, TWO, WHOLE
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.training import attribute_trainer, gating_trainer, pair_rows, rated_rows
 from urm_hf import RewardScorer
 from urm_hf.hub.publish import push
 from urm_hf.modeling.card_urm import CARD_MARKER

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import snapshot_download
 
-from tests.hub.conftest import WHOLE
-from tests.hub_repositories import WRITER
+from tests.helpers.hub_folders import WHOLE
+from tests.helpers.hub_repositories import WRITER
 from urm_hf.cli import main
 from urm_hf.hub.errors import one_line
 

@@ -7,9 +7,9 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import save_file
 
-from tests.conftest import save_with_tokenizer, tiny_urm
-from tests.hub.conftest import TWO, WHOLE
-from tests.hub_repositories import INITIAL, READER, STRANGER
+from tests.helpers.hub_folders import TWO, WHOLE
+from tests.helpers.hub_repositories import INITIAL, READER, STRANGER
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 from urm_hf.cli import main
 from urm_hf.hub.errors import HubError
 from urm_hf.hub.publish import push

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from tests.conftest import tiny_tokenizer, tiny_urm
-from tests.hub.conftest import TWO, edit_config
+from tests.helpers.hub_folders import TWO, edit_config
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from urm_hf.hub.errors import HubError
 from urm_hf.hub.publish import push
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import tiny_tokenizer, tiny_urm
-from tests.hub_server import FakeHub
-from tests.test_score_job import ROWS, error_of, interrupted, rewards, score, write
+from tests.helpers.hub_server import FakeHub
+from tests.helpers.score_runs import ROWS, error_of, interrupted, rewards, score, write
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.scoring.jobs.job import ScoreJob
 

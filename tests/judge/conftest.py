@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.judge.judge_runs import ROWS, write
-from tests.judge.judge_server import judge_of_a_test
+from tests.helpers.judge_runs import ROWS, write
+from tests.helpers.judge_server import judge_of_a_test
 
 
 @pytest.fixture

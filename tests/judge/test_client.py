@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.judge.judge_server import BROKEN, GARBAGE
+from tests.helpers.judge_server import BROKEN, GARBAGE
 from urm_hf.judge.client import JudgeClient, JudgeFailed, JudgeStopped, is_private_channel
 from urm_hf.judge.prompt import judge_messages
 

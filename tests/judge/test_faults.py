@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tests.judge.judge_runs import ROWS, error_of, judged, read, run, write
+from tests.helpers.judge_runs import ROWS, error_of, judged, read, run, write
 
 KEY = "sk-very-secret-0123456789"
 

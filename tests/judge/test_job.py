@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.judge.judge_runs import LONG, ROWS, SHORT, error_of, judged, run, write
-from tests.judge.judge_server import first, naive, ranking
+from tests.helpers.judge_runs import LONG, ROWS, SHORT, error_of, judged, run, write
+from tests.helpers.judge_server import first, naive, ranking
 from urm_hf.cli.judge import build_parser
 
 

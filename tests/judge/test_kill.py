@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.judge.judge_runs import ROWS, read, run, write
-from tests.programs import start
+from tests.helpers.judge_runs import ROWS, read, run, write
+from tests.helpers.programs import start
 
 
 class Address:

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
+from tests.helpers.judge_server import ranking, read_prompt
 from urm_hf.judge.prompt import as_data, judge_messages, model_names, prompt_fingerprint
 from urm_hf.judge.replies import Unparseable, preferred
-
-from .judge_server import ranking, read_prompt
 
 NAMES = ("model_aaaaaaaa", "model_bbbbbbbb")
 A, B = NAMES

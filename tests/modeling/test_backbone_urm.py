@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 
-from tests.conftest import tiny_backbone_config, tiny_urm
+from tests.helpers.tiny import tiny_backbone_config, tiny_urm
 from urm_hf import URMForRewardModeling
 from urm_hf.modeling import backbone_urm
 from urm_hf.trainers.loading import load_urm

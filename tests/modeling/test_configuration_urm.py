@@ -6,7 +6,7 @@ import json
 import pytest
 from transformers import AutoConfig
 
-from tests.conftest import BOS, EOS, FAMILIES, PAD, VOCAB_SIZE, tiny_backbone_config
+from tests.helpers.tiny import BOS, EOS, FAMILIES, PAD, VOCAB_SIZE, tiny_backbone_config
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig
 
 FIELDS = {

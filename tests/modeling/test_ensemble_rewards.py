@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from tests.conftest import pad_rows, random_rows, save_members, tiny_tokenizer, tiny_urm
+from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig
 from urm_hf.modeling.distributions_urm import aggregate_rewards

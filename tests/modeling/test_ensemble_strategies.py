@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.conftest import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tiny import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
 from urm_hf import RewardScorer
 from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter, save_adapter_with_head
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling, modeling_urm_ensemble

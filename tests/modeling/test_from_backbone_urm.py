@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.conftest import FAMILIES, pad_rows, tiny_backbone_config, tiny_urm
-from tests.modeling.urm_numbers import ROWS, assert_equal_state, assert_fresh_predictions, edit_weights, run, save_tiny
+from tests.helpers.tiny import FAMILIES, pad_rows, tiny_backbone_config, tiny_urm
+from tests.helpers.urm_numbers import ROWS, assert_equal_state, assert_fresh_predictions, edit_weights, run, save_tiny
 from urm_hf.modeling import URMForRewardModeling
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import tiny_urm
+from tests.helpers.tiny import tiny_urm
 
 SCRIPT = """
 import json, os, sys

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tests.conftest import pad_rows, tiny_backbone_config, tiny_urm
-from tests.modeling.urm_numbers import ROWS, assert_close, assert_fresh_predictions, run, standardise_features
+from tests.helpers.tiny import pad_rows, tiny_backbone_config, tiny_urm
+from tests.helpers.urm_numbers import ROWS, assert_close, assert_fresh_predictions, run, standardise_features
 from urm_hf.modeling import URMConfig, URMForRewardModeling, URMOutput
 
 FIELDS = ["logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std", "pooled_hidden"]

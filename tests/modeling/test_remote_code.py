@@ -9,13 +9,16 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tests.conftest import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.programs import run_stranger
+from tests.helpers.programs import run_stranger
+from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
 TEXTS = ["<|im_start|>user\nhi<|im_end|>", "<|im_start|>user\na longer one<|im_end|>"]
-SHIPPED = ["backbone_urm.py", "configuration_urm.py", "distributions_urm.py", "head_urm.py", "modeling_urm.py"]
+SHIPPED = [
+    *("backbone_urm.py", "card_urm.py", "configuration_urm.py", "distributions_urm.py", "head_urm.py"),
+    "modeling_urm.py",
+]
 
 SESSION = (
     WITHOUT_PACKAGE

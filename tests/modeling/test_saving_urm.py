@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.conftest import FAMILIES, pad_rows, tiny_urm
-from tests.modeling.urm_numbers import (
+from tests.helpers.tiny import FAMILIES, pad_rows, tiny_urm
+from tests.helpers.urm_numbers import (
     ROWS,
     assert_close,
     assert_equal_state,

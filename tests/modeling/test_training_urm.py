@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
-from tests.conftest import PAD, pad_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.modeling.urm_numbers import ROWS, assert_close, rewards_alone, run
+from tests.helpers.tiny import PAD, pad_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.urm_numbers import ROWS, assert_close, rewards_alone, run
 from urm_hf.modeling import URMForRewardModeling
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.browser import CHROMIUM, Page
-from tests.report.simulated_results import (
+from tests.helpers.browser import CHROMIUM, Page
+from tests.helpers.simulated_results import (
     Simulated,
     decisions,
     measured,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tests.report.simulated_results import (
+from tests.helpers.simulated_results import (
     Simulated,
     decisions,
     measured,

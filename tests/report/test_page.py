@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.report.page_reader import Page
-from tests.report.simulated_results import (
+from tests.helpers.page_reader import Page
+from tests.helpers.simulated_results import (
     Simulated,
     compared,
     decisions,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.report.simulated_results import Simulated, decisions, measured, model, preference_set
+from tests.helpers.simulated_results import Simulated, decisions, measured, model, preference_set
 from urm_hf.evaluation.results import ResultsView
 from urm_hf.report.trust import calibration_findings, trust_findings
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.conftest import tiny_tokenizer, tiny_urm
-from tests.scoring.conftest import TEXTS, outputs_alone
+from tests.helpers.conversations import TEXTS, outputs_alone
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer
 
 

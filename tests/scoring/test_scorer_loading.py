@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from tests.conftest import PAD, tiny_backbone_config, tiny_tokenizer, tiny_urm
-from tests.scoring.conftest import CHAT, outputs_alone
+from tests.helpers.conversations import CHAT, outputs_alone
+from tests.helpers.tiny import PAD, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from datasets import IterableDataset
 
-from tests.conftest import tiny_tokenizer, tiny_urm
-from tests.trainers.attribute_runs import loss_of_all
-from tests.trainers.conftest import ATTRIBUTES, attribute_trainer, dataset_of, logged, rated_rows
+from tests.helpers.attribute_runs import loss_of_all
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.training import ATTRIBUTES, attribute_trainer, dataset_of, logged, rated_rows
 
 # Rows that are refused
 

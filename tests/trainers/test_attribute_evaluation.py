@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from tests.conftest import tiny_urm
-from tests.trainers.attribute_runs import FROZEN, forward
-from tests.trainers.conftest import ATTRIBUTES, HeadsAtEvaluation, attribute_trainer, rated_rows
+from tests.helpers.attribute_runs import FROZEN, forward
+from tests.helpers.tiny import tiny_urm
+from tests.helpers.training import ATTRIBUTES, HeadsAtEvaluation, attribute_trainer, rated_rows
 from urm_hf.statistics.rating_metrics import attribute_metrics
 
 # Keeping the best head

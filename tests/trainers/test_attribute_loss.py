@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from tests.conftest import tiny_urm
-from tests.trainers.attribute_runs import forward, loss_of_all, nll, ratings_of
-from tests.trainers.conftest import ATTRIBUTES, attribute_trainer, logged, random_texts, rated_rows
+from tests.helpers.attribute_runs import forward, loss_of_all, nll, ratings_of
+from tests.helpers.tiny import tiny_urm
+from tests.helpers.training import ATTRIBUTES, attribute_trainer, logged, random_texts, rated_rows
 
 
 def gradients(trainer) -> dict[str, torch.Tensor]:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.conftest import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
-from tests.trainers.attribute_runs import FROZEN, forward
-from tests.trainers.conftest import (
+from tests.helpers.attribute_runs import FROZEN, forward
+from tests.helpers.tiny import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.training import (
     ATTRIBUTES,
     QUIET,
     attribute_trainer,

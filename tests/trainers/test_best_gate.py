@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from tests.trainers.conftest import changed, gating_trainer, logged, pair_rows, snapshot
+from tests.helpers.training import changed, gating_trainer, logged, pair_rows, snapshot
 
 
 class GatesAtEvaluation(TrainerCallback):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from tests.trainers.predictions import NAN, SCALE, assert_close, one, predictions, reference
+from tests.helpers.predictions import NAN, SCALE, assert_close, one, predictions, reference
 from urm_hf.trainers.losses import censored_nll, gaussian_nll
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.conftest import pad_rows, tiny_tokenizer, tiny_urm
-from tests.trainers.conftest import ATTRIBUTES, attribute_trainer, logged, random_texts
+from tests.helpers.tiny import pad_rows, tiny_tokenizer, tiny_urm
+from tests.helpers.training import ATTRIBUTES, attribute_trainer, logged, random_texts
 
 TRAIN, HELD_OUT = 4000, 1000
 TRAINING = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from tests.conftest import PAD
+from tests.helpers.tiny import PAD
 from urm_hf.scoring.features import Features
 from urm_hf.trainers.collators import DataCollatorForCachedPreference, DataCollatorForRatings
 

@@ -7,17 +7,16 @@ import sys
 
 import pytest
 
-from tests.trainers.conftest import attribute_trainer, gating_trainer, logged, pair_rows, rated_rows
+from tests.helpers.training_programs import attribute_stage, curve, gating_stage
 
 pytestmark = pytest.mark.slow
-STEPS = {"max_steps": 4, "learning_rate": 1e-3, "per_device_eval_batch_size": 4}
 
 # `accelerate launch --cpu` starts a single process where there is no MPI: this is the launcher it uses on GPUs
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
-from tests.trainers.test_distributed import attribute_stage, gating_stage, curve
+from tests.helpers.training_programs import attribute_stage, gating_stage, curve
 
 folder, results = Path(sys.argv[1]), {}
 for name, stage in {"attributes": attribute_stage, "gating": gating_stage}.items():
@@ -28,24 +27,6 @@ if trainer.is_world_process_zero():
 trainer.accelerator.wait_for_everyone()
 os._exit(0)  # an orderly exit now and then aborts in gloo's threads, after all that is tested here is done
 """
-
-
-def attribute_stage(folder, **config):
-    """The full tiny model, with gradient checkpointing as it is by default."""
-    rows, held_out = rated_rows(32, depth=[None, 1, 2, [0, 3]] * 8), rated_rows(16, seed=5)
-    return attribute_trainer(folder, rows, held_out, **STEPS | {"gradient_checkpointing": True} | config)
-
-
-def gating_stage(folder, **config):
-    return gating_trainer(folder, pair_rows(32), pair_rows(16, seed=5), keep_best=False, **STEPS | config)
-
-
-def curve(trainer) -> dict[str, list[float]]:
-    """Loss of each step, and the evaluation after them."""
-    trainer.train()
-    trainer.evaluate()
-    names = ["loss", "eval_loss", "eval_nll", "eval_accuracy"]
-    return {name: logged(trainer, name) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
-from tests.conftest import tiny_tokenizer, tiny_urm
-from tests.trainers.conftest import QUIET, gating_trainer, pair_rows
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.training import QUIET, gating_trainer, pair_rows
 
 USER, GOOD, BAD = (
     {"role": role, "content": content}

@@ -9,8 +9,8 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModel, AutoModelForCausalLM, TrainerCallback
 
-from tests.conftest import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
-from tests.trainers.conftest import (
+from tests.helpers.tiny import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.training import (
     ATTRIBUTES,
     attribute_trainer,
     changed,

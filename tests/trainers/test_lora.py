@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 from trl import RewardConfig, RewardTrainer
 
-from tests.conftest import save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.trainers.conftest import (
+from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.training import (
     ATTRIBUTES,
     QUIET,
     changed,

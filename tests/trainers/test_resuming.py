@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from tests.conftest import tiny_urm
-from tests.trainers.conftest import (
+from tests.helpers.tiny import tiny_urm
+from tests.helpers.training import (
     ATTRIBUTES,
     HeadsAtEvaluation,
     attribute_trainer,
@@ -23,6 +23,7 @@ from tests.trainers.conftest import (
     rated_rows,
     snapshot,
 )
+from tests.helpers.training_programs import killable
 
 
 class Interruption(TrainerCallback):
@@ -138,7 +139,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from transformers import TrainerCallback
-from tests.trainers.test_resuming import killable
+from tests.helpers.training_programs import killable
 
 class Slow(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
@@ -146,11 +147,6 @@ class Slow(TrainerCallback):
 
 killable(Path(sys.argv[1]), [Slow()]).train()
 """
-
-
-def killable(folder: Path, callbacks=None):
-    config = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3, "learning_rate": 1e-3}
-    return attribute_trainer(folder, rated_rows(14), callbacks=callbacks, per_device_train_batch_size=4, **config)
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from urm_hf.checkpoints.files import read_json
 from urm_hf.hub.adapter_base import pin_base
 from urm_hf.hub.card.card import is_generated, model_card
-from urm_hf.hub.card.results import Result, read_results
+from urm_hf.hub.card.result_files import read_results
+from urm_hf.hub.card.results import Result
 from urm_hf.hub.folder import (
     CARD,
     PLOT,

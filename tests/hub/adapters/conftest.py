@@ -1,48 +1,17 @@
 """A Hub on loopback with a language model and adapters of it."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
-from tests.conftest import tiny_backbone_config, tiny_tokenizer
-from tests.hub_server import FakeHub
-from urm_hf import RewardScorer, URMForRewardModeling
-from urm_hf.checkpoints.adapters import complete_adapter
+from tests.helpers.adapters import ADAPTERS, language_model, rewards, save_adapter
+from tests.helpers.hub_server import FakeHub
+from tests.helpers.tiny import tiny_tokenizer
+from urm_hf import URMForRewardModeling
 from urm_hf.hub.publish import push
-from urm_hf.hub.reference import CONVERSATIONS
-
-ADAPTERS = ["org/adapter-0", "org/adapter-1"]
-FILES = {
-    *("README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "config.json"),
-    *("configuration_urm.py", "tokenizer.json", "tokenizer_config.json"),
-    *("urm_reference_scores.json", "urm_reference_scores.png"),
-}
-
-
-def save_adapter(model: URMForRewardModeling, folder: Path, seed: int) -> Path:
-    """An adapter with random weights on a URM's backbone, and a random head."""
-    torch.manual_seed(seed)
-    for parameter in model.score.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], modules_to_save=["score"], r=2))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    adapted.save_pretrained(folder)
-    complete_adapter(folder, model.config)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
-
-
-def language_model(seed: int) -> AutoModelForCausalLM:
-    torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(tiny_backbone_config())
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +48,6 @@ def folder(folders, tmp_path) -> Path:
     return Path(shutil.copytree(folders[ADAPTERS[0]], tmp_path / "adapter"))
 
 
-def edit(folder: Path, **changes):
-    path = folder / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def rewards(model, **kwargs) -> list[float]:
-    return [score.reward for score in RewardScorer(model, **kwargs).score(list(CONVERSATIONS.values()))]
-
-
 @pytest.fixture(scope="module")
 def expected(server, pushed, folders) -> list[list[float]]:
     """Rewards of each adapter on the base of that time, computed in the wrapped form that training has."""
@@ -103,7 +63,3 @@ def expected(server, pushed, folders) -> list[list[float]]:
             state[with_name].copy_(tensor)
         found.append(rewards(adapted.get_base_model().eval(), tokenizer=tiny_tokenizer()))
     return found
-
-
-def form(folder: Path):
-    (folder / "README.md").write_text("# Model Card\n[More Information Needed]\n")

@@ -11,9 +11,9 @@ from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from tests.conftest import WITHOUT_PACKAGE
-from tests.hub.adapters.conftest import ADAPTERS, FILES, edit, form, rewards
-from tests.hub_repositories import READER
+from tests.helpers.adapters import ADAPTERS, FILES, edit, form, rewards
+from tests.helpers.hub_repositories import READER
+from tests.helpers.tiny import WITHOUT_PACKAGE
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.checkpoints.adapters import load_adapter
 from urm_hf.cli import main

@@ -11,8 +11,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
-from tests.conftest import save_with_tokenizer, tiny_tokenizer
-from tests.hub.adapters.conftest import ADAPTERS, FILES, edit, form, language_model, rewards, save_adapter
+from tests.helpers.adapters import ADAPTERS, FILES, edit, form, language_model, rewards, save_adapter
+from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer
 from urm_hf import URMForRewardModeling
 from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter
 from urm_hf.cli import main

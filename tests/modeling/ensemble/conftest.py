@@ -1,26 +1,10 @@
 """An ensemble of three members, and what each gives alone."""
 
 import pytest
-import torch
 
-from tests.conftest import pad_rows, random_rows, save_members, tiny_urm
+from tests.helpers.ensembles import SEEDS, run
+from tests.helpers.tiny import save_members, tiny_urm
 from urm_hf.modeling import URMEnsemble, URMEnsembleOutput
-
-ROWS = random_rows([5, 12, 3, 8])
-SEEDS = [0, 1, 2]
-FIELDS = {
-    "logits": (4, 1),
-    "rewards": (3, 4),
-    "reward_std": (4,),
-    "reward_gap": (4,),
-    "covariance_norm": (4,),
-    "attribute_gap": (4, 5),
-    "attribute_means": (3, 4, 5),
-    "attribute_stds": (3, 4, 5),
-    "gating_weights": (3, 4, 5),
-    "aleatoric_variance": (4, 5),
-    "epistemic_variance": (4, 5),
-}
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +18,6 @@ def ensemble(members) -> URMEnsemble:
     return URMEnsemble.from_pretrained(members)
 
 
-@torch.no_grad()
-def run(model, rows=ROWS, **kwargs) -> URMEnsembleOutput:
-    return model(**pad_rows(rows), **kwargs)
-
-
 @pytest.fixture(scope="module")
 def output(ensemble) -> URMEnsembleOutput:
     return run(ensemble)
-
-
-def assert_equal_outputs(actual: URMEnsembleOutput, expected: URMEnsembleOutput):
-    assert list(actual) == list(expected) == list(FIELDS)
-    for name in FIELDS:
-        torch.testing.assert_close(actual[name], expected[name], atol=1e-5, rtol=1e-5, msg=name)

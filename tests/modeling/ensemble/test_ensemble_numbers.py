@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import pad_rows, tiny_urm
-from tests.modeling.ensemble.conftest import FIELDS, ROWS, SEEDS, assert_equal_outputs, run
+from tests.helpers.ensembles import FIELDS, ROWS, SEEDS, assert_equal_outputs, run
+from tests.helpers.tiny import pad_rows, tiny_urm
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
-from tests.conftest import save_members, tiny_backbone_config, tiny_urm
-from tests.modeling.ensemble.conftest import run
+from tests.helpers.ensembles import run
+from tests.helpers.tiny import save_members, tiny_backbone_config, tiny_urm
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling
 
 

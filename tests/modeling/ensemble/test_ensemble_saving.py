@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from tests.conftest import WITHOUT_PACKAGE, tiny_urm
-from tests.modeling.ensemble.conftest import ROWS, assert_equal_outputs, run
-from tests.programs import run_stranger
+from tests.helpers.ensembles import ROWS, assert_equal_outputs, run
+from tests.helpers.programs import run_stranger
+from tests.helpers.tiny import WITHOUT_PACKAGE, tiny_urm
 from urm_hf.modeling import URMEnsemble
 
 SHIPPED = [
     "backbone_urm.py",
+    "card_urm.py",
     "configuration_urm.py",
     "configuration_urm_ensemble.py",
     "distributions_urm.py",

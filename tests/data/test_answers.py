@@ -1,0 +1,117 @@
+"""Which conversations are in a row, and what is written beside the score of each."""
+
+import pytest
+
+from tests.helpers.tiny import tiny_tokenizer
+from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.conversations import encode_conversation
+
+CHAT = [{"role": "user", "content": "Hi?"}]
+ANSWER = [{"role": "assistant", "content": "Hi."}]
+USUAL = Columns()
+
+
+def ids(conversation, **kwargs) -> list[int]:
+    return encode_conversation(tiny_tokenizer(), conversation, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": CHAT + ANSWER},
+        {"text": "abc"},
+        {"input_ids": [1, 2]},
+        {"prompt": CHAT, "response": "Hi."},
+        {"prompt": "Hi?", "completion": "Hi."},
+        {"prompt": CHAT, "response": "Hi.", "chosen": "a", "rejected": "b"},
+    ],
+    ids=lambda row: "+".join(row),
+)
+def test_a_row_with_one_conversation_stays_as_it_is(row):
+    ((written, conversation),) = conversations_of(row | {"id": 3}, USUAL)
+    assert written == row | {"id": 3}
+    assert ids(conversation) == ids(row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": CHAT, "chosen": "Yes.", "rejected": "No."},
+        {"prompt": CHAT, "chosen": ANSWER, "rejected": ANSWER},
+        {"chosen": CHAT + ANSWER, "rejected": CHAT + ANSWER},
+        {"prompt": "a text", "chosen": " goes on", "rejected": " ends"},
+        {"chosen": "a text", "rejected": "another"},
+    ],
+)
+def test_pairs_have_the_ids_that_they_are_trained_on(row):
+    conversations = conversations_of(row | {"id": 3}, USUAL)
+    for (written, conversation), column in zip(conversations, ("chosen", "rejected")):
+        assert ids(conversation) == ids(row, answer_column=column)
+        assert (written["id"], written["answer_column"], written["response"]) == (3, column, row[column])
+        assert not {"chosen", "rejected"} & set(written)
+
+
+def test_candidates_are_rows_with_their_own_fields():
+    candidates = [{"model": "a", "response": "Yes."}, {"model": "b", "response": "No."}]
+    conversations = conversations_of({"id": 3, "prompt": CHAT, "candidates": candidates}, USUAL)
+    first = {
+        "id": 3,
+        "prompt": CHAT,
+        "answer_column": "candidates",
+        "answer_index": 0,
+        "response": "Yes.",
+        "model": "a",
+    }
+    assert conversations[0][0] == first
+    assert [written["answer_index"] for written, _ in conversations] == [0, 1]
+    for (_, conversation), candidate in zip(conversations, candidates):
+        assert ids(conversation) == ids({"prompt": CHAT, "response": candidate["response"]})
+
+
+def test_responses_take_a_chat_template_and_completions_continue_a_text():
+    (_, response), _ = conversations_of({"prompt": "2 + 2", "responses": [" = 4", " = 5"]}, USUAL)
+    (_, completion), _ = conversations_of({"prompt": "2 + 2", "completions": [" = 4", " = 5"]}, USUAL)
+    assert ids(response) == ids({"prompt": "2 + 2", "response": " = 4"})
+    assert ids(completion) == ids({"prompt": "2 + 2", "completion": " = 4"})
+
+
+def test_other_names_of_columns_are_read_as_told():
+    row = {"question": "Hi?", "good": "Yes.", "bad": "No."}
+    both = conversations_of(row, Columns(prompt="question", answers=("good", "bad")))
+    assert [(w["answer_column"], w["response"]) for w, _ in both] == [("good", "Yes."), ("bad", "No.")]
+    ((written, conversation),) = conversations_of(row, Columns(prompt="question", answers=("bad",)))
+    assert written == row and ids(conversation) == ids({"prompt": "Hi?", "response": "No."})
+    assert conversations_of({"talk": CHAT + ANSWER}, Columns(messages="talk"))[0][1] == {"messages": CHAT + ANSWER}
+    assert conversations_of({"body": "abc"}, Columns(text="body"))[0][1] == {"text": "abc"}
+
+
+def test_messages_may_be_json_as_in_csv_files():
+    row = {"messages": '[{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hi."}]'}
+    ((written, conversation),) = conversations_of(row, USUAL)
+    assert ids(conversation) == ids(CHAT + ANSWER)
+
+
+@pytest.mark.parametrize(
+    "row, columns, error",
+    [
+        ({"prompt": "a"}, Columns(answers=("reply",)), "column `reply` is missing or null; the row has prompt."),
+        ({"prompt": "a", "reply": None}, Columns(answers=("reply",)), "column `reply` is missing or null"),
+        ({"a": 1}, Columns(messages="talk"), "column `talk` is missing or null"),
+        ({"prompt": "a", "candidates": []}, USUAL, "`candidates` is empty"),
+        ({"prompt": "a", "candidates": [{"model": "b"}]}, USUAL, r"`candidates`\[0\] has no response or completion"),
+        (
+            {"prompt": "a", "model": "x", "candidates": [{"model": "b", "response": "c"}]},
+            USUAL,
+            r"\['model'\] would be written twice",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_told(row, columns, error):
+    with pytest.raises(ValueError, match=error):
+        conversations_of(row, columns)
+
+
+def test_a_row_of_no_known_form_is_left_for_the_encoder_to_name():
+    ((_, conversation),) = conversations_of({"question": "a"}, USUAL)
+    with pytest.raises(ValueError, match="the row has the columns"):
+        ids(conversation)

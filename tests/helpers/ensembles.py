@@ -1,0 +1,33 @@
+"""An ensemble of three members, and what each gives alone."""
+
+import torch
+
+from tests.helpers.tiny import pad_rows, random_rows
+from urm_hf.modeling import URMEnsembleOutput
+
+ROWS = random_rows([5, 12, 3, 8])
+SEEDS = [0, 1, 2]
+FIELDS = {
+    "logits": (4, 1),
+    "rewards": (3, 4),
+    "reward_std": (4,),
+    "reward_gap": (4,),
+    "covariance_norm": (4,),
+    "attribute_gap": (4, 5),
+    "attribute_means": (3, 4, 5),
+    "attribute_stds": (3, 4, 5),
+    "gating_weights": (3, 4, 5),
+    "aleatoric_variance": (4, 5),
+    "epistemic_variance": (4, 5),
+}
+
+
+@torch.no_grad()
+def run(model, rows=ROWS, **kwargs) -> URMEnsembleOutput:
+    return model(**pad_rows(rows), **kwargs)
+
+
+def assert_equal_outputs(actual: URMEnsembleOutput, expected: URMEnsembleOutput):
+    assert list(actual) == list(expected) == list(FIELDS)
+    for name in FIELDS:
+        torch.testing.assert_close(actual[name], expected[name], atol=1e-5, rtol=1e-5, msg=name)
