@@ -25,21 +25,16 @@ from urm_hf.data.ratings import rating_statistics, ratings_array, read_ratings
 from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.statistics.rating_metrics import attribute_metrics, scales_tensor
+from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.encoding import column_names, encode_dataset
-from urm_hf.trainers.heads import (
-    FeatureStore,
-    KeepBestHead,
-    ResumesBestHead,
-    index_datasets,
-    record_stage,
-    train_only,
-)
+from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, train_only
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
+from urm_hf.trainers.stage_records import record_stage
 
 ENCODED = {"input_ids", "ratings", "weight"}  # the columns of a dataset that was prepared before
 ID_COLUMNS = {"input_ids": "feature"}

@@ -12,21 +12,15 @@ from datasets import IterableDataset
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
+from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.encoding import column_names, encode_dataset
-from urm_hf.trainers.heads import (
-    FeatureStore,
-    KeepBestHead,
-    ResumesBestHead,
-    frozen_fingerprint,
-    index_datasets,
-    record_stage,
-    train_only,
-)
+from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
+from urm_hf.trainers.stage_records import record_stage
 
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
 

@@ -1,0 +1,17 @@
+"""How a stage was trained, in the model's config: what tells the members of an ensemble apart."""
+
+
+def record_stage(config, stage: str, args, dataset):
+    """Writes into the model's config how a stage was trained: what tells the members of an ensemble apart."""
+    record = {"seed": args.seed, "data_seed": args.data_seed, "learning_rate": args.learning_rate}
+    record["weight_decay"] = args.weight_decay
+    record["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps
+    record["steps" if args.max_steps > 0 else "epochs"] = (
+        args.max_steps if args.max_steps > 0 else args.num_train_epochs
+    )
+    for name in ("loss_type", "freeze_backbone", "max_length"):
+        if hasattr(args, name):
+            record[name] = getattr(args, name)
+    if dataset is not None and hasattr(dataset, "__len__"):
+        record["rows"] = len(dataset)
+    config.training = {**(config.training or {}), stage: record}
