@@ -28,11 +28,14 @@ from urm_hf.statistics.rating_metrics import attribute_metrics, scales_tensor
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
+from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encode_dataset
 from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, train_only
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.losses import attribute_loss, squared_error
+from urm_hf.trainers.noise import draw_noise
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
+from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.stage_records import record_stage
 
@@ -43,7 +46,7 @@ ID_COLUMNS = {"input_ids": "feature"}
 FEWEST_ROWS = 11
 
 
-class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
+class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
     """
     Trains a URM on rated conversations.
 
@@ -104,11 +107,14 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
         if keep_best and args.eval_strategy == IntervalStrategy.NO:
             args.eval_strategy = IntervalStrategy.EPOCH
         self._features: FeatureStore | None = None
+        self._noises: dict[int, int] = {}  # how many were drawn in the current step
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
         if self.model.score.gate is not None:
             self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
+        if not args.freeze_backbone:
+            check_master_weights(self.model, self.is_fsdp_enabled or self.is_deepspeed_enabled)
         if self.compute_metrics is None:
             self.compute_metrics = self._attribute_metrics
         self.label_names = ["ratings"]
@@ -217,7 +223,10 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
             if self.args.loss_type == "censored_mle":
                 units = (config.attributes, config.label_means, config.label_stds)
                 scales = scales_tensor(config.attribute_scales, *units).to(mu.device)
-            per_rating = attribute_loss(self.args.loss_type, mu, sigma, s, beta=self.args.beta, scales=scales)
+            noise = self._draw_noise(mu) if self.args.loss_type == "regression" else None
+            per_rating = attribute_loss(
+                self.args.loss_type, mu, sigma, s, noise=noise, beta=self.args.beta, scales=scales
+            )
         ratings_per_row = means.new_tensor(self._ratings_per_row).clamp(min=1e-9)
         loss = (weight[:, None] * per_rating.sum(-1) / ratings_per_row).sum(-1).mean()
 
@@ -230,6 +239,13 @@ class URMAttributeTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL,
                 self._metrics[mode]["mean_std"].append(self.accelerator.gather(sigma.mean()).mean().item())
             self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         return (loss, {"attribute_means": means, "attribute_stds": stds}) if return_outputs else loss
+
+    def _draw_noise(self, like: torch.Tensor) -> torch.Tensor:
+        """Eq. 5's alpha: new in every micro-batch of every step on every process."""
+        step = self.state.global_step
+        number = self._noises.get(step, 0)
+        self._noises = {step: number + 1}
+        return draw_noise(like, self.args.seed, step, number, self.accelerator.process_index)
 
     def _attribute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         config, (means, stds) = self._urm_config, prediction.predictions

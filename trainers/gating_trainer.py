@@ -15,6 +15,7 @@ from trl import RewardTrainer
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
+from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encode_dataset
 from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
@@ -25,7 +26,7 @@ from urm_hf.trainers.stage_records import record_stage
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
 
 
-class URMGatingTrainer(ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
+class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
     """
     Trains the gate of a URM on preference pairs.
 

@@ -17,6 +17,7 @@ from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.loading import pinned_source
+from urm_hf.trainers.resuming import find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ def train_members(stages: list, members: int, output_dir: str | Path) -> Path:
     """
     if members < 2:
         raise ValueError(f"an ensemble needs at least two members, got {members}.")
+    _check_one_precision(stages)
     output_dir = Path(output_dir)
     paths = []
     for member in range(members):
@@ -146,6 +148,16 @@ def train_members(stages: list, members: int, output_dir: str | Path) -> Path:
     ensemble.config.strategy = "shared" if data.save_adapter or args.freeze_backbone else "resident"
     ensemble.save_pretrained(output_dir / "ensemble")
     return output_dir / "ensemble"
+
+
+def _check_one_precision(stages: list):
+    """accelerate keeps one precision for a whole process: a second stage with another would fail at its start."""
+    found = {"bf16" if args.bf16 else "fp16" if args.fp16 else "float32" for _, _, args, _ in stages}
+    if len(found) > 1:
+        raise ValueError(
+            f"the stages ask for different precisions ({', '.join(sorted(found))}): set `bf16` (and `fp16`) alike in "
+            "both config files. The gating stage computes its hidden states under the same autocast."
+        )
 
 
 def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) -> tuple[Dataset, Dataset | None]:
@@ -181,7 +193,7 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
 
 def _run(trainer, args, data: DataArguments, adapter: MemberSource | None = None) -> Path:
     """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=find_checkpoint(args.output_dir, args.resume_from_checkpoint))
     if trainer.eval_dataset is not None:
         metrics = trainer.evaluate()
         if hasattr(trainer.eval_dataset, "num_rows"):

@@ -1,0 +1,45 @@
+"""Resuming finds the newest checkpoint that was written whole."""
+
+import pytest
+
+from tests.helpers.commands import write
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from tests.helpers.training import ATTRIBUTES, rated_rows
+from urm_hf.cli import main
+from urm_hf.trainers.resuming import find_checkpoint
+
+
+def checkpoint(folder, step, whole=True):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    if whole:
+        (path / "trainer_state.json").write_text("{}")
+    return str(path)
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path):
+    assert find_checkpoint(tmp_path, "true") is None  # a first run starts from the beginning
+    checkpoint(tmp_path, 9)
+    newest = checkpoint(tmp_path, 10)
+    checkpoint(tmp_path, 11, whole=False)  # killed while it was written
+    assert find_checkpoint(tmp_path, "True") == find_checkpoint(tmp_path, True) == newest
+    assert find_checkpoint(tmp_path, None) is find_checkpoint(tmp_path, "false") is None
+
+
+def test_a_folder_by_name_must_be_a_whole_checkpoint(tmp_path):
+    assert find_checkpoint("elsewhere", checkpoint(tmp_path, 3)).endswith("checkpoint-3")
+    with pytest.raises(FileNotFoundError, match=r"checkpoint-4 is no whole checkpoint .*`true`"):
+        find_checkpoint(tmp_path, checkpoint(tmp_path, 4, whole=False))
+
+
+def test_the_command_resumes_by_itself(tmp_path, capsys):
+    data = write(tmp_path / "rows.jsonl", rated_rows())
+    model = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "urm")
+    argv = ["train", "attributes", "--model_name_or_path", model, "--dataset_name", data, "--use_cpu"]
+    argv += ["--output_dir", str(tmp_path / "out"), "--save_steps", "2", "--report_to", "none", "--logging_steps", "1"]
+    argv += ["--resume_from_checkpoint", "true"]
+    assert main([*argv, "--max_steps", "2"]) == 0
+    assert main([*argv, "--max_steps", "4"]) == 0
+    assert (tmp_path / "out" / "checkpoint-4").is_dir()
+    history = (tmp_path / "out" / "trainer_state.json").read_text()
+    assert history.count('"loss"') == 4  # two steps of the first run, two of the second

@@ -1,0 +1,17 @@
+"""Noise of Eq. 5 that is independent on every process, and the same again when a run is resumed."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def draw_noise(like: Tensor, seed: int, step: int, micro_step: int, rank: int) -> Tensor:
+    """
+    alpha ~ N(0, I) of Eq. 5, of the shape and on the device of `like`.
+
+    The global generator will not do: every process of a run has the same seed, so that eight of them would draw one
+    noise eight times. What is drawn depends on nothing but these numbers, so that a resumed run draws it again.
+    """
+    words = np.random.SeedSequence([seed, step, micro_step, rank]).generate_state(2, np.uint32)
+    generator = torch.Generator("cpu").manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
