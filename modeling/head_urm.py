@@ -92,7 +92,9 @@ class URMHead(nn.Module):
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""
         config = self.config
-        hidden = (hidden.to(self.value.weight.device).float() - self.feature_mean.float()) / self.feature_scale.float()
+        # the buffers are where the head computes also while its offloaded weights are on no device
+        hidden = hidden.to(self.feature_mean.device).float()
+        hidden = (hidden - self.feature_mean.float()) / self.feature_scale.float()
         means, log_stds = self.value(hidden).chunk(2, dim=-1)  # (mu, log sigma) = W h
         if config.log_std_bounds is not None:
             log_stds = bend(log_stds, *config.log_std_bounds)
@@ -103,8 +105,17 @@ class URMHead(nn.Module):
             return means, stds, means.new_tensor(config.reward_weights).expand_as(means)
         return means, stds, self.gate(hidden) / label_std  # w = MLP(h)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for."""
+    def forward(self, hidden: Tensor, *, return_distribution: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """
+        Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for.
+
+        Args:
+            hidden (`Tensor` of shape `(..., H)`): pooled hidden states.
+            return_distribution (`bool`, *optional*, defaults to `False`): gives what `distribution` does instead. The
+                model asks this way, for hooks that load an offloaded head run around a module's call alone.
+        """
         means, stds, weights = self.distribution(hidden)
+        if return_distribution:
+            return means, stds, weights
         reward, _ = gated_reward(means, stds, weights)
         return reward.unsqueeze(-1)

@@ -141,7 +141,7 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
             member = URMForRewardModeling(config)
         member.model, member.score = first.model, URMHead(config)
         member.score.load_state_dict(source.head())
-        member.score.to(first.score.value.weight.device)
+        member.score.to(first.score.feature_mean.device)
         member.config.name_or_path = source.name
         members.append(member.eval())
     return members

@@ -64,8 +64,9 @@ class URMForRewardModeling(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _auto_class = "AutoModelForSequenceClassification"  # makes save_pretrained copy these files
-    _keep_in_fp32_modules = ["score"]
-    _keep_in_fp32_modules_strict = ["score"]
+    _keep_in_fp32_modules_strict = ["score"]  # whatever the dtype of the rest
+    # quantizers ask this list alone what they must leave as it is; transformers wants the two lists disjoint
+    _keep_in_fp32_modules = ["score.value", "score.gate"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flash_attn_2 = True  # read by transformers 4
@@ -83,6 +84,15 @@ class URMForRewardModeling(PreTrainedModel):
             module.reset_parameters()
         elif module is not self and not isinstance(module, Float32Linear):
             self.model._init_weights(module)
+
+    def initialize_weights(self):
+        """
+        As in transformers; the backbone first, by its own rules. As a part of this class it would be taken for custom
+        code, of which transformers leaves out modules without weights of their own, though some of them compute
+        buffers there that are not saved (Falcon-H1).
+        """
+        self.model.initialize_weights()
+        super().initialize_weights()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
@@ -119,7 +129,7 @@ class URMForRewardModeling(PreTrainedModel):
         """
         if pooled_hidden is None:
             pooled_hidden = self.pool(input_ids, attention_mask, position_ids, inputs_embeds)
-        means, stds, weights = self.score.distribution(pooled_hidden)
+        means, stds, weights = self.score(pooled_hidden, return_distribution=True)
         reward, reward_std = gated_reward(means, stds, weights)
         output = URMOutput(reward.unsqueeze(-1), means, stds, weights, reward_std, pooled_hidden)
         return output if return_dict is not False else output.to_tuple()

@@ -97,8 +97,9 @@ class URMEnsemble(PreTrainedModel):
 
     @property
     def device(self) -> torch.device:
-        first = next(self.parameters(), None)
-        return torch.device("cpu") if first is None else first.device
+        # weights that were offloaded lie on "meta": inputs never belong there
+        placed = (tensor.device for tensor in self.parameters() if tensor.device.type != "meta")
+        return next(placed, torch.device("cpu"))
 
     def iter_members(self) -> Iterator[URMForRewardModeling]:
         """The M members, one after the other. Use each only in its turn: it may be freed, or switched, after it."""
@@ -141,8 +142,7 @@ class URMEnsemble(PreTrainedModel):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "pooled_hidden": pooled_hidden, **kwargs}
         outputs = []
         for member in self.iter_members():
-            there = {k: v.to(member.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
-            outputs.append(member(**there))
+            outputs.append(member(**_move_inputs(inputs, member.device)))
         output = self.combine(outputs)
         return output if return_dict is not False else output.to_tuple()
 
@@ -269,3 +269,10 @@ class URMEnsemble(PreTrainedModel):
     def _upload_modified_files(self, working_dir, *args, **kwargs):
         write_short_card(working_dir, self.config, self.model_tags)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+
+def _move_inputs(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The tensors among a member's inputs on its device. Where its weights are offloaded, accelerate moves them."""
+    if device.type == "meta":
+        return inputs
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
+from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.packed_attention import last_hidden_states, on_device
 from urm_hf.scoring.engine.padding import pad_batch
 from urm_hf.scoring.engine.prefixes import next_cut, pack, prefix_order, worth_sharing
@@ -90,7 +91,7 @@ class PaddedBatches:
 
     def run(self, start: int, stop: int) -> list[ModelOutput]:
         batch = pad_batch(self.sequences[start:stop], self.pad_token_id)
-        inputs = {name: on_device(tensor, self.models[0].device) for name, tensor in batch.items()}
+        inputs = {name: on_device(tensor, execution_device(self.models[0])) for name, tensor in batch.items()}
         if len(self.models) == 1:
             output = self.models[0](**inputs)
             output.logits = as_column(output.logits)

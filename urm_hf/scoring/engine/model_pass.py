@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from urm_hf.scoring.engine.batches import Packs, PaddedBatches, Plan, split_model
+from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.packed_attention import compile_layers, gives_same_states, longest_window
 
 logger = logging.getLogger(__name__)
@@ -59,9 +60,9 @@ class ModelPass:
         if self.compiled:
             compile_layers(models[0].base_model)
         if packable.by_prefix:
-            yield from self._run(Packs(packable, models), models[0].device)
+            yield from self._run(Packs(packable, models), execution_device(models[0]))
         if padded.by_prefix:
-            yield from self._run(PaddedBatches(padded, models, self.pad_token_id), models[0].device)
+            yield from self._run(PaddedBatches(padded, models, self.pad_token_id), execution_device(models[0]))
 
     def _run(self, batches: Packs | PaddedBatches, device: torch.device) -> Iterator[Batch]:
         limit = self.max_tokens or (TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_GPU)

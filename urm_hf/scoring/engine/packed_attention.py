@@ -15,6 +15,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.padding import pad_batch
 from urm_hf.scoring.engine.prefixes import Pack, Span, pack, prefix_order
 
@@ -45,7 +46,7 @@ _one_at_a_time = threading.RLock()  # both are for one pack; other threads wait
 
 def last_hidden_states(backbone: PreTrainedModel, packed: Pack) -> Tensor:
     """The last hidden state of the last token of each of the pack's N sequences, (N, H)."""
-    device = backbone.device
+    device = execution_device(backbone)
     # lengths that recur: libraries keep kernels and memory for each that they have met, gigabytes in bfloat16
     more = [0] * (-len(packed.tokens) % ROUNDED if len(packed.tokens) >= 16 * ROUNDED else 0)
     inputs = {"input_ids": packed.tokens + more, "position_ids": packed.positions + more}
@@ -76,7 +77,7 @@ def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_to
     forth, back = list(sequence[:24]), list(sequence[:24])[::-1]
     rows = sorted({tuple(row) for row in (forth, forth[:15], forth[:9] + back[:9], back, back[:9] + forth[:5])})
     _, shared = prefix_order(rows)
-    batch = {name: tensor.to(backbone.device) for name, tensor in pad_batch(rows, pad_token_id).items()}
+    batch = {name: tensor.to(execution_device(backbone)) for name, tensor in pad_batch(rows, pad_token_id).items()}
     try:
         packed = last_hidden_states(backbone, pack(rows, shared, block=4)).float()
         layers = len(_layers)

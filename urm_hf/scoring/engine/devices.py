@@ -1,0 +1,17 @@
+"""Where a model computes, which is not always where its weights lie."""
+
+import torch
+from transformers import PreTrainedModel
+
+
+def execution_device(model: PreTrainedModel) -> torch.device:
+    """
+    The device that takes a model's inputs.
+
+    Weights that accelerate offloaded lie on "meta" between calls, and nothing can be copied from there: then it is the
+    device of the first weight or buffer that is in memory.
+    """
+    if model.device.type != "meta":
+        return model.device
+    tensors = (*model.parameters(), *model.buffers())
+    return next((tensor.device for tensor in tensors if tensor.device.type != "meta"), torch.device("cpu"))
