@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.helpers.prompts import CHAT, TEXTS
 from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble, best_of_n
 from urm_hf.bestofn.answers import BestAnswer
 from urm_hf.bestofn.rules import Rule
@@ -34,7 +35,7 @@ def test_the_best_is_what_the_scorer_says_of_each_candidate(policy, tokenizer, m
     for item, prompt in zip(best, CHAT):
         alone = scorer.score([prompt + [{"role": "assistant", "content": text}] for text in item.candidates])
         rewards = [score.reward for score in alone]
-        assert [score.reward for score in item.scores] == pytest.approx(rewards, abs=1e-4)
+        assert [score.reward for score in item.scores] == close(rewards)
         assert item.index == int(np.argmax(rewards)) and item.answer == item.candidates[item.index]
         assert item.score is item.scores[item.index] and item.score.reward_gap is not None
         assert (item.prompt, item.tied, item.duplicates, item.eligible) == (prompt, 1, 0, [True] * 4)

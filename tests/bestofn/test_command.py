@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.tiny import save_members, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM
 from urm_hf.cli import main
@@ -117,7 +118,7 @@ def test_chosen_answers_come_with_their_scores(capsys, data, members, tmp_path):
         least = [min(score.member_rewards) for score in scorer.score(rows)]
         assert best["candidate"] == int(np.argmax(least))
         assert best["response"] == row["candidates"][best["candidate"]]["response"]
-        assert min(best["member_rewards"]) == pytest.approx(max(least), abs=1e-4)
+        assert min(best["member_rewards"]) == close(max(least))
         assert (best["id"], best["prompt"], best["rule"]) == (row["id"], row["prompt"], "least member")
         assert (best["tied"], best["fell_back"], best["candidates"]) == (1, False, 5) and "gold" not in best
 
@@ -166,7 +167,7 @@ def test_empty_and_repeated_candidates_are_told_and_the_empty_come_last(capsys, 
     chosen = list(read_jsonl(tmp_path / "out" / "chosen.jsonl"))
     asked = [{"prompt": rows[0]["prompt"], "response": c["response"]} for c in rows[0]["candidates"]]
     rewards = [score.reward for score in RewardScorer(members[0]).score([asked[k] for k in (0, 2, 3, 4)])]
-    assert chosen[0]["reward"] == pytest.approx(max(rewards), abs=1e-4)
+    assert chosen[0]["reward"] == close(max(rewards))
     assert chosen[0]["candidate"] == (0, 2, 3, 4)[int(np.argmax(rewards))]
     assert (chosen[1]["tied"], chosen[1]["candidate"]) == (5, 0)
     assert "reward" not in chosen[1]

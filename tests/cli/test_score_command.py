@@ -5,6 +5,7 @@ import torch
 
 from tests.helpers.commands import ROWS, score, write
 from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.data.tables import read_jsonl
 
@@ -26,18 +27,18 @@ def test_scores_are_added_to_the_rows_in_their_order(models, data, tmp_path):
     for written, row, expected_score in zip(read_jsonl(out), ROWS, expected, strict=True):
         assert list(written) == [*row, *expected_score]
         assert {key: written[key] for key in row} == row
-        assert written["attribute_means"] == pytest.approx(expected_score.attribute_means, abs=1e-4)
+        assert written["attribute_means"] == close(expected_score.attribute_means)
         for name in ("reward", "reward_std", "attribute_variance", "covariance_norm"):
-            assert written[name] == pytest.approx(expected_score[name], abs=1e-4), name
+            assert written[name] == close(expected_score[name]), name
 
 
 def test_several_models_make_an_ensemble(models, data, tmp_path):
     assert score(*models, "--data", data, "--out", tmp_path / "scores.jsonl") == 0
     expected = RewardScorer(URMEnsemble.from_pretrained(models)).score(ROWS)
     for written, expected_score in zip(read_jsonl(tmp_path / "scores.jsonl"), expected, strict=True):
-        assert written["member_rewards"] == pytest.approx(expected_score.member_rewards, abs=1e-4)
+        assert written["member_rewards"] == close(expected_score.member_rewards)
         for name in ("reward", "reward_std", "reward_gap", "covariance_norm", "epistemic_variance"):
-            assert written[name] == pytest.approx(expected_score[name], abs=1e-4), name
+            assert written[name] == close(expected_score[name]), name
 
 
 def test_a_saved_ensemble_is_scored_as_its_members_are(models, data, tmp_path):
@@ -70,8 +71,8 @@ def test_the_dtype_of_the_backbone_is_the_one_named(models, data, tmp_path):
     score(models[0], "--data", data, "--out", tmp_path / "scores.jsonl", "--dtype", "bfloat16")
     expected = RewardScorer(models[0], dtype=torch.bfloat16).score(ROWS)
     written = [row["reward"] for row in read_jsonl(tmp_path / "scores.jsonl")]
-    assert written == pytest.approx([s.reward for s in expected], abs=1e-4)
-    assert written != pytest.approx([s.reward for s in RewardScorer(models[0]).score(ROWS)], abs=1e-4)
+    assert written == close([s.reward for s in expected])
+    assert written != close([s.reward for s in RewardScorer(models[0]).score(ROWS)])
 
 
 def test_a_column_that_a_score_would_overwrite_is_an_error_that_names_it(models, tmp_path, capsys):

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers.commands import ROWS, write
 from tests.helpers.tiny import pad_rows, random_rows, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer
 from urm_hf.cli import main
 
@@ -144,4 +145,4 @@ def test_a_trained_model_is_the_model_that_is_saved(trained):
     with torch.no_grad():
         expected = torch.cat([model(**pad_rows([row])).logits for row in BATCH])[:, 0].tolist()
     results = RewardScorer(str(trained["gating"])).score([{"input_ids": row} for row in BATCH])
-    assert [result.reward for result in results] == pytest.approx(expected, abs=1e-4)
+    assert [result.reward for result in results] == close(expected)

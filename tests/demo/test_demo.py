@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import stats
 
 from tests.helpers.tiny import tiny_tokenizer
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.demo import base, data, report, run
 from urm_hf.hub.publish import push
@@ -75,8 +76,8 @@ def test_a_run_writes_three_members_that_load_as_an_ensemble(outcome):
     assert result.members == [folder / f"member-{number}" for number in range(3)]
     ensemble = URMEnsemble.from_pretrained([str(member) for member in result.members])
     (score,) = RewardScorer(ensemble).score([result.showcase[0][1]])
-    assert score.reward == pytest.approx(result.showcase[0][2].reward, abs=1e-4)
-    assert score.reward_gap == pytest.approx(result.showcase[0][2].reward_gap, abs=1e-4)
+    assert score.reward == close(result.showcase[0][2].reward)
+    assert score.reward_gap == close(result.showcase[0][2].reward_gap)
 
 
 def test_a_member_says_how_it_was_trained_and_on_what_scale(outcome):
@@ -97,7 +98,7 @@ def test_a_member_s_results_are_of_the_held_out_part_and_stand_on_its_card(outco
     scorer = RewardScorer(str(member))
     predicted = [score.attribute_means["verbosity"] for score in scorer.score([row["messages"] for row in rated])]
     expected = stats.pearsonr(predicted, [np.mean(row["verbosity"]) for row in rated])[0]
-    assert found["attributes"]["pearson/verbosity"] == pytest.approx(expected, abs=1e-4)
+    assert found["attributes"]["pearson/verbosity"] == close(expected)
     chosen, rejected = (scorer.score([row[column] for row in pairs]) for column in ("chosen", "rejected"))
     won = np.mean([a.reward > b.reward for a, b in zip(chosen, rejected, strict=True)])
     assert found["pairs"]["gated"]["accuracy"] == pytest.approx(won)
@@ -125,7 +126,7 @@ def test_scores_from_cached_features_are_those_of_the_scorer(outcome):
     direct = scorer.score([answer.messages for answer in result.test[:6]])
     for score, expected in zip(result.test_scores, direct):
         for measure in ["reward", *run.MEASURES]:
-            assert score[measure] == pytest.approx(expected[measure], abs=1e-4), measure
+            assert score[measure] == close(expected[measure]), measure
 
 
 def test_the_metrics_are_of_held_out_conversations(outcome):

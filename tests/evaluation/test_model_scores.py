@@ -7,6 +7,7 @@ import pytest
 from transformers import LlamaForSequenceClassification
 
 from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
 from urm_hf.data.conversation_keys import conversation_key
@@ -52,8 +53,8 @@ def test_a_models_scores_are_those_of_the_scorer(folder, tmp_path):
     expected = RewardScorer(str(folder)).score(CONVERSATIONS)
     assert (found.kind, found.name, found.attributes) == ("urm", "model", list(expected[0].attribute_means))
     for ours, theirs in zip(found.scores, [*expected, expected[0]], strict=True):
-        assert ours.reward == pytest.approx(theirs.reward, abs=1e-5)
-        assert ours.attribute_stds == pytest.approx(theirs.attribute_stds, abs=1e-5)
+        assert ours.reward == close(theirs.reward)
+        assert ours.attribute_stds == close(theirs.attribute_stds)
         assert ours.n_tokens == theirs.n_tokens
 
 
@@ -66,7 +67,7 @@ def test_scores_that_are_there_are_not_computed_again(folder, tmp_path, monkeypa
     save_with_tokenizer(tiny_urm(seed=5), folder)  # another model of that name
     other = scores_of(str(folder), CONVERSATIONS, tmp_path / "scores", progress=False)
     assert other.scores[0].reward != pytest.approx(first.scores[0].reward, abs=1e-3)
-    assert other.scores[0].reward == pytest.approx(RewardScorer(str(folder)).score(CONVERSATIONS)[0].reward, abs=1e-5)
+    assert other.scores[0].reward == close(RewardScorer(str(folder)).score(CONVERSATIONS)[0].reward)
     more = scores_of(str(folder), CONVERSATIONS[:3], tmp_path / "scores", progress=False)
     assert len(more.scores) == 3
 
@@ -87,8 +88,8 @@ def test_a_file_that_urm_score_wrote(folder, tmp_path, ending):
     found = scores_of(str(out), CONVERSATIONS, tmp_path / "unused")
     expected = RewardScorer(str(folder)).score(CONVERSATIONS)
     assert found.kind == "scores"
-    assert [score.reward for score in found.scores] == pytest.approx([s.reward for s in expected], abs=1e-5)
-    assert found.scores[1].attribute_means == pytest.approx(expected[1].attribute_means, abs=1e-5)
+    assert [score.reward for score in found.scores] == close([s.reward for s in expected])
+    assert found.scores[1].attribute_means == close(expected[1].attribute_means)
     assert not (tmp_path / "unused").exists()
 
 
@@ -97,7 +98,7 @@ def test_several_names_are_an_ensemble(tmp_path):
     found = scores_of(",".join(map(str, names)), CONVERSATIONS, tmp_path / "scores", progress=False)
     expected = RewardScorer(URMEnsemble.from_pretrained(list(map(str, names)))).score(CONVERSATIONS)
     assert found.kind == "ensemble"
-    assert [s.reward_gap for s in found.scores] == pytest.approx([s.reward_gap for s in expected], abs=1e-5)
+    assert [s.reward_gap for s in found.scores] == close([s.reward_gap for s in expected])
 
 
 def test_a_scalar_model_has_no_uncertainty(tmp_path):

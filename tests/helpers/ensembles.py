@@ -3,6 +3,7 @@
 import torch
 
 from tests.helpers.tiny import pad_rows, random_rows
+from tests.helpers.tolerances import assert_close
 from urm_hf.modeling import URMEnsembleOutput
 
 ROWS = random_rows([5, 12, 3, 8])
@@ -30,4 +31,4 @@ def run(model, rows=ROWS, **kwargs) -> URMEnsembleOutput:
 def assert_equal_outputs(actual: URMEnsembleOutput, expected: URMEnsembleOutput):
     assert list(actual) == list(expected) == list(FIELDS)
     for name in FIELDS:
-        torch.testing.assert_close(actual[name], expected[name], atol=1e-5, rtol=1e-5, msg=name)
+        assert_close(actual[name], expected[name], msg=name)

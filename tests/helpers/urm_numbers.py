@@ -21,10 +21,6 @@ def rewards_alone(model: URMForRewardModeling, rows: list[list[int]]) -> torch.T
     return torch.cat([run(model, **pad_rows([row])).logits for row in rows])
 
 
-def assert_close(actual: torch.Tensor, expected: torch.Tensor):
-    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
-
-
 def assert_equal_state(model: torch.nn.Module, other: torch.nn.Module):
     state, expected = model.state_dict(), other.state_dict()
     assert state.keys() == expected.keys()

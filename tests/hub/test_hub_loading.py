@@ -11,6 +11,7 @@ from tests.helpers.hub_repositories import READER
 from tests.helpers.hub_server import FakeHub
 from tests.helpers.programs import run_program
 from tests.helpers.tiny import WITHOUT_PACKAGE, save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.hub.publish import push
 
@@ -166,27 +167,27 @@ def test_a_stranger_gets_the_rewards_of_the_saved_model_at_a_pinned_commit(stran
     assert (
         stranger["imported"] == [] and not stranger["asked"] and stranger["module"].startswith("transformers_modules.")
     )
-    assert stranger[auto] == pytest.approx(expected(folders[MEMBERS[0]]), abs=1e-6)
+    assert stranger[auto] == close(expected(folders[MEMBERS[0]]))
 
 
 def test_a_stranger_loads_an_ensemble_that_points_at_pinned_members(stranger, folders):
     name, rewards, gap = stranger["ensemble"]
     assert name == "URMEnsemble"
-    assert rewards == pytest.approx([expected(folders[member]) for member in MEMBERS], abs=1e-6)
-    assert gap == pytest.approx(max(rewards) - min(rewards), abs=1e-6)
+    assert rewards == close([expected(folders[member]) for member in MEMBERS])
+    assert gap == close(max(rewards) - min(rewards))
     assert {f"models--org--member-{seed}" for seed in range(3)} <= set(stranger["cached"])
 
 
 @pytest.mark.parametrize("repo", [MEMBERS[0], "org/urme"])
 def test_the_code_on_the_card_runs_and_gives_the_reward(stranger, folders, repo):
     rewards = [expected(folders[name]) for name in (MEMBERS if repo == "org/urme" else [repo])]
-    assert stranger["card"][repo] == pytest.approx(sum(rewards) / len(rewards), abs=1e-6)
+    assert stranger["card"][repo] == close(sum(rewards) / len(rewards))
 
 
 def test_with_urm_hf_the_repository_s_code_does_not_run(owner, folders):
     assert owner["ran"] is False
     assert owner["auto"] == "urm_hf.modeling.modeling_urm"
-    assert owner["altered"] == owner["consent"] == pytest.approx(expected(folders[MEMBERS[0]]), abs=1e-6)
+    assert owner["altered"] == owner["consent"] == close(expected(folders[MEMBERS[0]]))
 
 
 def test_verify_names_altered_code(owner):
@@ -196,7 +197,7 @@ def test_verify_names_altered_code(owner):
 
 def test_a_scorer_takes_an_ensemble_by_name_with_the_tokenizer_of_its_members(owner, folders):
     mean = sum(expected(folders[name]) for name in MEMBERS) / 3
-    assert owner["ensemble"] == pytest.approx(mean, abs=1e-5)
+    assert owner["ensemble"] == close(mean)
 
 
 def test_verify_takes_an_ensemble_by_name(owner):

@@ -7,6 +7,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from tests.helpers.hub_folders import PLACEHOLDERS, TWO, WHOLE
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from tests.helpers.training import attribute_trainer, gating_trainer, pair_rows, rated_rows
 from urm_hf import RewardScorer
 from urm_hf.hub.publish import push
@@ -57,7 +58,7 @@ def test_a_trainer_s_push_is_complete(server, tmp_path, stage):
     assert [blank for blank in PLACEHOLDERS if blank in card] == []
     stored = json.loads(files["urm_reference_scores.json"])["conversations"]
     scores = RewardScorer(trainer.model, tiny_tokenizer()).score([row["messages"] for row in stored])
-    assert [row["reward"] for row in stored] == pytest.approx([score.reward for score in scores], abs=1e-5)
+    assert [row["reward"] for row in stored] == close([score.reward for score in scores])
 
 
 def test_pushes_during_training_have_code_and_the_last_push_removes_the_pickle(server, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.hub_server import FakeHub
 from tests.helpers.score_runs import ROWS, error_of, interrupted, rewards, score, write
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.scoring.jobs.job import ScoreJob
 
@@ -38,7 +39,7 @@ def test_a_branch_that_moved_is_another_model(server, data, tmp_path, monkeypatc
     assert f"model was ['org/urm@{first}'], is ['org/urm@{second}']" in error and "must not be mixed" in error
     assert not out.exists()
     assert score("org/urm", "--data", data, "--out", out, "--rows-per-part", 10, "--revision", first) == 0
-    assert rewards(out) == pytest.approx(expected(0), abs=1e-4)
+    assert rewards(out) == close(expected(0))
 
 
 def test_a_branch_that_stays_is_gone_on_with(server, data, tmp_path, monkeypatch):
@@ -46,7 +47,7 @@ def test_a_branch_that_stays_is_gone_on_with(server, data, tmp_path, monkeypatch
     push(server, "org/urm", 0)
     interrupted("org/urm", data, out, monkeypatch)
     assert score("org/urm", "--data", data, "--out", out, "--rows-per-part", 10) == 0
-    assert rewards(out) == pytest.approx(expected(0), abs=1e-4)
+    assert rewards(out) == close(expected(0))
 
 
 def test_members_that_moved_are_named(server, data, tmp_path, monkeypatch, capsys):
@@ -61,7 +62,7 @@ def test_members_that_moved_are_named(server, data, tmp_path, monkeypatch, capsy
     assert f"{told}'org/member-1@{moved}']" in error_of(capsys)
     assert score("org/member-0", "org/member-1", *argv, "--revision", *commits) == 0
     ensemble = RewardScorer(URMEnsemble.from_pretrained(tmp_path / "urme")).score(ROWS)  # names its commits
-    assert rewards(out) == pytest.approx([found.reward for found in ensemble], abs=1e-4)
+    assert rewards(out) == close([found.reward for found in ensemble])
 
 
 def test_all_of_a_model_is_of_one_commit(server, monkeypatch):
@@ -79,7 +80,7 @@ def test_all_of_a_model_is_of_one_commit(server, monkeypatch):
     monkeypatch.setattr(scoring, "load_reward_model", load_slowly)
     scorer = RewardScorer("org/urm")
     assert scorer.source.revision == first and scorer.tokenizer.padding_side == "right"
-    assert [found.reward for found in scorer.score(ROWS)] == pytest.approx(expected(0), abs=1e-4)
+    assert [found.reward for found in scorer.score(ROWS)] == close(expected(0))
 
 
 def test_processes_that_start_later_load_the_commit_of_the_first(server, data, tmp_path):

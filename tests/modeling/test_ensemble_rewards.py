@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import assert_close, close
 from urm_hf import RewardScorer
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig
 from urm_hf.modeling.distributions_urm import aggregate_rewards
@@ -44,8 +45,8 @@ def test_aggregations_are_what_numpy_computes(k):
     }
     for how, values in expected.items():
         found = outputs(in_memory(aggregation=how, aggregation_k=k))
-        np.testing.assert_allclose(found.logits[:, 0].numpy(), values, atol=1e-5)
-        torch.testing.assert_close(found.rewards, rewards)
+        assert_close(found.logits[:, 0].numpy(), values)
+        assert_close(found.rewards, rewards)
 
 
 def test_an_unknown_aggregation_is_named():
@@ -77,27 +78,27 @@ def test_standardised_rewards_have_mean_0_and_std_1_on_the_reference():
     members = raw.rewards.double().numpy()
     scale = members.std(1, ddof=1)[:, None]
     expected = (members - members.mean(1)[:, None]) / scale
-    np.testing.assert_allclose(found.rewards.numpy(), expected, atol=1e-4)
-    np.testing.assert_allclose(found.reward_gap.numpy(), np.ptp(expected, axis=0), atol=1e-4)
-    np.testing.assert_allclose(found.logits[:, 0].numpy(), expected.mean(0), atol=1e-4)
+    assert_close(found.rewards.numpy(), expected)
+    assert_close(found.reward_gap.numpy(), np.ptp(expected, axis=0))
+    assert_close(found.logits[:, 0].numpy(), expected.mean(0))
     aleatoric = np.stack([tiny_urm(seed=s)(**BATCH).reward_std.detach().numpy() for s in range(3)]) / scale
     variance = (aleatoric**2).mean(0) + expected.var(0)
-    np.testing.assert_allclose(found.reward_std.numpy(), np.sqrt(variance), atol=1e-4)
+    assert_close(found.reward_std.numpy(), np.sqrt(variance))
     for name in ("attribute_means", "attribute_stds", "covariance_norm", "gating_weights"):
-        torch.testing.assert_close(found[name], raw[name])
+        assert_close(found[name], raw[name])
 
 
 def test_standardising_by_conversations_is_standardising_by_their_rewards(members, tmp_path):
     ensemble = URMEnsemble.from_pretrained(members)
     raw = np.array([score.member_rewards for score in RewardScorer(ensemble).score(TEXTS)])
     standardize_rewards(ensemble, TEXTS)
-    assert ensemble.config.reward_means == pytest.approx(raw.mean(0), abs=1e-5)
-    assert ensemble.config.reward_stds == pytest.approx(raw.std(0, ddof=1), abs=1e-5)
+    assert ensemble.config.reward_means == close(raw.mean(0))
+    assert ensemble.config.reward_stds == close(raw.std(0, ddof=1))
     standardize_rewards(ensemble, TEXTS)  # from raw rewards again, not from standardised ones
-    assert ensemble.config.reward_means == pytest.approx(raw.mean(0), abs=1e-5)
+    assert ensemble.config.reward_means == close(raw.mean(0))
     ensemble.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path)
-    torch.testing.assert_close(outputs(loaded).rewards, outputs(ensemble).rewards)
+    assert_close(outputs(loaded).rewards, outputs(ensemble).rewards)
 
 
 def test_standardising_needs_a_spread():
@@ -125,7 +126,7 @@ def test_members_are_found_through_a_link_to_the_ensembles_folder(members, tmp_p
     elsewhere.mkdir()
     (elsewhere / "link").symlink_to(tree / "ensemble")
     expected = outputs(URMEnsemble.from_pretrained(members)).rewards
-    torch.testing.assert_close(outputs(AutoModel.from_pretrained(elsewhere / "link")).rewards, expected)
+    assert_close(outputs(AutoModel.from_pretrained(elsewhere / "link")).rewards, expected)
 
 
 def test_members_beside_the_ensemble_move_with_it(members, tmp_path):
@@ -140,7 +141,7 @@ def test_members_beside_the_ensemble_move_with_it(members, tmp_path):
     tree.rename(tmp_path / "moved")
     for folder in (tmp_path / "moved", tmp_path / "moved" / "ensemble"):
         assert str(tmp_path) not in (folder / "config.json").read_text()
-        torch.testing.assert_close(outputs(AutoModel.from_pretrained(folder)).rewards, expected.rewards)
+        assert_close(outputs(AutoModel.from_pretrained(folder)).rewards, expected.rewards)
 
 
 def test_members_far_away_are_named_by_their_whole_path(members, tmp_path):

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.helpers.tiny import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tolerances import assert_close, close
 from urm_hf import RewardScorer
 from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter, save_adapter_with_head
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling, modeling_urm_ensemble
@@ -85,7 +86,7 @@ def test_every_strategy_gives_the_numbers_of_members_in_memory(members, strategy
     found = outputs(URMEnsemble.from_pretrained(members, strategy=strategy))
     assert expected.rewards.std(0).min() > 0.01
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
+        assert_close(found[name], value, msg=name)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -94,13 +95,13 @@ def test_each_member_in_its_turn_gives_what_it_gives_alone(members, strategy):
     for _ in range(2):  # a second round starts from the beginning
         alone = [URMEnsemble.from_pretrained(members).members[i](**BATCH).logits for i in range(3)]
         turns = [member(**BATCH).logits for member in ensemble.iter_members()]
-        torch.testing.assert_close(turns, alone, rtol=0, atol=1e-5)
+        assert_close(turns, alone)
 
 
 def test_a_merged_adapter_is_its_member(adapters):
     expected = outputs(URMEnsemble.from_pretrained(adapters)).rewards
     merged = torch.stack([load_adapter(name)(**BATCH).logits[:, 0] for name in adapters])
-    torch.testing.assert_close(merged, expected, rtol=1e-5, atol=1e-5)
+    assert_close(merged, expected)
 
 
 def test_sharing_holds_one_backbone(frozen, adapters):
@@ -157,8 +158,8 @@ def test_the_scorer_takes_every_strategy(members):
         ]
         for strategy in STRATEGIES
     }
-    assert rewards["sequential"] == pytest.approx(rewards["resident"], abs=1e-5)
-    assert rewards["shared"] == pytest.approx(rewards["resident"], abs=1e-5)
+    assert rewards["sequential"] == close(rewards["resident"])
+    assert rewards["shared"] == close(rewards["resident"])
 
 
 # what cannot be shared
@@ -188,7 +189,7 @@ def test_an_adapter_and_a_checkpoint_are_not_shared(adapters, frozen):
         URMEnsemble.from_pretrained([adapters[0], frozen[1]], strategy="shared")
     expected = [load_adapter(adapters[0]), URMForRewardModeling.from_pretrained(frozen[1])]
     found = outputs(URMEnsemble.from_pretrained([adapters[0], frozen[1]])).rewards
-    torch.testing.assert_close(found, torch.stack([m(**BATCH).logits[:, 0] for m in expected]), rtol=0, atol=1e-5)
+    assert_close(found, torch.stack([m(**BATCH).logits[:, 0] for m in expected]))
 
 
 def test_a_pickled_adapter_is_refused(adapters, tmp_path):
@@ -263,7 +264,7 @@ def test_a_gate_trained_on_the_merged_model_goes_back_into_the_adapter(adapters,
     expected = model(**BATCH).logits
     save_adapter_with_head(adapters[0], model, tmp_path / "gated")
     assert is_adapter(tmp_path / "gated") and not is_adapter(tmp_path)
-    torch.testing.assert_close(load_adapter(tmp_path / "gated")(**BATCH).logits, expected, rtol=0, atol=1e-5)
+    assert_close(load_adapter(tmp_path / "gated")(**BATCH).logits, expected)
     assert not torch.allclose(load_adapter(adapters[0])(**BATCH).logits, expected)
     save_adapter_with_head(tmp_path / "gated", load_adapter(adapters[0]), tmp_path / "gated")  # in place
     assert not torch.allclose(load_adapter(tmp_path / "gated")(**BATCH).logits, expected)
@@ -281,4 +282,4 @@ def test_generic_loading_of_an_ensemble_takes_the_same_settings(frozen, tmp_path
     settings = {"aggregation": "min", "strategy": "shared"}
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1, **settings)
     assert (loaded.config.aggregation, loaded.strategy) == ("min", "shared")
-    torch.testing.assert_close(outputs(loaded).logits[:, 0], outputs(loaded).rewards.amin(0))
+    assert_close(outputs(loaded).logits[:, 0], outputs(loaded).rewards.amin(0))

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.helpers.tiny import EOS, FAMILIES, PAD, pad_rows, tiny_backbone_config, tiny_urm
-from tests.helpers.urm_numbers import ROWS, assert_close, rewards_alone, run
+from tests.helpers.tolerances import assert_close
+from tests.helpers.urm_numbers import ROWS, rewards_alone, run
 from urm_hf.modeling import URMForRewardModeling
 
 # Invariance: rewards of a batch against rewards of its rows alone

@@ -6,7 +6,8 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tests.helpers.tiny import pad_rows, tiny_backbone_config, tiny_urm
-from tests.helpers.urm_numbers import ROWS, assert_close, assert_fresh_predictions, run, standardise_features
+from tests.helpers.tolerances import assert_close
+from tests.helpers.urm_numbers import ROWS, assert_fresh_predictions, run, standardise_features
 from urm_hf.modeling import URMConfig, URMForRewardModeling, URMOutput
 
 FIELDS = ["logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std", "pooled_hidden"]
@@ -71,7 +72,7 @@ def test_every_output_equals_an_independent_computation(head):
     model = standardise_features(tiny_urm(**HEADS[head]))
     output = run(model, **pad_rows(ROWS))
     for name, expected in head_numpy(model, last_hidden_alone(model, ROWS)).items():
-        np.testing.assert_allclose(output[name].numpy(), expected, rtol=1e-4, atol=1e-4, err_msg=name)
+        assert_close(output[name].numpy(), expected, msg=name)
 
 
 def test_the_outputs_have_the_documented_shapes():
@@ -92,14 +93,14 @@ def test_prior_weights_replace_the_gate_and_its_parameters():
     output = run(model, **pad_rows(ROWS))
     assert [key for key in model.score.state_dict() if "gate" in key] == []
     assert output.gating_weights.tolist() == [PRIOR] * 4
-    torch.testing.assert_close(output.logits[:, 0], output.attribute_means @ torch.tensor(PRIOR))
+    assert_close(output.logits[:, 0], output.attribute_means @ torch.tensor(PRIOR))
 
 
 def test_label_statistics_act_as_an_affine_map_of_the_ratings():
     shift, scale = (torch.tensor(values) for values in RATING_UNITS.values())
     plain, mapped = (run(tiny_urm(**kwargs), **pad_rows(ROWS)) for kwargs in ({}, RATING_UNITS))
-    torch.testing.assert_close(mapped.attribute_means, shift + scale * plain.attribute_means)
-    torch.testing.assert_close(mapped.attribute_stds, scale * plain.attribute_stds)
+    assert_close(mapped.attribute_means, shift + scale * plain.attribute_means)
+    assert_close(mapped.attribute_stds, scale * plain.attribute_stds)
 
 
 def test_the_gate_weighs_in_units_of_the_ratings_spread():
@@ -107,13 +108,13 @@ def test_the_gate_weighs_in_units_of_the_ratings_spread():
     moved = plain.gating_weights @ (
         torch.tensor(RATING_UNITS["label_means"]) / torch.tensor(RATING_UNITS["label_stds"])
     )
-    torch.testing.assert_close(mapped.logits[:, 0], plain.logits[:, 0] + moved)
-    torch.testing.assert_close(mapped.reward_std, plain.reward_std)
+    assert_close(mapped.logits[:, 0], plain.logits[:, 0] + moved)
+    assert_close(mapped.reward_std, plain.reward_std)
 
 
 def test_prior_weights_apply_to_the_ratings_themselves():
     output = run(tiny_urm(reward_weights=PRIOR, **RATING_UNITS), **pad_rows(ROWS))
-    torch.testing.assert_close(output.logits[:, 0], output.attribute_means @ torch.tensor(PRIOR))
+    assert_close(output.logits[:, 0], output.attribute_means @ torch.tensor(PRIOR))
 
 
 def standardised(model: URMForRewardModeling, hidden: torch.Tensor) -> torch.Tensor:
@@ -123,8 +124,8 @@ def standardised(model: URMForRewardModeling, hidden: torch.Tensor) -> torch.Ten
 
 def test_standardized_features_have_unit_variance_and_a_common_offset():
     features = standardised(tiny_urm(), 3.0 + 2.0 * torch.randn(50, 64))
-    torch.testing.assert_close(features.std(0, correction=0), torch.ones(64))
-    torch.testing.assert_close(features.mean(0), torch.full((64,), 0.5), atol=1e-5, rtol=0)
+    assert_close(features.std(0, correction=0), torch.ones(64))
+    assert_close(features.mean(0), torch.full((64,), 0.5))
 
 
 def test_a_constant_feature_is_not_blown_up():
@@ -137,7 +138,7 @@ def test_score_of_pooled_hidden_states_is_the_reward():
     model = tiny_urm()
     output = run(model, **pad_rows(ROWS))
     with torch.no_grad():
-        torch.testing.assert_close(model.score(output.pooled_hidden), output.logits)
+        assert_close(model.score(output.pooled_hidden), output.logits)
 
 
 def test_score_of_all_hidden_states_is_the_score_of_each():
@@ -146,7 +147,7 @@ def test_score_of_all_hidden_states_is_the_score_of_each():
         rewards = model.score(hidden)
         each = [[model.score(hidden[row, token]) for token in range(3)] for row in range(2)]
     assert rewards.shape == (2, 3, 1)
-    torch.testing.assert_close(rewards, torch.stack([torch.stack(row) for row in each]))
+    assert_close(rewards, torch.stack([torch.stack(row) for row in each]))
 
 
 def test_pooled_hidden_states_give_what_the_full_pass_gave():
@@ -185,7 +186,7 @@ def assert_float32_head(model: URMForRewardModeling, output: URMOutput):
     """Outputs are float32, and as exact as float32 arithmetic on the hidden states makes them."""
     assert {name: output[name].dtype for name in FIELDS[:-1]} == dict.fromkeys(FIELDS[:-1], torch.float32)
     for name, expected in head_numpy(model, output.pooled_hidden).items():
-        np.testing.assert_allclose(output[name].numpy(), expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        assert_close(output[name].numpy(), expected, msg=name)
 
 
 @pytest.mark.parametrize("auto", [URMForRewardModeling, AutoModel, AutoModelForSequenceClassification])

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tests.helpers.programs import run_stranger
 from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf.modeling import URMForRewardModeling
 
 ROWS = random_rows([5, 12, 3, 8])
@@ -93,19 +94,19 @@ def test_without_consent_no_code_runs(session):
 
 @pytest.mark.parametrize("way", ["AutoModel", "AutoModelForSequenceClassification", "num_labels=1", "saved again"])
 def test_remote_code_gives_the_rewards_of_the_saved_model(session, way):
-    assert session[way] == pytest.approx(rewards(tiny_urm()), abs=1e-6)
+    assert session[way] == close(rewards(tiny_urm()))
 
 
 def test_remote_code_in_bfloat16_gives_the_rewards_of_the_package_in_bfloat16(session, folder):
     model = URMForRewardModeling.from_pretrained(folder, dtype=torch.bfloat16)
-    assert session["bfloat16"] == pytest.approx(rewards(model), abs=1e-6)
+    assert session["bfloat16"] == close(rewards(model))
     assert session["head dtypes"] == ["torch.float32"]
 
 
 def test_the_pipeline_gives_the_reward_without_a_sigmoid(session):
     rows = tiny_tokenizer()(TEXTS)["input_ids"]
     assert [answer["label"] for answer in session["pipeline"]] == ["reward", "reward"]
-    assert [answer["score"] for answer in session["pipeline"]] == pytest.approx(rewards(tiny_urm(), rows), abs=1e-6)
+    assert [answer["score"] for answer in session["pipeline"]] == close(rewards(tiny_urm(), rows))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -119,7 +120,7 @@ def test_a_folder_saved_by_remote_code_still_points_to_its_own_files(session, fo
 
 
 def test_a_folder_saved_by_remote_code_loads_with_the_package(session, again):
-    assert rewards(URMForRewardModeling.from_pretrained(again)) == pytest.approx(rewards(tiny_urm()), abs=1e-6)
+    assert rewards(URMForRewardModeling.from_pretrained(again)) == close(rewards(tiny_urm()))
 
 
 def test_a_saved_folder_ships_four_flat_files_that_need_torch_and_transformers_only(folder):
@@ -148,7 +149,7 @@ def test_with_the_package_no_consent_is_needed_and_its_class_is_loaded(folder, a
 
 def test_with_the_package_consent_changes_no_reward(folder):
     model = AutoModel.from_pretrained(folder, trust_remote_code=True)
-    assert rewards(model) == pytest.approx(rewards(tiny_urm()), abs=1e-6)
+    assert rewards(model) == close(rewards(tiny_urm()))
 
 
 @pytest.mark.parametrize(

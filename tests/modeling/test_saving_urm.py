@@ -5,9 +5,9 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.helpers.tiny import FAMILIES, pad_rows, tiny_urm
+from tests.helpers.tolerances import assert_close
 from tests.helpers.urm_numbers import (
     ROWS,
-    assert_close,
     assert_equal_state,
     edit_weights,
     run,

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
 from tests.helpers.tiny import PAD, pad_rows, save_with_tokenizer, tiny_tokenizer, tiny_urm
-from tests.helpers.urm_numbers import ROWS, assert_close, rewards_alone, run
+from tests.helpers.tolerances import assert_close, close
+from tests.helpers.urm_numbers import ROWS, rewards_alone, run
 from urm_hf.modeling import URMForRewardModeling
 
 
@@ -25,7 +26,7 @@ def test_gradient_checkpointing_runs_the_layers_twice_and_gives_the_same_gradien
     checkpointed.gradient_checkpointing_enable()
     calls = []
     checkpointed.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
-    torch.testing.assert_close(gradients(checkpointed), gradients(plain), atol=1e-6, rtol=1e-5)
+    assert_close(gradients(checkpointed), gradients(plain))
     assert len(calls) == 2
 
 
@@ -69,7 +70,7 @@ def bradley_terry_loss(model: URMForRewardModeling) -> float:
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing:FutureWarning")  # RewardConfig's own default
 def test_trl_s_reward_trainer_trains_a_loaded_urm(saved_urm, tmp_path):
     model = URMForRewardModeling.from_pretrained(saved_urm)
-    assert train_one_step(model, tmp_path / "run") == pytest.approx(bradley_terry_loss(tiny_urm()), abs=1e-4)
+    assert train_one_step(model, tmp_path / "run") == close(bradley_terry_loss(tiny_urm()))
     trained = URMForRewardModeling.from_pretrained(tmp_path / "run")
     for name, before in tiny_urm().named_parameters():
         assert name.endswith("embed_tokens.weight") or not torch.equal(trained.get_parameter(name), before), name

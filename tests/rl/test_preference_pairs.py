@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
 from urm_hf.rl.preference_pairs import PairReport, build_preference_pairs
 
@@ -69,7 +70,7 @@ def test_all_pairs_are_made_with_the_better_as_chosen():
 def test_probability_is_that_of_two_gaussians():
     dataset, _ = build(["1.0 0.3 1", "1.7 0.4 1"])
     difference = NormalDist(1.7, 0.4) - NormalDist(1.0, 0.3)
-    assert dataset["probability"] == pytest.approx([1 - difference.cdf(0)], abs=1e-6)
+    assert dataset["probability"] == close([1 - difference.cdf(0)])
 
 
 def test_pairs_within_the_band_are_undecided():
@@ -173,7 +174,7 @@ def test_dpo_trains_on_what_a_urm_paired(tmp_path):
     candidates = [[letter * (k + 1) for letter in "abc"] for k in range(4)]
     dataset, report = build_preference_pairs(prompts, candidates, folder)
     scores = RewardScorer(folder).score([{"prompt": prompts[1], "completion": text} for text in candidates[1]])
-    assert sides(dataset)[1] == pytest.approx((max(s.reward for s in scores), min(s.reward for s in scores)), abs=1e-5)
+    assert sides(dataset)[1] == close((max(s.reward for s in scores), min(s.reward for s in scores)))
     assert report.pairs == 4
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(tiny_backbone_config(initializer_range=0.02)).save_pretrained(tmp_path / "policy")

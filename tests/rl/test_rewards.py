@@ -10,6 +10,7 @@ from accelerate import PartialState
 from transformers import AutoModelForSequenceClassification
 
 from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.rl.rewards import (
     AttributeRewards,
@@ -60,7 +61,7 @@ FIELDS = {
 def test_a_penalty_is_subtracted(scorer, measure, field):
     scores = scorer.score(ROWS)
     rewards = UncertaintyPenalizedReward(scorer, measure, 0.7)(PROMPTS, COMPLETIONS)
-    assert rewards == pytest.approx([score.reward - 0.7 * score[field] for score in scores], abs=1e-6)
+    assert rewards == close([score.reward - 0.7 * score[field] for score in scores])
     assert len({round(score[field], 4) for score in scores}) == 4
 
 
@@ -69,7 +70,7 @@ def test_a_lower_bound_is_exceeded_with_its_probability(scorer):
     for confidence in (0.5, 0.9, 0.99):
         bounds = LowerConfidenceBoundReward(scorer, confidence)(PROMPTS, COMPLETIONS)
         exceeded = [1 - NormalDist(s.reward, s.reward_std).cdf(bound) for s, bound in zip(scores, bounds)]
-        assert exceeded == pytest.approx([confidence] * 4, abs=1e-6)
+        assert exceeded == close([confidence] * 4)
 
 
 def test_a_filter_keeps_what_is_at_the_threshold_and_gives_no_reward_above(scorer):
@@ -85,15 +86,14 @@ def test_a_filter_logs_the_raw_reward_of_all_and_the_share_kept(scorer):
     threshold = sorted(score.reward_std for score in scores)[2]
     log.call(UncertaintyFilteredReward(scorer, "reward_std", threshold, name="f"))
     rewards, stds = ([score[field] for score in scores] for field in ("reward", "reward_std"))
-    assert log.metrics == pytest.approx(
+    assert log.metrics == close(
         {
             "f/reward/mean": np.mean(rewards),
             "f/reward/std": np.std(rewards),
             "f/reward_std/mean": np.mean(stds),
             "f/reward_std/std": np.std(stds),
             "f/kept_share": 0.75,
-        },
-        abs=1e-6,
+        }
     )
     assert log.extra == {"f/reward": rewards, "f/reward_std": stds}
 
@@ -107,11 +107,9 @@ def test_attribute_functions_are_a_list_and_score_a_batch_once(members, monkeypa
     monkeypatch.setattr(scorer, "score", lambda rows: calls.append(len(rows)) or score(rows))
     for attribute, function in zip(["coherence", "verbosity"], rewards, strict=True):
         assert function.__name__ == attribute
-        assert log.call(function) == pytest.approx([s.attribute_means[attribute] for s in expected], abs=1e-6)
+        assert log.call(function) == close([s.attribute_means[attribute] for s in expected])
     assert calls == [4]
-    assert log.metrics["verbosity/std/mean"] == pytest.approx(
-        np.mean([s.attribute_stds["verbosity"] for s in expected]), abs=1e-6
-    )
+    assert log.metrics["verbosity/std/mean"] == close(np.mean([s.attribute_stds["verbosity"] for s in expected]))
 
 
 def test_attribute_functions_see_that_a_batch_was_changed_in_place(members):
@@ -122,7 +120,7 @@ def test_attribute_functions_see_that_a_batch_was_changed_in_place(members):
     after = rewards[1](PROMPTS, completions)
     fresh = RewardScorer(members[0]).score([{"prompt": PROMPTS[0], "completion": completions[0]}])[0]
     assert len(before) == 4
-    assert after[0] == pytest.approx(fresh.attribute_means[rewards[1].__name__], abs=1e-5)
+    assert after[0] == close(fresh.attribute_means[rewards[1].__name__])
 
 
 # What a policy writes
@@ -144,26 +142,22 @@ def template_ids(messages) -> list[int]:
 def test_an_answer_that_no_dataset_would_hold_is_scored_as_trl_would_with_the_model(scorer, answer):
     reward = UncertaintyPenalizedReward(scorer, "reward_gap", 0.0)([PROMPTS[0]], [answer])
     expected = scorer.score([{"input_ids": template_ids(PROMPTS[0] + answer)}])[0].reward
-    assert reward == pytest.approx([expected], abs=1e-6)
+    assert reward == close([expected])
 
 
 @pytest.mark.parametrize("answer", ["a lake", ""])
 def test_plain_text_is_closed_as_in_training(scorer, answer):
     reward = UncertaintyPenalizedReward(scorer, "reward_gap", 0.0)(["Loch Ness is "], [answer])
     ids = tiny_tokenizer()(f"Loch Ness is {answer}<|im_end|>")["input_ids"]
-    assert reward == pytest.approx([scorer.score([{"input_ids": ids}])[0].reward], abs=1e-6)
+    assert reward == close([scorer.score([{"input_ids": ids}])[0].reward])
 
 
 def test_a_scorer_may_be_a_name_a_list_of_names_or_a_model(members, scorer):
     expected = UncertaintyPenalizedReward(scorer, "reward_gap", 1.0)(PROMPTS, COMPLETIONS)
     for given in (members, URMEnsemble.from_pretrained(members)):
-        assert UncertaintyPenalizedReward(given, "reward_gap", 1.0)(PROMPTS, COMPLETIONS) == pytest.approx(
-            expected, abs=1e-5
-        )
+        assert UncertaintyPenalizedReward(given, "reward_gap", 1.0)(PROMPTS, COMPLETIONS) == close(expected)
     one = [score.reward - score.reward_std for score in RewardScorer(members[0]).score(ROWS)]
-    assert UncertaintyPenalizedReward(members[0], "reward_std", 1.0)(PROMPTS, COMPLETIONS) == pytest.approx(
-        one, abs=1e-5
-    )
+    assert UncertaintyPenalizedReward(members[0], "reward_std", 1.0)(PROMPTS, COMPLETIONS) == close(one)
 
 
 def test_a_model_that_was_named_moves_to_the_trainers_device_and_an_instance_stays(members, scorer, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny import PAD, pad_rows, random_rows, tiny_backbone_config, tiny_urm
+from tests.helpers.tolerances import assert_close
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.scoring import features
 from urm_hf.scoring.engine.batches import Packs, PaddedBatches
@@ -55,20 +56,20 @@ def test_a_common_beginning_is_computed_once(model, tmp_path):
     cached = pooled_features(model, BRANCHES, PAD, tmp_path)
     assert computed[-1] == len(PROMPT) + sum(map(len, ROWS))  # the first two try out whether the model allows it
     model.model.forward = forward
-    np.testing.assert_allclose(cached[:], hidden_alone(model, BRANCHES), rtol=0, atol=1e-5)
+    assert_close(cached[:], hidden_alone(model, BRANCHES))
 
 
 def test_a_window_shorter_than_a_conversation_is_kept_to(tmp_path):
     model = tiny_urm("mistral")  # every token sees four
     cached = pooled_features(model, BRANCHES + ROWS, PAD, tmp_path)
-    np.testing.assert_allclose(cached[:], hidden_alone(model, BRANCHES + ROWS), rtol=0, atol=1e-5)
+    assert_close(cached[:], hidden_alone(model, BRANCHES + ROWS))
 
 
 @pytest.mark.parametrize("max_tokens_per_batch", [1, 40, 4096])
 def test_features_equal_the_hidden_states_that_the_model_pools(model, tmp_path, max_tokens_per_batch):
     cached = pooled_features(model, ROWS, PAD, tmp_path, max_tokens_per_batch)
     assert cached[:].dtype == np.float32
-    np.testing.assert_allclose(cached[:], hidden_alone(model, ROWS), rtol=0, atol=1e-5)
+    assert_close(cached[:], hidden_alone(model, ROWS))
 
 
 def test_features_give_the_rewards_of_the_model(model, tmp_path):
@@ -76,7 +77,7 @@ def test_features_give_the_rewards_of_the_model(model, tmp_path):
     with torch.no_grad():
         rewards = model(pooled_hidden=torch.from_numpy(cached[:])).logits
         expected = torch.cat([model(**pad_rows([row])).logits for row in ROWS])
-    torch.testing.assert_close(rewards, expected, atol=1e-4, rtol=0)
+    assert_close(rewards, expected)
 
 
 def test_features_of_a_bfloat16_backbone_are_its_own_in_float32(tmp_path):
@@ -116,7 +117,7 @@ def test_changed_weights_are_not_served_old_features(model, tmp_path):
     with torch.no_grad():
         model.model.norm.weight[0] += 1
     after = pooled_features(model, ROWS, PAD, tmp_path)[:]
-    np.testing.assert_allclose(after, hidden_alone(model, ROWS), rtol=0, atol=1e-5)
+    assert_close(after, hidden_alone(model, ROWS))
     assert np.abs(after - before).max() > 0.1
 
 
@@ -132,7 +133,7 @@ def test_ids_that_differ_in_one_token_are_not_served_each_other(model, tmp_path)
     changed = [[*row[:-1], (row[-1] + 1) % 256] for row in ROWS]
     pooled_features(model, ROWS, PAD, tmp_path)
     cached = pooled_features(model, changed, PAD, tmp_path)[:]
-    np.testing.assert_allclose(cached, hidden_alone(model, changed), rtol=0, atol=1e-5)
+    assert_close(cached, hidden_alone(model, changed))
 
 
 def test_datasets_that_overlap_compute_only_what_is_new(model, tmp_path, monkeypatch):
@@ -141,7 +142,7 @@ def test_datasets_that_overlap_compute_only_what_is_new(model, tmp_path, monkeyp
     calls = count_pooled(monkeypatch)
     cached = pooled_features(model, ROWS[3:], PAD, tmp_path)
     assert sum(calls) == 3
-    np.testing.assert_allclose(cached[:], expected, rtol=0, atol=1e-5)
+    assert_close(cached[:], expected)
 
 
 def test_a_sequence_that_occurs_twice_is_computed_once(model, tmp_path, monkeypatch):
@@ -161,7 +162,7 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(model, tmp_path, mo
     calls = count_pooled(monkeypatch)
     cached = pooled_features(model, ROWS, PAD, tmp_path, max_tokens_per_batch=1)
     assert calls == [1] * (len(ROWS) - 4)
-    np.testing.assert_allclose(cached[:], expected, rtol=0, atol=1e-5)
+    assert_close(cached[:], expected)
 
 
 def folder_of(cache: Path) -> Path:
@@ -181,7 +182,7 @@ def test_features_whose_keys_were_not_written_are_computed_again(model, tmp_path
     (keys,) = folder_of(tmp_path).glob("*.keys.npy")
     keys.unlink()
     calls = count_pooled(monkeypatch)
-    np.testing.assert_allclose(pooled_features(model, ROWS, PAD, tmp_path)[:], expected, rtol=0, atol=1e-6)
+    assert_close(pooled_features(model, ROWS, PAD, tmp_path)[:], expected)
     assert sum(calls) == len(ROWS)
 
 
@@ -208,7 +209,7 @@ def test_dropout_is_off_meanwhile_and_the_mode_of_the_model_is_as_before(tmp_pat
     model = tiny_urm(backbone=tiny_backbone_config("gpt2", resid_pdrop=0.5, embd_pdrop=0.5))
     expected = hidden_alone(model, ROWS)
     model.train(training)
-    np.testing.assert_allclose(pooled_features(model, ROWS, PAD, tmp_path)[:], expected, rtol=0, atol=1e-5)
+    assert_close(pooled_features(model, ROWS, PAD, tmp_path)[:], expected)
     assert model.training is training
 
 
@@ -238,7 +239,7 @@ def scattered(model, tmp_path, monkeypatch) -> tuple[features.Features, np.ndarr
 )
 def test_indices_select_rows_across_files(scattered, indices):
     cached, expected = scattered
-    np.testing.assert_allclose(cached[indices], expected[indices], rtol=0, atol=1e-5)
+    assert_close(cached[indices], expected[indices])
 
 
 def test_features_have_a_length(scattered):

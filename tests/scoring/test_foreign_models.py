@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tests.helpers.tiny import pad_rows, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer
 
 CODE = """
@@ -52,7 +53,7 @@ def test_rewards_are_those_of_the_models_own_forward(tmp_path):
     assert model.score.out_features == 5
     with torch.no_grad():
         expected = [model(**pad_rows([ids])).logits.item() for ids in scorer.encode(ROWS)[0]]
-    assert [score.reward for score in scorer.score(ROWS)] == pytest.approx(expected, abs=1e-5)
+    assert [score.reward for score in scorer.score(ROWS)] == close(expected)
     assert scorer.score(ROWS)[0].reward_std is None
 
 

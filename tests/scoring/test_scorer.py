@@ -7,6 +7,7 @@ from transformers import LlamaForSequenceClassification
 
 from tests.helpers.conversations import CHAT, TEXTS, outputs_alone
 from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES
 
@@ -36,13 +37,13 @@ def test_scores_are_those_of_each_conversation_alone_in_the_order_given(budget):
     scores = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=budget).score(TEXTS)
     for score, output in zip(scores, outputs_alone(model, TEXTS), strict=True):
         stds = output.attribute_stds[0].double().numpy()
-        assert score.reward == pytest.approx(output.logits.item(), abs=1e-4)
-        assert score.reward_std == pytest.approx(output.reward_std.item(), abs=1e-4)
+        assert score.reward == close(output.logits.item())
+        assert score.reward_std == close(output.reward_std.item())
         assert score.attribute_variance == pytest.approx((stds**2).sum(), rel=1e-4)
         assert score.covariance_norm == pytest.approx(np.linalg.norm(np.diag(stds**2), "fro"), rel=1e-4)
         for name in NAMED:
             expected = dict(zip(HELPSTEER2_ATTRIBUTES, output[name][0].tolist()))
-            assert score[name] == pytest.approx(expected, abs=1e-4), name
+            assert score[name] == close(expected), name
 
 
 def test_attributes_are_named_as_the_model_names_them():
@@ -53,14 +54,14 @@ def test_attributes_are_named_as_the_model_names_them():
 
 def test_equal_conversations_have_equal_scores(scorer):
     first, *_, fifth, _ = scorer.score(TEXTS)
-    assert fifth.reward == pytest.approx(first.reward, abs=1e-4)
+    assert fifth.reward == close(first.reward)
     assert scorer.score(TEXTS[1:2])[0].reward != pytest.approx(first.reward, abs=1e-2)
 
 
 def test_a_score_does_not_depend_on_the_order(scorer):
     forth = [score.reward for score in scorer.score(TEXTS)]
     back = [score.reward for score in scorer.score(TEXTS[::-1])]
-    assert back[::-1] == pytest.approx(forth, abs=1e-4)
+    assert back[::-1] == close(forth)
 
 
 def test_every_form_of_a_conversation_has_one_score(scorer):
@@ -75,13 +76,13 @@ def test_every_form_of_a_conversation_has_one_score(scorer):
         {"input_ids": tiny_tokenizer()(text, add_special_tokens=False)["input_ids"]},
     ]
     expected = outputs_alone(scorer.model, [CHAT])[0].logits.item()
-    assert [score.reward for score in scorer.score(forms)] == pytest.approx([expected] * len(forms), abs=1e-4)
+    assert [score.reward for score in scorer.score(forms)] == close([expected] * len(forms))
 
 
 def test_a_prompt_and_completion_of_text_are_scored_as_text(scorer):
     (score,) = scorer.score([{"prompt": "2 + 2", "completion": " = 4"}])
     expected = outputs_alone(scorer.model, ["2 + 2 = 4<|im_end|>"])[0].logits.item()
-    assert score.reward == pytest.approx(expected, abs=1e-4)
+    assert score.reward == close(expected)
 
 
 def test_conversations_may_come_from_a_generator(scorer):
@@ -129,7 +130,7 @@ def test_any_reward_model_of_one_output_is_scored_without_uncertainty():
     model = plain_reward_model()
     scores = RewardScorer(model, tiny_tokenizer()).score(TEXTS)
     expected = [output.logits.item() for output in outputs_alone(model, TEXTS)]
-    assert [score.reward for score in scores] == pytest.approx(expected, abs=1e-4)
+    assert [score.reward for score in scores] == close(expected)
     assert {tuple(score) for score in scores} == {("reward", "n_tokens", "truncated")}
 
 
@@ -138,7 +139,7 @@ def test_a_reward_model_that_pads_otherwise_than_its_tokenizer_is_read_at_the_la
     texts = TEXTS[:4]
     expected = [output.logits.item() for output in outputs_alone(plain_reward_model(), texts)]
     scorer = RewardScorer(plain_reward_model(pad_token_id=pad_token_id), tiny_tokenizer())
-    assert [score.reward for score in scorer.score(texts)] == pytest.approx(expected, abs=1e-4)
+    assert [score.reward for score in scorer.score(texts)] == close(expected)
 
 
 # Ensembles
@@ -155,9 +156,9 @@ def test_fields_of_an_ensemble_equal_a_computation_from_its_members(ensemble):
         stds = np.array([output.attribute_stds[0].tolist() for output in outputs])
         weights = np.array([output.gating_weights[0].tolist() for output in outputs])
         total = (stds**2).mean(0) + means.var(0)
-        assert score.reward == pytest.approx(rewards.mean(), abs=1e-4)
-        assert score.member_rewards == pytest.approx(rewards.tolist(), abs=1e-4)
-        assert score.reward_gap == pytest.approx(rewards.max() - rewards.min(), abs=1e-4)
+        assert score.reward == close(rewards.mean())
+        assert score.member_rewards == close(rewards.tolist())
+        assert score.reward_gap == close(rewards.max() - rewards.min())
         assert score.reward_std == pytest.approx(np.sqrt((reward_stds**2).mean() + rewards.var()), rel=1e-4)
         assert score.covariance_norm == pytest.approx(max(np.sqrt((std**4).sum()) for std in stds), rel=1e-4)
         assert score.epistemic_variance == pytest.approx(means.var(0).sum(), rel=1e-4)
@@ -165,7 +166,7 @@ def test_fields_of_an_ensemble_equal_a_computation_from_its_members(ensemble):
         named = {"attribute_means": means.mean(0), "attribute_stds": np.sqrt(total), "gating_weights": weights.mean(0)}
         for name, values in named.items():
             expected = dict(zip(HELPSTEER2_ATTRIBUTES, values.tolist()))
-            assert score[name] == pytest.approx(expected, rel=1e-4, abs=1e-4), name
+            assert score[name] == close(expected), name
 
 
 def test_an_ensemble_gives_every_field(ensemble):

@@ -4,6 +4,7 @@ import pytest
 
 from tests.helpers.conversations import TEXTS, outputs_alone
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer
 
 
@@ -29,7 +30,7 @@ def test_longer_conversations_are_cut_on_the_side_that_is_named_and_marked(trunc
     scorer = RewardScorer(tiny_urm(), tiny_tokenizer(), max_length=10, truncation=truncation)
     scores = scorer.score(TEXTS)
     expected = outputs_alone(scorer.model, [text[kept] if len(text) > 10 else text for text in TEXTS])
-    assert [score.reward for score in scores] == pytest.approx([o.logits.item() for o in expected], abs=1e-4)
+    assert [score.reward for score in scores] == close([o.logits.item() for o in expected])
     assert [score.truncated for score in scores] == [False, True, False, True, False, True]
     assert [score.n_tokens for score in scores] == [6, 10, 1, 10, 6, 10]
 

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 
 from tests.helpers.conversations import CHAT, outputs_alone
 from tests.helpers.tiny import PAD, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 
 
@@ -15,7 +16,7 @@ from urm_hf import RewardScorer, URMEnsemble
 def test_a_model_is_loaded_by_its_folder_with_its_tokenizer(folders, kind):
     scores = RewardScorer(kind(folders[0])).score([CHAT, "a"])
     expected = [output.logits.item() for output in outputs_alone(tiny_urm(), [CHAT, "a"])]
-    assert [score.reward for score in scores] == pytest.approx(expected, abs=1e-5)
+    assert [score.reward for score in scores] == close(expected)
 
 
 def test_a_saved_ensemble_is_loaded_by_its_folder_with_the_tokenizer_of_its_members(ensemble, tmp_path):
@@ -83,4 +84,4 @@ def test_padding_with_a_token_of_the_text_changes_no_reward():
     assert tokenizer.pad_token_id != PAD
     scores = RewardScorer(model, tokenizer).score([CHAT, "a<|im_end|>", "b"])
     expected = [output.logits.item() for output in outputs_alone(model, [CHAT, "a<|im_end|>", "b"])]
-    assert [score.reward for score in scores] == pytest.approx(expected, abs=1e-4)
+    assert [score.reward for score in scores] == close(expected)

@@ -7,6 +7,7 @@ from scipy import stats
 
 from tests.helpers.attribute_runs import forward, loss_of_all, nll, ratings_of
 from tests.helpers.tiny import tiny_urm
+from tests.helpers.tolerances import assert_close
 from tests.helpers.training import ATTRIBUTES, attribute_trainer, logged, random_texts, rated_rows
 
 
@@ -72,7 +73,7 @@ def test_a_row_with_two_ratings_trains_like_two_rows(tmp_path):
     one, two = (gradients(attribute_trainer(tmp_path, rows)) for rows in (joined, split))
     assert one.keys() == two.keys()
     for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+        assert_close(one[name], two[name])
 
 
 def test_every_rating_counts_once_where_some_are_missing(tmp_path):
@@ -139,7 +140,7 @@ def test_accumulated_batches_train_like_one_large_batch(tmp_path):
         )
         trainer.train()
         states.append(trainer.model.state_dict())
-    torch.testing.assert_close(states[0], states[1], rtol=1e-4, atol=1e-5)
+    assert_close(states[0], states[1])
 
 
 def test_burn_in_minimises_the_squared_error_for_its_steps_only(tmp_path):

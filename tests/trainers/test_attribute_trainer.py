@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from tests.helpers.attribute_runs import FROZEN, forward
 from tests.helpers.tiny import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import assert_close
 from tests.helpers.training import (
     ATTRIBUTES,
     QUIET,
@@ -67,7 +68,7 @@ def test_a_trained_urm_keeps_its_predictions_when_its_head_is_trained_on(tmp_pat
     rows = rated_rows(seed=7)
     before = forward(model, rows)
     attribute_trainer(tmp_path, rows, model=model, **FROZEN)
-    np.testing.assert_allclose(forward(model, rows), before, rtol=1e-5)
+    assert_close(forward(model, rows), before)
 
 
 def test_the_loss_is_noted_in_the_config(tmp_path):
@@ -102,8 +103,8 @@ def test_feature_statistics_are_those_of_the_training_rows_only(tmp_path):
         hidden = torch.cat([model(**pad_rows([row])).pooled_hidden for row in ids])
     expected = tiny_urm(attributes=ATTRIBUTES)
     expected.score.standardize_features(hidden)
-    torch.testing.assert_close(model.score.feature_mean, expected.score.feature_mean, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(model.score.feature_scale, expected.score.feature_scale, rtol=1e-4, atol=1e-5)
+    assert_close(model.score.feature_mean, expected.score.feature_mean)
+    assert_close(model.score.feature_scale, expected.score.feature_scale)
 
 
 def test_a_few_rows_give_no_spread_of_features(tmp_path):
@@ -145,14 +146,14 @@ def test_training_on_cached_hidden_states_is_training_on_tokens(tmp_path):
         trainer.train()
         results.append(model.score.value.weight.detach())
     assert (results[0] - tiny_urm(attributes=ATTRIBUTES).score.value.weight).abs().max() > 0.01
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-5)
+    assert_close(results[0], results[1])
 
 
 def test_a_second_run_computes_no_hidden_state_again(tmp_path, monkeypatch):
     first = attribute_trainer(tmp_path, rated_rows(), **FROZEN)
     monkeypatch.setattr(ModelPass, "batches", lambda *args: pytest.fail("computed again"))
     second = attribute_trainer(tmp_path, rated_rows(), **FROZEN)
-    torch.testing.assert_close(whole_batch(first), whole_batch(second), rtol=0, atol=0)
+    torch.testing.assert_close(whole_batch(first), whole_batch(second), rtol=0, atol=0)  # read, not computed
 
 
 # Loading

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.helpers.tolerances import close
 from tests.helpers.training_programs import attribute_stage, curve, gating_stage
 
 pytestmark = pytest.mark.slow
@@ -51,4 +52,4 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path, two_processes, name
     assert two_processes[name].pop("processes") == 2
     assert len(expected["loss"]) == 4 and len(expected["eval_loss"]) == 1
     for metric, values in expected.items():
-        assert two_processes[name][metric] == pytest.approx(values, abs=1e-4, rel=1e-4), metric
+        assert two_processes[name][metric] == close(values), metric

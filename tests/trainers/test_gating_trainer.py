@@ -10,6 +10,7 @@ from peft import LoraConfig
 from transformers import AutoModel, AutoModelForCausalLM, TrainerCallback
 
 from tests.helpers.tiny import pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import assert_close
 from tests.helpers.training import (
     ATTRIBUTES,
     attribute_trainer,
@@ -119,7 +120,7 @@ def test_training_on_cached_hidden_states_is_training_on_tokens(tmp_path):
         trainer = gating_trainer(tmp_path, pair_rows(), cache_features=cache_features, max_steps=12)
         trainer.train()
         states.append(snapshot(trainer.model))
-    torch.testing.assert_close(states[0], states[1], rtol=0, atol=1e-5)
+    assert_close(states[0], states[1])
 
 
 def test_dropout_of_the_backbone_is_off_though_the_model_trains(tmp_path):

@@ -8,6 +8,7 @@ from transformers import AutoModel
 from trl import RewardConfig, RewardTrainer
 
 from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import assert_close
 from tests.helpers.training import (
     ATTRIBUTES,
     QUIET,
@@ -110,7 +111,7 @@ def test_adapter_on_base_merged_gives_the_trained_model_s_outputs(tmp_path, stan
     trainer.train()
     trainer.save_model(str(tmp_path / "adapter"))
     merged = PeftModel.from_pretrained(load_base(tmp_path), tmp_path / "adapter").merge_and_unload()
-    torch.testing.assert_close(outputs(merged, trainer), outputs(trainer.model, trainer), rtol=1e-5, atol=1e-5)
+    assert_close(outputs(merged, trainer), outputs(trainer.model, trainer))
 
 
 def test_the_trained_model_merged_in_memory_can_be_saved_and_loaded(tmp_path):
@@ -119,7 +120,7 @@ def test_the_trained_model_merged_in_memory_can_be_saved_and_loaded(tmp_path):
     expected = outputs(trainer.model, trainer)
     trainer.model.merge_and_unload().save_pretrained(tmp_path / "merged")
     loaded = AutoModel.from_pretrained(tmp_path / "merged")
-    torch.testing.assert_close(outputs(loaded, trainer), expected, rtol=1e-5, atol=1e-5)
+    assert_close(outputs(loaded, trainer), expected)
 
 
 def test_a_frozen_backbone_and_an_adapter_exclude_each_other(tmp_path):

@@ -18,6 +18,7 @@ from tests.helpers.published import (
     write_published,
     write_state,
 )
+from tests.helpers.tolerances import assert_close
 from urm_hf import RewardScorer, URMForRewardModeling
 from urm_hf.checkpoints.published import convert_published
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig
@@ -34,10 +35,10 @@ def test_in_float32_all_numbers_are_those_of_the_published_model(tmp_path, shard
     for row, numbers in zip(ROWS, expected, strict=True):
         with torch.no_grad():
             output = model(input_ids=torch.tensor([row]), attention_mask=torch.ones(1, len(row)))
-        torch.testing.assert_close(output.logits[0, 0], numbers["reward"], atol=1e-5, rtol=0)
-        torch.testing.assert_close(output.attribute_means[0], numbers["means"], atol=1e-5, rtol=0)
-        torch.testing.assert_close(output.attribute_stds[0], numbers["log_stds"].exp(), atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(output.gating_weights[0], numbers["gate"], atol=1e-5, rtol=0)
+        assert_close(output.logits[0, 0], numbers["reward"])
+        assert_close(output.attribute_means[0], numbers["means"])
+        assert_close(output.attribute_stds[0], numbers["log_stds"].exp())
+        assert_close(output.gating_weights[0], numbers["gate"])
 
 
 def test_in_float16_rewards_are_within_the_tolerance_that_servers_accept(published, tmp_path):
@@ -46,7 +47,7 @@ def test_in_float16_rewards_are_within_the_tolerance_that_servers_accept(publish
     torch.testing.assert_close(our_rewards(tmp_path / "out"), theirs, atol=4e-2, rtol=0)
     # and nearer to what these weights give in exact arithmetic
     exact = their_rewards(published)
-    torch.testing.assert_close(our_rewards(tmp_path / "out", dtype=torch.float32), exact, atol=1e-5, rtol=0)
+    assert_close(our_rewards(tmp_path / "out", dtype=torch.float32), exact)
 
 
 def test_the_backbone_keeps_its_dtype_and_the_head_is_float32(published, tmp_path):
@@ -99,4 +100,4 @@ def test_frequencies_that_old_files_hold_are_left_out_and_said_so(published, tmp
     write_state(published, read_state(published) | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(16)})
     result = convert_published(published, tmp_path / "out")
     assert result.notes == ["left out 1 tensors `rotary_emb.inv_freq`, which the config determines"]
-    torch.testing.assert_close(our_rewards(tmp_path / "out", dtype=torch.float32), expected, atol=1e-5, rtol=0)
+    assert_close(our_rewards(tmp_path / "out", dtype=torch.float32), expected)

@@ -15,6 +15,7 @@ from tests.helpers.published import (
     write_published,
 )
 from tests.helpers.tiny import tiny_backbone_config, tiny_urm
+from tests.helpers.tolerances import assert_close
 from urm_hf.checkpoints.published import convert_published, convert_sglang
 
 # Back, for SGLang
@@ -49,7 +50,7 @@ def test_a_urm_of_ours_survives_the_way_there_and_back(tmp_path):
     model = tiny_urm(attributes=["a", "b"], log_std_bounds=None)
     model.save_pretrained(tmp_path / "ours")
     convert_sglang(tmp_path / "ours", tmp_path / "there")
-    torch.testing.assert_close(their_rewards(tmp_path / "there"), our_rewards(tmp_path / "ours"), atol=1e-5, rtol=0)
+    assert_close(their_rewards(tmp_path / "there"), our_rewards(tmp_path / "ours"))
     result = convert_published(tmp_path / "there", tmp_path / "back")
     assert result.attributes == ["a", "b"]  # from id2label
     assert_same_tensors(tmp_path / "back", tmp_path / "ours")
@@ -75,7 +76,7 @@ def test_a_backbone_without_rope_scaling_keeps_its_base_for_every_reader(tmp_pat
     convert_sglang(tmp_path / "ours", tmp_path / "there")
     assert read_config(tmp_path / "there")["rope_theta"] == 5000.0
     assert read_config(tmp_path / "there")["rope_scaling"] is None
-    torch.testing.assert_close(their_rewards(tmp_path / "there"), our_rewards(tmp_path / "ours"), atol=1e-5, rtol=0)
+    assert_close(their_rewards(tmp_path / "there"), our_rewards(tmp_path / "ours"))
 
 
 def save_with_scales(folder, label_std: float = 1.0, feature_scale: float = 1.0, **kwargs) -> str:
@@ -93,7 +94,7 @@ def save_with_scales(folder, label_std: float = 1.0, feature_scale: float = 1.0,
 def test_scales_and_padded_gates_give_the_same_rewards(tmp_path, kwargs, label_std):
     ours = save_with_scales(tmp_path / "ours", label_std, 1.5, **kwargs)
     result = convert_sglang(ours, tmp_path / "there", pad_gate=True)
-    torch.testing.assert_close(their_rewards(tmp_path / "there"), our_rewards(ours), atol=1e-5, rtol=1e-5)
+    assert_close(their_rewards(tmp_path / "there"), our_rewards(ours))
     assert any("feature_scale" in note for note in result.notes)
     assert any("label_std" in note for note in result.notes)
 

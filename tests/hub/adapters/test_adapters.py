@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from tests.helpers.adapters import ADAPTERS, FILES, edit, form, rewards
 from tests.helpers.hub_repositories import READER
 from tests.helpers.tiny import WITHOUT_PACKAGE
+from tests.helpers.tolerances import assert_close, close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.checkpoints.adapters import load_adapter
 from urm_hf.cli import main
@@ -59,9 +60,9 @@ def test_what_arrives_is_the_adapter_with_its_base_at_a_commit(server, pushed):
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_scorer_and_load_merged_give_the_rewards_of_training_by_repository(pushed, expected, number):
     name = ADAPTERS[number]
-    assert rewards(name, revision=pushed[name]) == pytest.approx(expected[number], rel=1e-5, abs=1e-5)
+    assert rewards(name, revision=pushed[name]) == close(expected[number])
     merged = load_adapter(name, revision=pushed[name])
-    assert rewards(merged) == pytest.approx(expected[number], rel=1e-5, abs=1e-5)  # with the adapter's tokenizer
+    assert rewards(merged) == close(expected[number])  # with the adapter's tokenizer
 
 
 @pytest.mark.parametrize("strategy", ["shared", "resident", "sequential"])
@@ -70,7 +71,7 @@ def test_an_ensemble_of_repositories_gives_the_members_rewards(pushed, expected,
     assert ensemble.config.revisions == [pushed[name] for name in ADAPTERS]
     scores = RewardScorer(ensemble).score(list(CONVERSATIONS.values()))
     found = torch.tensor([score.member_rewards for score in scores]).T
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+    assert_close(found, torch.tensor(expected))
     assert min(score.reward_gap for score in scores) > 0.01
 
 
@@ -90,7 +91,7 @@ def test_a_stranger_loads_a_pushed_ensemble_of_adapters_without_this_package(ser
     assert finished.returncode == 0, finished.stderr[-3000:]
     strategy, members, found = json.loads(finished.stdout.rpartition("RESULT")[2])
     assert (strategy, members) == ("shared", 1)
-    torch.testing.assert_close(torch.tensor(found).T, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+    assert_close(torch.tensor(found).T, torch.tensor(expected))
     assert {check.name for check in verify("org/urme", commit) if check.ok} >= {"files", "code", "load", "scores"}
 
 
@@ -198,8 +199,8 @@ def test_adapters_of_unlike_commits_of_their_base_are_loaded_each_on_its_own(ser
     edit(folder, revision=server.repositories["org/base"].branches["main"])
     ensemble = URMEnsemble.from_pretrained([str(folder), ADAPTERS[1]], strategy=strategy)
     found = [score.member_rewards for score in RewardScorer(ensemble).score(list(CONVERSATIONS.values()))]
-    assert [ours for ours, _ in found] == pytest.approx(rewards(str(folder)), rel=1e-5, abs=1e-5)
-    assert [theirs for _, theirs in found] == pytest.approx(rewards(ADAPTERS[1]), rel=1e-5, abs=1e-5)
+    assert [ours for ours, _ in found] == close(rewards(str(folder)))
+    assert [theirs for _, theirs in found] == close(rewards(ADAPTERS[1]))
     assert rewards(str(folder)) != pytest.approx(rewards(ADAPTERS[0]), abs=1e-2)
 
 

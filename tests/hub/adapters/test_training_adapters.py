@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from tests.helpers.adapters import ADAPTERS, FILES, edit, form, language_model, rewards, save_adapter
 from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer
+from tests.helpers.tolerances import close
 from urm_hf import URMForRewardModeling
 from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter
 from urm_hf.cli import main
@@ -64,7 +65,7 @@ def test_an_adapter_keeps_the_commit_of_the_base_it_was_trained_on(spoken, tmp_p
     assert (saved["base_model_name_or_path"], saved["revision"]) == ("org/spoken", spoken[commit])
     assert template_of(tmp_path).endswith("{# " + commit + " #}")  # the tokenizer is of that commit too
     wrapped = rewards(trainer.model.get_base_model().eval(), tokenizer=trainer.processing_class)
-    assert rewards(str(tmp_path)) == pytest.approx(wrapped, rel=1e-4, abs=1e-4)
+    assert rewards(str(tmp_path)) == close(wrapped)
 
 
 def test_adapters_of_one_configuration_name_each_its_own_base(spoken, tmp_path):
@@ -83,7 +84,7 @@ def test_an_adapter_of_an_adapter_is_put_on_both(folder, tmp_path):
     second = save_adapter(merged, tmp_path / "second", 5)
     assert adapter_config(second)["base_model_name_or_path"] == str(folder)
     both = rewards(merged.eval(), tokenizer=tiny_tokenizer())  # save_adapter put the second into it
-    assert rewards(str(second)) == pytest.approx(both, rel=1e-4, abs=1e-4)
+    assert rewards(str(second)) == close(both)
     assert both != pytest.approx(before, abs=0.1)
 
 
@@ -94,7 +95,7 @@ def test_an_adapter_of_an_adapter_of_a_urm_is_put_on_both(spoken, tmp_path):
     trainer = trained(str(tmp_path / "first"), tmp_path / "second")
     assert adapter_config(tmp_path / "second")["base_model_name_or_path"] == str(tmp_path / "first")
     both = rewards(trainer.model.get_base_model().eval(), tokenizer=tiny_tokenizer())
-    assert rewards(str(tmp_path / "second")) == pytest.approx(both, rel=1e-4, abs=1e-4)
+    assert rewards(str(tmp_path / "second")) == close(both)
 
 
 def test_an_adapter_of_a_language_model_s_adapter_is_put_on_both(spoken, tmp_path):
@@ -108,7 +109,7 @@ def test_an_adapter_of_a_language_model_s_adapter_is_put_on_both(spoken, tmp_pat
     assert adapter_config(tmp_path / "urm")["base_model_name_or_path"] == str(tmp_path / "lm")
     assert template_of(tmp_path / "urm").endswith("{# later #}")  # that of the language model: the adapter has none
     both = rewards(trainer.model.get_base_model().eval(), tokenizer=trainer.processing_class)
-    assert rewards(str(tmp_path / "urm")) == pytest.approx(both, rel=1e-4, abs=1e-4)
+    assert rewards(str(tmp_path / "urm")) == close(both)
     shutil.rmtree(tmp_path / "lm")
     with pytest.raises(OSError, match="there is no such folder"):
         rewards(str(tmp_path / "urm"))
@@ -143,7 +144,7 @@ def test_only_the_revision_that_is_asked_for_is_looked_at(server, pushed, folder
         args.model_init_kwargs = {"revision": revision} if revision else None
         loaded = load_urm("org/changing", args)
         expected = rewards(merged, tokenizer=tiny_tokenizer())
-        assert rewards(loaded.eval(), tokenizer=tiny_tokenizer()) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert rewards(loaded.eval(), tokenizer=tiny_tokenizer()) == close(expected)
 
 
 def test_arguments_for_the_hub_reach_every_look_at_it(server, spoken, pushed, tmp_path):
@@ -177,7 +178,7 @@ def test_training_with_push_to_hub_publishes_the_adapter_and_the_gate(server, pu
         assert set(files) >= FILES and "model.safetensors" not in files
         assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "org/base"
         assert [check.name for check in verify(name) if check.ok is not True] == []
-    assert rewards("org/a") != pytest.approx(rewards("org/g"), abs=1e-4)
+    assert rewards("org/a") != close(rewards("org/g"))
 
 
 @pytest.mark.parametrize("stage", ["attributes", "gating"])

@@ -8,6 +8,7 @@ import torch
 
 from tests.helpers.ensembles import FIELDS, ROWS, SEEDS, assert_equal_outputs, run
 from tests.helpers.tiny import pad_rows, tiny_urm
+from tests.helpers.tolerances import assert_close
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMEnsembleOutput
 
 
@@ -17,10 +18,6 @@ def alone() -> dict[str, np.ndarray]:
     outputs = [run(tiny_urm(seed=seed)) for seed in SEEDS]
     fields = ["logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std"]
     return {field: np.array([output[field].double().numpy() for output in outputs]) for field in fields}
-
-
-def assert_close(actual: torch.Tensor, expected: np.ndarray):
-    np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 # Numbers
@@ -94,7 +91,7 @@ def test_an_ensemble_s_reward_does_not_depend_on_padding_or_company(ensemble, ou
 def test_the_tuple_form_holds_the_same_values(ensemble, output):
     values = run(ensemble, return_dict=False)
     assert isinstance(values, tuple)
-    torch.testing.assert_close(values, output.to_tuple())
+    assert_close(values, output.to_tuple())
 
 
 def test_pooled_hidden_states_of_a_shared_backbone_give_the_same_numbers():

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tests.helpers.ensembles import ROWS, assert_equal_outputs, run
 from tests.helpers.programs import run_stranger
 from tests.helpers.tiny import WITHOUT_PACKAGE, tiny_urm
+from tests.helpers.tolerances import assert_close
 from urm_hf.modeling import URMEnsemble
 
 SHIPPED = [
@@ -141,4 +141,4 @@ def test_without_consent_no_code_of_an_ensemble_runs(session):
 def test_remote_code_gives_the_numbers_of_the_package(session, ensemble, way):
     for name in ("logits", "reward_gap", "covariance_norm"):
         expected = [run(ensemble, [row])[name].tolist() for row in ROWS]
-        np.testing.assert_allclose(session[way][name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        assert_close(session[way][name], expected, msg=name)

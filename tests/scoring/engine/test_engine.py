@@ -15,6 +15,7 @@ from transformers import (
 
 from tests.helpers.branching import branching, rewards, rewards_alone
 from tests.helpers.tiny import FAMILIES, pad_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.scoring.engine.batches import Packs, PaddedBatches
@@ -49,7 +50,7 @@ def test_rewards_are_those_of_each_conversation_alone(family, budget, used):
     )
     scorer = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=budget)
     for rows in (BESTOFN, branching(1)):
-        assert rewards(scorer.score(rows)) == pytest.approx(rewards_alone(model, rows), abs=1e-4)
+        assert rewards(scorer.score(rows)) == close(rewards_alone(model, rows))
     assert set(used) == {Packs}
 
 
@@ -57,15 +58,13 @@ def test_rewards_are_those_of_each_conversation_alone(family, budget, used):
 def test_rewards_of_random_trees(seed):
     model, rows = tiny_urm("qwen3"), branching(seed)
     scorer = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=random.Random(seed).randint(20, 1000))
-    assert rewards(scorer.score(rows)) == pytest.approx(rewards_alone(model, rows), abs=1e-4)
+    assert rewards(scorer.score(rows)) == close(rewards_alone(model, rows))
 
 
 def test_a_window_shorter_than_the_conversations_gets_padded_batches(used, caplog):
     caplog.set_level("DEBUG", logger="urm_hf")
     model = tiny_urm("mistral")  # every token sees four
-    assert rewards(RewardScorer(model, tiny_tokenizer()).score(BESTOFN)) == pytest.approx(
-        rewards_alone(model, BESTOFN), abs=1e-4
-    )
+    assert rewards(RewardScorer(model, tiny_tokenizer()).score(BESTOFN)) == close(rewards_alone(model, BESTOFN))
     assert set(used) == {PaddedBatches}
     assert "exceed the attention window" in caplog.text
 
@@ -78,7 +77,7 @@ def test_only_conversations_beyond_the_window_get_padded_batches(monkeypatch, bu
     model = tiny_urm(backbone=tiny_backbone_config("mistral", sliding_window=60))
     rows = branching(3, 60)
     scorer = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=budget)
-    assert rewards(scorer.score(rows)) == pytest.approx(rewards_alone(model, rows), abs=1e-4)
+    assert rewards(scorer.score(rows)) == close(rewards_alone(model, rows))
     ids = {tuple(row["input_ids"]) for row in rows}
     assert set(padded) == {row for row in ids if len(row) > 60} and len(set(padded)) > 5
     assert set(packed) == {row for row in ids if len(row) <= 60} and len(set(packed)) > 5
@@ -106,7 +105,7 @@ def test_scalar_reward_models_share_prefixes_too(kind, family, used):
     window = {"sliding_window": None} if family == "mistral" else {}
     model = kind(tiny_backbone_config(family, num_labels=1, **window)).eval()
     scores = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=300).score(BESTOFN)
-    assert rewards(scores) == pytest.approx(rewards_alone(model, BESTOFN), abs=1e-4)
+    assert rewards(scores) == close(rewards_alone(model, BESTOFN))
     assert set(used) == {Packs}
 
 
@@ -117,7 +116,7 @@ def test_an_encoder_is_scored_in_padded_batches(used):
         BertConfig(vocab_size=260, num_labels=1, initializer_range=0.2, **shape)
     ).eval()
     scores = RewardScorer(model, tiny_tokenizer()).score(BESTOFN)
-    assert rewards(scores) == pytest.approx(rewards_alone(model, BESTOFN), abs=1e-4)
+    assert rewards(scores) == close(rewards_alone(model, BESTOFN))
     assert set(used) == {PaddedBatches}
 
 
@@ -170,7 +169,7 @@ def test_compiled_layers_give_the_same_rewards(family):
     model = tiny_urm(family)
     scorer = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=300, compile=True)
     for rows in (BESTOFN, branching(1)):
-        assert rewards(scorer.score(rows)) == pytest.approx(rewards_alone(tiny_urm(family), rows), abs=1e-4)
+        assert rewards(scorer.score(rows)) == close(rewards_alone(tiny_urm(family), rows))
     assert all(layer._compiled_call_impl is not None for layer in model.model.layers)
 
 
@@ -199,9 +198,9 @@ def test_every_strategy_gives_the_ensembles_own_output(folders, strategy, passes
     for row, score in zip(rows, scores, strict=True):
         with torch.no_grad():
             output = expected(**pad_rows([row["input_ids"]]))
-        assert score.reward == pytest.approx(output.logits.item(), abs=1e-4)
-        assert score.member_rewards == pytest.approx(output.rewards[:, 0].tolist(), abs=1e-4)
-        assert score.reward_gap == pytest.approx(output.reward_gap.item(), abs=1e-4)
+        assert score.reward == close(output.logits.item())
+        assert score.member_rewards == close(output.rewards[:, 0].tolist())
+        assert score.reward_gap == close(output.reward_gap.item())
         assert score.covariance_norm == pytest.approx(output.covariance_norm.item(), rel=1e-4)
     assert scorer.stats["passes"] == passes
     assert scorer.stats["computed_tokens"] >= passes * scorer.stats["distinct_tokens"]
@@ -225,5 +224,5 @@ def test_one_backbone_runs_once_in_padded_batches_too(folders, used, monkeypatch
     monkeypatch.setattr("urm_hf.scoring.engine.model_pass.gives_same_states", lambda *arguments: False)
     ensemble = URMEnsemble.from_pretrained(folders, strategy="shared")
     expected = rewards_alone(URMEnsemble.from_pretrained(folders), BESTOFN)
-    assert rewards(RewardScorer(ensemble).score(BESTOFN)) == pytest.approx(expected, abs=1e-4)
+    assert rewards(RewardScorer(ensemble).score(BESTOFN)) == close(expected)
     assert set(used) == {PaddedBatches}

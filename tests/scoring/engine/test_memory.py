@@ -5,6 +5,7 @@ import torch
 
 from tests.helpers.branching import branching, rewards, rewards_alone
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer
 
 # Memory
@@ -38,7 +39,7 @@ def test_batches_are_halved_when_memory_runs_out_and_stay_so(family, error):
     model = tiny_urm(family)
     scorer = RewardScorer(model, tiny_tokenizer(), max_tokens_per_batch=2000)
     memory = Small(model.model, 200, error)
-    assert rewards(scorer.score(rows)) == pytest.approx(expected, abs=1e-4)
+    assert rewards(scorer.score(rows)) == close(expected)
     assert max(memory.seen) > 200 >= scorer.max_tokens_per_batch
     memory.seen.clear()
     scorer.score(rows)
@@ -74,7 +75,7 @@ def test_a_stream_has_the_scores_of_the_whole(window):
     model, rows = tiny_urm(), branching(3)
     scorer = RewardScorer(model, tiny_tokenizer())
     streamed = scorer.score_stream(iter(rows), rows_at_once=window)
-    assert rewards(streamed) == pytest.approx(rewards_alone(model, rows), abs=1e-4)
+    assert rewards(streamed) == close(rewards_alone(model, rows))
     assert scorer.stats["conversations"] == 30
     assert scorer.stats["tokens"] == sum(len(row["input_ids"]) for row in rows)
 

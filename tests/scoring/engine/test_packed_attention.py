@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
 from tests.helpers.tiny import FAMILIES, PAD, pad_rows, tiny_backbone_config
+from tests.helpers.tolerances import assert_close
 from urm_hf.scoring.engine.packed_attention import (
     NAME,
     _readings_of,
@@ -53,9 +54,7 @@ def test_states_are_those_of_each_sequence_alone(family, block):
     backbone = backbone_of(family)
     for seed in range(3):
         rows = tree(seed)
-        torch.testing.assert_close(
-            states_packed(backbone, rows, block), states_alone(backbone, rows), atol=1e-4, rtol=0
-        )
+        assert_close(states_packed(backbone, rows, block), states_alone(backbone, rows))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_states_are_those_of_each_sequence_alone(family, block):
 )
 def test_states_of_trees_of_special_form(rows):
     backbone = backbone_of("llama")
-    torch.testing.assert_close(states_packed(backbone, rows), states_alone(backbone, rows), atol=1e-4, rtol=0)
+    assert_close(states_packed(backbone, rows), states_alone(backbone, rows))
 
 
 def test_states_in_half_precision_are_near_those_of_each_sequence_alone():
@@ -118,7 +117,7 @@ def test_threads_do_not_read_each_others_packs():
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda job: states_packed(*job), jobs))
     for ours, alone in zip(found, expected):
-        torch.testing.assert_close(ours, alone, atol=1e-5, rtol=0)
+        assert_close(ours, alone)
 
 
 # What packs are for

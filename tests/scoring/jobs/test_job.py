@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from tests.helpers.score_runs import ROWS, error_of, interrupted, rewards, score, write
 from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.data.tables import read_jsonl
 
@@ -34,7 +35,7 @@ def expected_rewards(rows=ROWS) -> list[float]:
 @pytest.mark.parametrize("size", [1000, 60, 7])
 def test_parts_of_any_size_give_the_scores_of_the_scorer(model, data, tmp_path, size):
     assert score(model, "--data", data, "--out", tmp_path / "out.jsonl", "--rows-per-part", size) == 0
-    assert rewards(tmp_path / "out.jsonl") == pytest.approx(expected_rewards(), abs=1e-4)
+    assert rewards(tmp_path / "out.jsonl") == close(expected_rewards())
     assert [row["id"] for row in read_jsonl(tmp_path / "out.jsonl")] == list(range(60))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
 
@@ -67,7 +68,7 @@ def test_every_candidate_and_both_of_a_pair_are_scored(model, tmp_path, capsys):
         (2, 1, "b"),
     ]
     flat = [{"prompt": row["prompt"], "response": c["response"]} for row in rows for c in candidates]
-    assert [row["reward"] for row in out] == pytest.approx(expected_rewards(flat), abs=1e-4)
+    assert [row["reward"] for row in out] == close(expected_rewards(flat))
     assert "2 rows in, 4 scored" in capsys.readouterr().err
 
 
@@ -75,7 +76,7 @@ def test_columns_of_other_names_are_read(model, tmp_path):
     data = write(tmp_path / "rows.jsonl", [{"q": row["prompt"], "a": row["response"]} for row in ROWS])
     out = tmp_path / "out.jsonl"
     assert score(model, "--data", data, "--out", out, "--prompt-column", "q", "--answer-columns", "a") == 0
-    assert rewards(out) == pytest.approx(expected_rewards(), abs=1e-4)
+    assert rewards(out) == close(expected_rewards())
 
 
 def test_kept_is_what_is_no_less_sure_than_the_threshold(model, data, tmp_path):
@@ -93,7 +94,7 @@ def test_an_ensemble_is_held_and_combined_as_told(model, tmp_path, data):
     options = ["--strategy", "sequential", "--aggregation", "min", "--rows-per-part", "30"]
     assert score(model, other, "--data", data, "--out", out, *options) == 0
     expected = RewardScorer(URMEnsemble.from_pretrained([model, other], aggregation="min")).score(ROWS)
-    assert rewards(out) == pytest.approx([score.reward for score in expected], abs=1e-4)
+    assert rewards(out) == close([score.reward for score in expected])
 
 
 # Rows that cannot be scored
