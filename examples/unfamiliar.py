@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from unfamiliar_plots import plot_densities, plot_kept, plot_measures
 from unfamiliar_texts import arithmetic, garbled, hard_prompts, long_arithmetic
 
@@ -24,6 +23,7 @@ from urm_hf.modeling import URMEnsemble
 from urm_hf.ood import ood_report
 from urm_hf.scoring import RewardScore, RewardScorer, output_rows
 from urm_hf.scoring.features import output_of_cached
+from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.uncertainty import MEASURES, compare, margin_gap, measure
 
 SHARES = np.arange(1, 0.15, -0.05)
@@ -133,7 +133,7 @@ def pairs(args, scorer: RewardScorer) -> dict:
     print("|---|---|---|---|---|---|---|")
     for name, values in curves.items():
         accuracy = [float(correct[filter_values(values, keep=share).kept].mean()) for share in SHARES]
-        auroc = float(roc_auc_score(~correct, values))
+        auroc = float(compute_auroc(values[correct], values[~correct]))
         broken = broken_promises(values, correct, args.target_error, args.seed)
         at = [float(correct[filter_values(values, keep=share).kept].mean()) for share in (0.8, 0.5, 0.2)]
         found["curves"][name] = {"accuracy": accuracy, "auroc": auroc, "broken": broken, "at": at}

@@ -20,7 +20,7 @@ MOVED = {
     "ratings": "data.ratings",
     "evaluation.conversation_keys": "data.conversation_keys",
     "clusters": "statistics.bootstrap",
-    "evaluation.resampling": "statistics.resampling",
+    "evaluation.resampling": "statistics.bootstrap",
     "trainers.metrics": "statistics.rating_metrics",
     "checkpoint_files": "checkpoints.files",
     "merging": "checkpoints.merging",

@@ -2,12 +2,27 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from urm_hf.statistics.bootstrap import bootstrap_intervals, bootstrap_means, rows_by_group, times_drawn
+from urm_hf.statistics import bootstrap
+from urm_hf.statistics.bootstrap import (
+    bootstrap_intervals,
+    bootstrap_means,
+    compute_interval,
+    compute_interval_of_share,
+    count_draws,
+    draw_samples,
+    resample_counts,
+    rows_by_group,
+)
+
+PROMPTS = [f"prompt {i // 2 % 17}" for i in range(40)]
+VALUES = np.random.default_rng(0).normal(size=40)
 
 
-def test_times_drawn_are_counts_of_n_draws():
-    counts = times_drawn(np.random.default_rng(0), 20_000, 7)
+def test_counts_are_those_of_n_draws():
+    (drawn,) = draw_samples([np.arange(7)], 20_000)
+    counts = count_draws(drawn, 7)
     assert (counts.sum(1) == 7).all() and counts.shape == (20_000, 7)
     assert counts.mean(0) == pytest.approx(np.ones(7), abs=0.03)
     assert counts.var(0) == pytest.approx(np.full(7, 6 / 7), abs=0.03)  # binomial: n p (1 - p)
@@ -47,9 +62,57 @@ def test_a_column_without_values_in_a_sample_has_no_mean_there():
 
 
 def test_many_clusters_are_drawn_in_parts(monkeypatch):
-    monkeypatch.setattr("urm_hf.statistics.bootstrap._COUNTS_AT_ONCE", 35)
+    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_ONCE", 17)
     values = np.random.default_rng(2).normal(size=(10, 1))
     draws = bootstrap_means(values, np.ones_like(values), [0] * 10, samples=1000)
     assert draws.shape == (1000, 1) and len(np.unique(draws)) > 900
     assert draws.mean() == pytest.approx(values.mean(), abs=0.05)
     assert draws.std() == pytest.approx(values.std() / np.sqrt(10), rel=0.1)
+
+
+def means(counts):
+    return {"mean": counts @ VALUES / counts.sum(1)}
+
+
+def test_the_interval_of_a_mean_is_that_of_samples_row_by_row():
+    expected = bootstrap_intervals(lambda rows: {"mean": VALUES[rows].mean()}, rows_by_group(PROMPTS), 3000, seed=1)
+    draws = resample_counts(means, PROMPTS, 3000, seed=2)["mean"]
+    assert compute_interval(draws) == pytest.approx(expected["mean"], abs=0.03)
+
+
+def test_rows_of_a_prompt_are_drawn_together_and_as_many_prompts_as_there_are():
+    def check(counts):
+        assert counts.shape[1] == 40
+        for rows in rows_by_group(PROMPTS):
+            assert (counts[:, rows] == counts[:, rows[:1]]).all()
+        drawn = np.stack([counts[:, rows[0]] for rows in rows_by_group(PROMPTS)], axis=1)
+        assert (drawn.sum(1) == 17).all()
+        return {"n": counts.sum(1)}
+
+    assert resample_counts(check, PROMPTS, 25, seed=0)["n"].shape == (25,)
+
+
+def test_drawing_in_blocks_changes_nothing(monkeypatch):
+    whole = resample_counts(means, PROMPTS, 50, seed=3)["mean"]
+    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_ONCE", 7 * 40)
+    assert resample_counts(means, PROMPTS, 50, seed=3)["mean"] == pytest.approx(whole)
+
+
+def test_one_prompt_or_no_samples_give_no_draws():
+    assert resample_counts(means, ["one"] * 40, 50, seed=0) == {} == resample_counts(means, PROMPTS, 0, seed=0)
+
+
+def test_intervals_leave_nan_out_and_are_none_where_nothing_varies():
+    assert compute_interval(np.array([np.nan, 0.0, 1.0, np.nan])) == (pytest.approx(0.025), pytest.approx(0.975))
+    assert (
+        compute_interval(None) is None
+        and compute_interval(np.full(9, np.nan)) is None
+        and compute_interval(np.ones(9)) is None
+    )
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_a_share_of_nothing_or_everything_has_the_exact_interval(share):
+    exact = binomtest(12 * share, 12).proportion_ci(0.95, method="exact")
+    assert compute_interval_of_share(float(share), 12, np.full(9, share)) == pytest.approx((exact.low, exact.high))
+    assert compute_interval_of_share(float(share), 12, None) is None

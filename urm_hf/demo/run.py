@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
@@ -31,6 +30,7 @@ from urm_hf.scores import RewardScore, output_rows
 from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import output_of_cached, pooled_features
 from urm_hf.scoring.scorer import RewardScorer
+from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 
@@ -189,8 +189,8 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
     auroc = {}
     for name, group in out_scores.items():
         for measure in MEASURES:
-            values = [score[measure] for score in group] + [score[measure] for score in scores]
-            auroc[f"{measure}/{name}"] = float(roc_auc_score([1] * len(group) + [0] * len(scores), values))
+            known, unknown = (np.array([score[measure] for score in side]) for side in (scores, group))
+            auroc[f"{measure}/{name}"] = float(compute_auroc(known, unknown))
     return {
         "n_train": len(train_rows),
         "n_test": len(test),
@@ -210,8 +210,8 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
 
 def _length_auroc(unfamiliar: list, test: list[demo_data.Answer]) -> float:
     """AUROC of the length of the answer, which knows nothing, in its better direction."""
-    lengths = [len(m[-1]["content"]) for m in [*unfamiliar, *(answer.messages for answer in test)]]
-    auroc = float(roc_auc_score([1] * len(unfamiliar) + [0] * len(test), lengths))
+    lengths = [np.array([len(m[-1]["content"]) for m in side]) for side in ([a.messages for a in test], unfamiliar)]
+    auroc = float(compute_auroc(*lengths))
     return max(auroc, 1 - auroc)
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, permutation_test
 
-from urm_hf.statistics.bootstrap import rows_by_group
-from urm_hf.statistics.resampling import interval, resampled
+from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
 
 MCNEMAR = "McNemar, exact"
 SIGN_FLIPS = "sign flips by prompt, exact"
@@ -60,7 +59,7 @@ def compare_decisions(models: Mapping[str, Judged], baselines: Collection[str] =
         one, other = models[a], models[b]
         _check_same(a, one, b, other)
         differences, prompts = one.shares - other.shares, one.prompts
-        bounds = interval(one.draws - other.draws) if len(set(prompts)) > 1 else None
+        bounds = compute_interval(one.draws - other.draws) if len(set(prompts)) > 1 else None
         p_value, test = _tested(differences, prompts)
         only_a, only_b = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
         entry = _entry(a, b, float(differences.sum()), bounds, prompts)
@@ -175,8 +174,8 @@ def _entry(
 def _interval_of_mean(
     differences: np.ndarray, prompts: Sequence[str], samples: int, seed: int
 ) -> tuple[float, float] | None:
-    draws = resampled(lambda counts: {"mean": counts @ differences / counts.sum(1)}, prompts, samples, seed)
-    return interval(draws.get("mean"))
+    draws = resample_counts(lambda counts: {"mean": counts @ differences / counts.sum(1)}, prompts, samples, seed)
+    return compute_interval(draws.get("mean"))
 
 
 def _adjusted(comparisons: list[dict[str, Any]], baselines: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -1,11 +1,18 @@
-"""Rows that belong together, as answers to one prompt do: which they are, and intervals that take them as one."""
+"""
+The bootstrap: samples of whole clusters, as answers to one prompt are one, and intervals of any metric over them.
+
+Every interval of this package comes from `draw_samples`. What differs is how a metric takes a sample: as the numbers of
+its rows (`bootstrap_intervals`), as how often each row is in it, many samples at once (`resample_counts`), or, of means
+alone, as sums over clusters (`bootstrap_means`). All of the same seed are of the same samples.
+"""
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 
-_COUNTS_AT_ONCE = 4_000_000  # numbers in memory while resampling
+_NUMBERS_AT_ONCE = 2_000_000  # in one array of draws or of counts
 
 
 def rows_by_group(groups: Iterable[Hashable]) -> list[np.ndarray]:
@@ -16,10 +23,39 @@ def rows_by_group(groups: Iterable[Hashable]) -> list[np.ndarray]:
     return [np.array(members) for members in rows.values()]
 
 
-def numbered(groups: Iterable[Hashable]) -> np.ndarray:
+def number_groups(groups: Iterable[Hashable]) -> np.ndarray:
     """The group of each row as a number, from 0, in the order in which the groups first occur."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+
+
+def draw_samples(
+    strata: Sequence[np.ndarray], samples: int, seed: int = 0, at_once: int | None = None
+) -> Iterator[np.ndarray]:
+    """
+    Samples with replacement, in blocks, (S, C) each: of every sample the C clusters in it.
+
+    Args:
+        strata (`Sequence[np.ndarray]`): numbers of the clusters of each stratum. A stratum gives as many clusters to
+            every sample as it has, so that none is ever missing from one.
+        samples (`int`): how many in all.
+        seed (`int`, *optional*, defaults to 0): of the draws.
+        at_once (`int`, *optional*): samples in a block, which bounds the memory; default: all. Of one stratum, blocks
+            change no draw.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = at_once or samples
+    for start in range(0, samples, at_once):
+        rows = min(at_once, samples - start)
+        drawn = [members[rng.integers(0, len(members), (rows, len(members)))] for members in strata]
+        yield np.concatenate(drawn, axis=1)
+
+
+def count_draws(drawn: np.ndarray, clusters: int) -> np.ndarray:
+    """(S, clusters) how often each cluster is in each sample, of the clusters (S, C) that were drawn."""
+    samples = len(drawn)
+    apart = drawn + clusters * np.arange(samples)[:, None]  # one `bincount` for all samples
+    return np.bincount(apart.ravel(), minlength=samples * clusters).reshape(samples, clusters)
 
 
 def bootstrap_intervals(
@@ -29,19 +65,39 @@ def bootstrap_intervals(
     95 % percentile intervals over samples of whole clusters.
 
     Args:
-        measure: metrics, by name, of the rows that it is given. Those that are NaN in a sample are left out of theirs;
-            of one that is NaN in all samples the interval is NaN.
-        clusters: the rows of each cluster.
+        measure (`Callable`): metrics, by name, of the rows that it is given. Those that are NaN in a sample are left
+            out of theirs; of one that is NaN in all samples the interval is NaN.
+        clusters (`Sequence[np.ndarray]`): the rows of each cluster.
+        samples (`int`): how many are drawn.
+        seed (`int`, *optional*, defaults to 0): of the draws.
     """
-    rng = np.random.default_rng(seed)
-    draws = [
-        measure(np.concatenate([clusters[i] for i in rng.integers(0, len(clusters), len(clusters))]))
-        for _ in range(samples)
-    ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="All-NaN slice encountered")
-        bounds = {name: np.nanquantile([draw[name] for draw in draws], [0.025, 0.975]) for name in draws[0]}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+    draws = []
+    for block in draw_samples([np.arange(len(clusters))], samples, seed, count_at_once(len(clusters))):
+        for drawn in block:
+            rows = np.concatenate([clusters[cluster] for cluster in drawn])
+            draws.append(measure(rows))
+    return {name: compute_percentiles(np.array([draw[name] for draw in draws])) for name in draws[0]}
+
+
+def resample_counts(
+    measure: Callable[[np.ndarray], dict[str, np.ndarray]], prompts: Sequence[Hashable], samples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """
+    Metrics in samples of prompts, by name: (samples, ...) each; empty if there is one prompt.
+
+    Args:
+        measure (`Callable`): metrics (S, ...) of S samples, given how often each of N rows is in each, integers (S, N).
+        prompts (`Sequence`): (N) rows of one prompt are drawn together.
+        samples (`int`): how many are drawn; none gives an empty mapping.
+        seed (`int`): of the draws.
+    """
+    clusters, cluster_of_row = len(set(prompts)), number_groups(prompts)
+    if clusters < 2 or samples < 1:
+        return {}
+    blocks = []
+    for drawn in draw_samples([np.arange(clusters)], samples, seed, count_at_once(len(prompts))):
+        blocks.append(measure(count_draws(drawn, clusters)[:, cluster_of_row]))
+    return {name: np.concatenate([values[name] for values in blocks]) for name in blocks[0]}
 
 
 def bootstrap_means(
@@ -52,26 +108,50 @@ def bootstrap_means(
     only, at once. Each stratum gives as many clusters to a sample as it has.
 
     Args:
-        sums, sizes: (C, K), in each cluster the total of a column's values, and how many there are.
-        strata: of each of the C clusters.
+        sums, sizes (`np.ndarray`): (C, K), in each cluster the total of a column's values, and how many there are.
+        strata (`Sequence`): of each of the C clusters.
+        samples (`int`): how many are drawn.
+        seed (`int`, *optional*, defaults to 0): of the draws.
 
     A mean is NaN in a sample that holds none of its column's values; a column that fills whole strata has no such.
     """
-    rng = np.random.default_rng(seed)
-    members = rows_by_group(strata)
-    at_once = max(1, _COUNTS_AT_ONCE // len(sums))
     means = []
-    for start in range(0, samples, at_once):
-        rows = min(at_once, samples - start)
-        counts = np.empty((rows, len(sums)))
-        for clusters in members:
-            counts[:, clusters] = times_drawn(rng, rows, len(clusters))
+    # blocks change the draws of several strata: with another size the same seed would give other intervals than before
+    at_once = 2 * count_at_once(len(sums))
+    for drawn in draw_samples(rows_by_group(strata), samples, seed, at_once):
+        counts = count_draws(drawn, len(sums)).astype(np.float64)
         with np.errstate(invalid="ignore"):
             means.append(counts @ sums / (counts @ sizes))
     return np.concatenate(means)
 
 
-def times_drawn(rng: np.random.Generator, rows: int, n: int) -> np.ndarray:
-    """How often each of n is among n draws with replacement, (rows, n)."""
-    drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
-    return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+def compute_percentiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval that leaves out equal tails of draws (S,), NaN left out; NaN if all are."""
+    tail = (1 - confidence) / 2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="All-NaN slice encountered")
+        low, high = np.nanquantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def compute_interval(draws: np.ndarray | None) -> tuple[float, float] | None:
+    """95 % percentile interval of draws (S,), NaN left out; None where there are none, or all are the same."""
+    if draws is None or not np.isfinite(draws).any() or np.nanmin(draws) == np.nanmax(draws):
+        return None
+    return compute_percentiles(draws)
+
+
+def compute_interval_of_share(share: float, prompts: int, draws: np.ndarray | None) -> tuple[float, float] | None:
+    """
+    The same for a share of rows that are right. If all are right, or all wrong, samples do not vary: then the interval
+    of Clopper and Pearson, of as many trials as there are prompts.
+    """
+    if draws is None or share not in (0, 1):
+        return compute_interval(draws)
+    exact = binomtest(int(share) * prompts, prompts).proportion_ci(0.95, method="exact")
+    return float(exact.low), float(exact.high)
+
+
+def count_at_once(numbers: int) -> int:
+    """How many samples of so many numbers are drawn at once."""
+    return max(1, _NUMBERS_AT_ONCE // numbers)

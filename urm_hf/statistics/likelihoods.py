@@ -1,5 +1,5 @@
 """
-Likelihoods of ratings as pure functions: one Gaussian for losses, metrics and baselines alike.
+Likelihoods and scores of ratings as pure functions: one Gaussian for losses, metrics and baselines alike.
 
 Shapes: B conversations, n attributes, R ratings of one attribute by several annotators (NaN where there is none).
 All take means and stds (B, n) and ratings (B, n, R) on one scale and return one value per rating (B, n, R), 0 where
@@ -8,7 +8,9 @@ there is no rating, so that every rating counts and none is invented.
 
 import math
 
+import numpy as np
 import torch
+from scipy.special import ndtr
 from torch import Tensor
 
 
@@ -24,6 +26,22 @@ def gaussian_nll(means: Tensor, stds: Tensor, ratings: Tensor) -> Tensor:
     standardised = (ratings.nan_to_num() - means.unsqueeze(-1)) / stds.unsqueeze(-1)
     nll = 0.5 * standardised.square() + stds.log().unsqueeze(-1) + 0.5 * math.log(2 * math.pi)
     return torch.where(given, nll, 0.0)
+
+
+def gaussian_nll_of_arrays(means: np.ndarray, stds: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """The same of NumPy's arrays, in double precision: for metrics, which need no gradient."""
+    return gaussian_nll(*(torch.as_tensor(values, dtype=torch.float64) for values in (means, stds, ratings))).numpy()
+
+
+def gaussian_crps(residuals: np.ndarray, stds: np.ndarray) -> np.ndarray:
+    """
+    Continuous ranked probability score of N(mu, sigma^2) for s, given s - mu: E|X - s| - E|X - X'| / 2, in units of s.
+
+    Gneiting and Raftery (2007), doi:10.1198/016214506000001437, section 4.2; lower is better.
+    """
+    z = residuals / stds
+    density = np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
+    return stds * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
 
 
 def censored_nll(means: Tensor, stds: Tensor, ratings: Tensor, scales: Tensor) -> Tensor:

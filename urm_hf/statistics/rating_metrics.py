@@ -1,14 +1,13 @@
 """Evaluation of predicted rating distributions against the ratings of human annotators."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from urm_hf.statistics.likelihoods import censored_nll, gaussian_nll
+from urm_hf.statistics.likelihoods import censored_nll, gaussian_crps, gaussian_nll
 
 
 def attribute_metrics(
@@ -105,17 +104,6 @@ def _one_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale
         losses = censored_nll(mu, sigma, s, torch.tensor([scale], dtype=torch.float64))
         metrics["censored_nll"] = float(losses.sum() / given.sum())
     return metrics
-
-
-def gaussian_crps(residuals: np.ndarray, stds: np.ndarray) -> np.ndarray:
-    """
-    Continuous ranked probability score of N(mu, sigma^2) for s, given s - mu: E|X - s| - E|X - X'| / 2, in units of s.
-
-    Gneiting and Raftery (2007), doi:10.1198/016214506000001437, section 4.2; lower is better.
-    """
-    z = residuals / stds
-    density = np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
-    return stds * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:

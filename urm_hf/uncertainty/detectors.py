@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
+
+from urm_hf.statistics.auroc import compute_auroc as auroc
+
+__all__ = ["Detector", "auroc", "fpr_at_95"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,6 @@ class Detector:
     def beats_trivial(self) -> bool:
         """Whether the interval of the gain lies above 0."""
         return not self.trivial and self.gain_interval[0] > 0
-
-
-def auroc(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """P(unknown > known) + P(equal) / 2, from (..., N_in) and (..., N_out) to (...): the Mann-Whitney statistic."""
-    n_in, n_out = known.shape[-1], unknown.shape[-1]
-    ranks = rankdata(np.concatenate([known, unknown], axis=-1), axis=-1)
-    return (ranks[..., n_in:].sum(-1) - n_out * (n_out + 1) / 2) / (n_in * n_out)
 
 
 def fpr_at_95(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import bootstrap
 
-from urm_hf.statistics.bootstrap import rows_by_group
-from urm_hf.uncertainty.detectors import Detector, auroc, fpr_at_95
+from urm_hf.statistics.auroc import compute_auroc
+from urm_hf.statistics.bootstrap import compute_percentiles, count_at_once, draw_samples, rows_by_group
+from urm_hf.uncertainty.detectors import Detector, fpr_at_95
 from urm_hf.uncertainty.measures import available, measure
 
 Sides = tuple[list[Any], list[Any]]
@@ -97,7 +97,7 @@ def ood_report(
         measures (*optional*): default: all that the scores give.
         extra (*optional*): further measures by name: their values on known and on unknown conversations.
         texts (*optional*): the answers, or whole conversations, of both sets.
-        groups (*optional*): the prompt of each conversation, of both sets; then prompts are resampled, not rows.
+        groups (*optional*): the prompt of each conversation, of both sets; then prompts are resample_counts, not rows.
         confidence, n_resamples, seed: of the percentile bootstrap, which resamples both sets independently. Where a
             detector separates the sets entirely, its interval has no width: the number of conversations is then all
             that qualifies it.
@@ -143,29 +143,28 @@ def _assess(
     settings: tuple[float, int, int],
 ) -> list[Detector]:
     """Rows of the report from values (D, N_in) and (D, N_out) of D detectors; `members` holds each group's rows."""
-    best = int(np.argmax(np.where(trivial, auroc(known, unknown), -np.inf)))
+    best = int(np.argmax(np.where(trivial, compute_auroc(known, unknown), -np.inf)))
 
-    def statistic(groups_in: np.ndarray, groups_out: np.ndarray) -> np.ndarray:
+    def measure(groups_in: np.ndarray, groups_out: np.ndarray) -> np.ndarray:
+        """(3, D) AUROC, FPR and gain of each detector."""
         rows_in = np.concatenate([members[0][group] for group in groups_in])
         rows_out = np.concatenate([members[1][group] for group in groups_out])
-        area = auroc(known[:, rows_in], unknown[:, rows_out])
-        return np.concatenate([area, fpr_at_95(known[:, rows_in], unknown[:, rows_out]), area - area[best]])
+        area = compute_auroc(known[:, rows_in], unknown[:, rows_out])
+        return np.stack([area, fpr_at_95(known[:, rows_in], unknown[:, rows_out]), area - area[best]])
 
-    everything = (np.arange(len(members[0])), np.arange(len(members[1])))
+    # The two sets are two strata of one bootstrap: each keeps its size in every sample, as its size was chosen and not
+    # observed. That is what scipy's two-sample bootstrap draws, number by number, without a second one beside ours.
     confidence, n_resamples, seed = settings
-    interval = bootstrap(
-        everything,
-        statistic,
-        vectorized=False,
-        n_resamples=n_resamples,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    point = statistic(*everything).reshape(3, -1).T.tolist()
-    bounds = np.stack([interval.low, interval.high], axis=-1).reshape(3, -1, 2).transpose(1, 0, 2).tolist()
+    n_in, n_out = map(len, members)
+    strata = [np.arange(n_in), np.arange(n_out)]
+    draws = []
+    for block in draw_samples(strata, n_resamples, seed, count_at_once(n_in + n_out)):
+        draws += [measure(drawn[:n_in], drawn[n_in:]) for drawn in block]
+    point = measure(*strata).T.tolist()
+    by_detector = np.stack(draws).transpose(2, 1, 0)  # (D, 3, samples)
+    bounds = [[compute_percentiles(metric, confidence) for metric in detector] for detector in by_detector]
     return [
-        Detector(name, bool(flag), area, tuple(ends[0]), fpr, tuple(ends[1]), gain, tuple(ends[2]))
+        Detector(name, bool(flag), area, ends[0], fpr, ends[1], gain, ends[2])
         for name, flag, (area, fpr, gain), ends in zip(names, trivial, point, bounds, strict=True)
     ]
 
@@ -193,7 +192,7 @@ def _best_direction(known: np.ndarray, unknown: np.ndarray) -> tuple[str, Pair]:
         "lower": (-known, -unknown),
         "far from usual": (abs(known - centre), abs(unknown - centre)),
     }
-    return max(directions.items(), key=lambda item: auroc(*item[1]))
+    return max(directions.items(), key=lambda item: compute_auroc(*item[1]))
 
 
 def _no_letters(text: str) -> float:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.statistics.bootstrap import bootstrap_means, numbered
-from urm_hf.statistics.resampling import interval_of_share
+from urm_hf.statistics.bootstrap import bootstrap_means, compute_interval_of_share, number_groups
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def measured_means(
     """
     masks, weights = _parts(means)
     found = (outcomes.values @ masks / masks.sum(0)) @ weights
-    prompts = numbered(outcomes.prompts)
+    prompts = number_groups(outcomes.prompts)
     draws = mean_draws(outcomes, means, samples, seed) if samples else None
     measured = []
     for number, mean in enumerate(means):
@@ -60,7 +59,7 @@ def measured_means(
         values, different = outcomes.values[inside], len(np.unique(prompts[inside]))
         same = float(values[0]) if np.all(values == values[0]) else math.nan
         varied = draws[:, number] if draws is not None and different > 1 else None
-        interval = interval_of_share(same, different, varied)
+        interval = compute_interval_of_share(same, different, varied)
         n = len(np.unique(outcomes.rows[inside]))
         measured.append(Measured(metric, float(found[number]), interval, n, different, mean.level, mean.group))
     return measured
@@ -72,7 +71,7 @@ def mean_draws(outcomes: Outcomes, means: Sequence[GroupMean], samples: int, see
     are: the difference of two models' draws is that of a paired bootstrap.
     """
     masks, weights = _parts(means)
-    prompts = numbered(outcomes.prompts)
+    prompts = number_groups(outcomes.prompts)
     sizes = np.zeros((prompts.max() + 1, masks.shape[1]))
     sums = np.zeros_like(sizes)
     np.add.at(sizes, prompts, masks)

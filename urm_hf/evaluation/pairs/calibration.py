@@ -21,8 +21,7 @@ from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
 from urm_hf.evaluation.pairs.temperature import LINKS, Link, crossfitted, fit_temperature
-from urm_hf.statistics.bootstrap import rows_by_group
-from urm_hf.statistics.resampling import interval, resampled
+from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
 from urm_hf.uncertainty.measures import measure
 
 BINS = 15  # of equal width over the confidences from 1/2 to 1, closed on the right
@@ -70,8 +69,8 @@ def _judged(variant: str, evidence: np.ndarray, link: Link, prompts: Sequence[st
         return found | {"ece": calibration_error(confidence, right, counts)}
 
     values = {name: found.item() for name, found in means(np.ones((1, len(p)))).items()}
-    draws = resampled(means, prompts, samples, seed)
-    intervals = {name: interval(draws.get(name)) for name in values}
+    draws = resample_counts(means, prompts, samples, seed)
+    intervals = {name: compute_interval(draws.get(name)) for name in values}
     perfect = error_of_perfect(confidence, prompts, max(samples, 100), seed)
     intervals["ece"] = _interval_of_error(values["ece"], draws.get("ece"), perfect)
     values["ece_of_perfect"] = float(perfect.mean())
@@ -123,7 +122,7 @@ def _interval_of_error(value: float, draws: np.ndarray | None, perfect: np.ndarr
     (the basic bootstrap, which takes the bias out), and widened to hold the value, and 0 if perfect probabilities
     might have given as much.
     """
-    percentiles = interval(draws)
+    percentiles = compute_interval(draws)
     if percentiles is None:
         return None
     low = 0.0 if value <= np.quantile(perfect, 0.975) else max(0.0, 2 * value - percentiles[1])
@@ -173,8 +172,8 @@ def _tempered(kind: str, evidence: np.ndarray, link: Link, prompts: Sequence[str
     def fitted(counts: np.ndarray) -> dict[str, np.ndarray]:
         return {"temperature": np.array([fit_temperature(evidence, link, drawn).value for drawn in counts])}
 
-    draws = resampled(fitted, prompts, min(samples, TEMPERATURE_SAMPLES), seed)
-    bounds = interval(draws.get("temperature"))
+    draws = resample_counts(fitted, prompts, min(samples, TEMPERATURE_SAMPLES), seed)
+    bounds = compute_interval(draws.get("temperature"))
     return found + Found([Measured("temperature", best.value, bounds, len(evidence), len(clusters), variant=kind)])
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.pairs.calibration import evidence_of
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
-from urm_hf.statistics.resampling import interval, interval_of_share, resampled
+from urm_hf.statistics.auroc import compute_auroc, compute_auroc_of_counts
+from urm_hf.statistics.bootstrap import compute_interval, compute_interval_of_share, resample_counts
 from urm_hf.uncertainty.filtering import filter_values, pair_values
 from urm_hf.uncertainty.measures import available, margin_gap, measure
 
@@ -76,15 +76,18 @@ def _by_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int, see
         return RiskCoverage(kept, lost).metrics((*SHARES, *grid))
 
     values_of_all = measure_of(np.ones((1, len(values)), dtype=np.int64))
-    draws = resampled(measure_of, pairs.prompts, samples, seed)
+    draws = resample_counts(measure_of, pairs.prompts, samples, seed)
     n, distinct, found = len(values), len(set(prompts)), Found()
     for metric in ("aurc", "excess_aurc"):
-        value, bounds = values_of_all[metric].item(), interval(draws.get(metric))
+        value, bounds = values_of_all[metric].item(), compute_interval(draws.get(metric))
         found.metrics.append(Measured(metric, value, bounds, n, distinct, variant=name))
     if wrong.all() or not wrong.any():
         found.absent[f"auroc_errors ({name})"] = "every pair is wrong" if wrong.all() else "no pair is wrong"
     else:
-        auroc, bounds = float(roc_auc_score(wrong, values)), interval(draws.get("auroc_errors"))
+        auroc, bounds = (
+            float(compute_auroc(values[~wrong], values[wrong])),
+            compute_interval(draws.get("auroc_errors")),
+        )
         found.metrics.append(Measured("auroc_errors", auroc, bounds, n, distinct, variant=name))
     errors = draws.get("errors", np.empty((0, len(SHARES) + len(grid))))
     for number, share in enumerate(SHARES):
@@ -109,9 +112,9 @@ def _kept(
         len({pairs.prompts[row] for row in np.flatnonzero(kept).tolist()}),
     )
     place = {"level": "kept", "group": str(share), "variant": name}
-    bounds = interval_of_share(accuracy, prompts, draws)
+    bounds = compute_interval_of_share(accuracy, prompts, draws)
     gain, n, distinct = accuracy - float(pairs.right.mean()), len(kept), len(set(pairs.prompts))
-    bounds_of_gain = interval(draws - draws_of_all) if draws is not None and draws_of_all is not None else None
+    bounds_of_gain = compute_interval(draws - draws_of_all) if draws is not None and draws_of_all is not None else None
     return [
         Measured("accuracy_kept", accuracy, bounds, int(kept.sum()), prompts, **place),
         Measured("accuracy_gain", gain, bounds_of_gain, n, distinct, **place),
@@ -158,10 +161,7 @@ class RiskCoverage:
         kept, lost = self.size.cumsum(1), self.wrong.cumsum(1)
         n, errors = kept[:, -1], lost[:, -1]
         aurc = self._aurc(kept, lost)
-        kept_before, lost_before = kept - self.size, lost - self.wrong
-        wins = (self.wrong * (kept_before - lost_before + (self.size - self.wrong) / 2)).sum(1)
-        with np.errstate(invalid="ignore"):
-            auroc = wins / (errors * (n - errors))
+        auroc = compute_auroc_of_counts(self.size - self.wrong, self.wrong)
         ranks = np.ceil(np.round(np.multiply.outer(n, shares), 6)).astype(np.int64)  # as `filter_values` does
         at = np.stack([np.searchsorted(row, rank) for row, rank in zip(kept, ranks, strict=True)])
         kept, lost = (np.take_along_axis(values, at, axis=1) for values in (kept, lost))

@@ -1,7 +1,5 @@
 """What predicted ratings are held against: the constant predictor, and what annotators know of each other."""
 
-import math
-
 import numpy as np
 
 from urm_hf.evaluation.found import Found
@@ -9,6 +7,7 @@ from urm_hf.evaluation.measured import Measured, with_intervals
 from urm_hf.evaluation.ratings.data import RatingSet
 from urm_hf.evaluation.ratings.metrics import measured_ratings
 from urm_hf.statistics.bootstrap import rows_by_group
+from urm_hf.statistics.likelihoods import gaussian_nll_of_arrays
 from urm_hf.statistics.rating_metrics import correlation
 
 CONSTANT = "constant"
@@ -100,9 +99,10 @@ def others_predict(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     if within == 0:
         return ratings, others, None
     r = k * between / (k * between + within)
-    variance = within + between * (1 - r)
-    nll = 0.5 * np.square(ratings - m - r * (others - m)) / variance + 0.5 * np.log(2 * math.pi * variance)
-    return ratings, others, nll
+    stds = np.broadcast_to(np.sqrt(within + between * (1 - r)), ratings.shape)
+    # each rating has a prediction of its own: the annotators stand where the likelihood expects attributes
+    nll = gaussian_nll_of_arrays(m + r * (others - m), stds, ratings[..., None])[..., 0]
+    return ratings, others, np.where(np.isnan(ratings), np.nan, nll)
 
 
 def variance_components(ratings: np.ndarray) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured, with_intervals
 from urm_hf.evaluation.ratings.data import RatingSet, matched
 from urm_hf.statistics.bootstrap import rows_by_group
+from urm_hf.statistics.likelihoods import gaussian_nll_of_arrays
 from urm_hf.statistics.rating_metrics import attribute_metrics, correlation
 
 REPORTED = (
@@ -119,13 +120,12 @@ def row_nll(data: RatingSet, scores: Sequence[Any], mapping: Mapping[str, str] |
     names = matched(data, list(scores[0]["attribute_means"]), mapping)
     means, stds = predictions(scores, names)
     ratings = data.ratings[:, [data.attributes.index(attribute) for attribute in names]]
-    z = (ratings - means[..., None]) / stds[..., None]
-    losses = 0.5 * np.square(z) + np.log(stds)[..., None] + 0.5 * np.log(2 * np.pi)
+    losses = gaussian_nll_of_arrays(means, stds, ratings)  # 0 where there is no rating
     rated = ~np.isnan(ratings)
     if not rated.any((1, 2)).all():
         row = int(np.flatnonzero(~rated.any((1, 2)))[0])
         raise ValueError(f"{data.name}: conversation {row} has no rating of {', '.join(names)}; leave it out.")
-    return np.nansum(losses, axis=(1, 2)) / rated.sum((1, 2))
+    return losses.sum((1, 2)) / rated.sum((1, 2))
 
 
 def _check_scores(data: RatingSet, scores: Sequence[Any]):
