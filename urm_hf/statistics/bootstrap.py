@@ -1,9 +1,9 @@
 """
 The bootstrap: samples of whole clusters, as answers to one prompt are one, and intervals of any metric over them.
 
-Every interval of this package comes from `draw_samples`. What differs is how a metric takes a sample: as the numbers of
-its rows (`bootstrap_intervals`), as how often each row is in it, many samples at once (`resample_counts`), or, of means
-alone, as sums over clusters (`bootstrap_means`). All of the same seed are of the same samples.
+Every interval of this package comes from `draw_samples`. What differs is how a metric takes a sample: as the numbers
+of its rows (`bootstrap_intervals`), as how often each row is in it, many samples at once (`resample_counts`), or, of
+means alone, as sums over clusters (`bootstrap_means`). All of the same seed are of the same samples.
 """
 
 import warnings
@@ -86,7 +86,8 @@ def resample_counts(
     Metrics in samples of prompts, by name: (samples, ...) each; empty if there is one prompt.
 
     Args:
-        measure (`Callable`): metrics (S, ...) of S samples, given how often each of N rows is in each, integers (S, N).
+        measure (`Callable`): metrics (S, ...) of S samples, given how often each of N rows is in each, integers
+            (S, N).
         prompts (`Sequence`): (N) rows of one prompt are drawn together.
         samples (`int`): how many are drawn; none gives an empty mapping.
         seed (`int`): of the draws.

@@ -99,7 +99,7 @@ def others_predict(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     if within == 0:
         return ratings, others, None
     r = k * between / (k * between + within)
-    stds = np.broadcast_to(np.sqrt(within + between * (1 - r)), ratings.shape)
+    stds = np.sqrt(within + between * (1 - r)) * np.ones_like(ratings)
     # each rating has a prediction of its own: the annotators stand where the likelihood expects attributes
     nll = gaussian_nll_of_arrays(m + r * (others - m), stds, ratings[..., None])[..., 0]
     return ratings, others, np.where(np.isnan(ratings), np.nan, nll)
