@@ -1,0 +1,209 @@
+"""
+A row of any known format becomes a canonical row, or one clear error: never less than it holds.
+
+The format of a row is the one that needs most of its columns; of a canonical one and another, the canonical one. Two
+others are an error, and so is a column that looks like a part of the question and that nobody reads.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from urm_hf.data.formats import (
+    benchmarks,
+    chat_logs,
+    preferences,
+    rankings,
+    ratings,
+    trl,
+)
+from urm_hf.data.formats.format import Format, Row, decode_list, is_messages
+
+FORMATS: tuple[Format, ...] = (
+    *ratings.FORMATS,
+    *preferences.FORMATS,
+    *rankings.FORMATS,
+    *benchmarks.FORMATS,
+    *chat_logs.FORMATS,
+    *trl.FORMATS,
+)
+BY_NAME = {one.name: one for one in FORMATS}
+IDS = BY_NAME["input-ids"]
+
+# Under these names data keep what an answer is for. What the answer was made with or compared to is not among them.
+QUESTION_COLUMNS = (
+    *(
+        "prompt",
+        "question",
+        "query",
+        "instruction",
+        "input",
+        "problem",
+        "user_prompt",
+        "user",
+        "user_input",
+        "request",
+    ),
+    *("context", "history", "conversation", "conversations", "messages", "dialogue", "dialog", "post", "article"),
+    *("system", "system_prompt", "system_message", "text", "document", "passage", "image", "images"),
+)
+_SYSTEM = ("system", "system_prompt", "system_message")
+
+
+def read_row(row: Row, name: str | None = None, ignore: Collection[str] = ()) -> dict[str, Any]:
+    """
+    The canonical row: a conversation, a pair, or `prompt` with `candidates`, and all columns that were not read.
+
+    Args:
+        row (`Mapping`): as it was published.
+        name (`str`, *optional*): of its format. Default: the one that its columns and values tell.
+        ignore (`Collection[str]`, defaults to none): columns that no format looks at; they are kept.
+
+    Raises:
+        ValueError: it is of no format or of two, a value is of another shape than the format's, or a column that
+            looks like a part of the question is left unread.
+    """
+    seen = {column: value for column, value in row.items() if column not in ignore}
+    chosen = find_format(seen, name)
+    read = chosen.read(seen)
+    check_unread(seen, chosen, read)
+    ignored = {column: row[column] for column in row if column in ignore and column not in read}
+    return {**read, **ignored} if ignored else read
+
+
+def find_format(row: Row, name: str | None = None) -> Format:
+    """
+    The format of a row.
+
+    Raises:
+        ValueError: there is none, or two that read equally many columns; the nearest are named.
+    """
+    if name is not None:
+        return _check_columns(row, format_named(name))
+    fitting = _fitting(row, [column for column in row if row[column] is not None])
+    if not fitting:  # a null in a column that a format needs is told by its reader
+        fitting = _fitting(row, list(row))
+    if not fitting:
+        raise ValueError(
+            f"the columns {', '.join(map(str, row)) or '(none)'} are of no known format. Nearest: "
+            f"{'; '.join(_nearest(row))}. Name one with `format`, or rename the columns."
+        )
+    if IDS in fitting:  # they were made from what else is there
+        return IDS
+    most = max(len(one.columns) for one in fitting)
+    best = [one for one in fitting if len(one.columns) == most]
+    best = [one for one in best if one in trl.FORMATS] or best
+    if len(best) > 1:
+        told = " and ".join(f"{one.name} ({', '.join(one.columns)})" for one in best)
+        raise ValueError(
+            f"the columns {', '.join(map(str, row))} fit two formats equally: {told}. Name one with `format`."
+        )
+    return best[0]
+
+
+def format_named(name: str) -> Format:
+    """
+    Raises:
+        ValueError: there is no format of this name.
+    """
+    if name not in BY_NAME:
+        near = difflib.get_close_matches(name, BY_NAME, n=3, cutoff=0.4)
+        told = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"`format` {name!r} is unknown: {told}All are {', '.join(BY_NAME)}.")
+    return BY_NAME[name]
+
+
+def check_unread(row: Row, read_by: Format, read: Row):
+    """
+    Raises:
+        ValueError: a column that looks like a part of the question was not read, and what it says is not in what was.
+    """
+    if read_by is IDS:
+        return
+    columns = (*read_by.columns, *read_by.optional)
+    suspects = [column for column in row if _is_question(row, column) and column not in columns]
+    if not suspects:
+        return
+    texts = list(find_texts({column: value for column, value in read.items() if column not in suspects}))
+    for column in suspects:
+        unread = next((text for text in find_texts({column: row[column]}) if not _is_said(text, texts)), None)
+        if unread is not None:
+            raise ValueError(
+                f"column `{column}` ({unread!r:.50}) looks like a part of the question, and the format {read_by.name} "
+                f"does not read it. Name another format with `format`, rename it to what it is, or leave it out with "
+                f"`ignore_columns`."
+            )
+
+
+def find_texts(value: Any) -> Iterator[str]:
+    """All texts that are not blank in a value, however deep: but for the names of roles, and numbers."""
+    value = decode_list(value)
+    if isinstance(value, str):
+        if value.strip():
+            yield value.strip()
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            if name not in ("role", "from", "type"):
+                yield from find_texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from find_texts(inner)
+
+
+def kind_of(row: Row) -> str:
+    """What a canonical row holds: "conversation", "pair", "answers" (several a side), "candidates", or "prompt"."""
+    if row.get("chosen") is not None and row.get("rejected") is not None:
+        several = isinstance(row["chosen"], (list, tuple)) and not is_messages(row["chosen"])
+        return "answers" if several else "pair"
+    if any(row.get(name) is not None for name in ("candidates", "responses", "completions")):
+        return "candidates"
+    if any(row.get(name) is not None for name in ("messages", "text", "input_ids", "response", "completion")):
+        return "conversation"
+    return "prompt"
+
+
+def _is_question(row: Row, column: Any) -> bool:
+    if str(column).lower() not in QUESTION_COLUMNS:
+        return False
+    if str(column).lower() not in _SYSTEM:
+        return True
+    return trl.is_system_prompt({**row, "system": row[column]})
+
+
+def _is_said(text: str, texts: Sequence[str]) -> bool:
+    """Whether a text is a part of another one, but for blanks."""
+    wanted = re.sub(r"\s+", " ", text)
+    return any(wanted in re.sub(r"\s+", " ", said) for said in texts)
+
+
+@lru_cache(maxsize=4096)
+def _by_columns(columns: frozenset[Any]) -> tuple[Format, ...]:
+    return tuple(one for one in FORMATS if one.detected and columns.issuperset(one.columns))
+
+
+def _fitting(row: Row, columns: Sequence[Any]) -> list[Format]:
+    return [one for one in _by_columns(frozenset(columns)) if one.matches(row)]
+
+
+def _check_columns(row: Row, named: Format) -> Format:
+    missing = [column for column in named.columns if column not in row]
+    if missing:
+        raise ValueError(
+            f"the format {named.name} needs the columns {', '.join(named.columns)}; the row has no "
+            f"{', '.join(missing)} (it has {', '.join(map(str, row))})."
+        )
+    return named
+
+
+def _nearest(row: Row) -> list[str]:
+    """The three formats that share most columns with a row, and what each needs besides."""
+    there = {str(column) for column in row}
+
+    def distance(one: Format) -> tuple[float, int]:
+        shared = sum(column in there for column in one.columns)
+        return -shared / len(one.columns), len(one.columns)
+
+    near = sorted((one for one in FORMATS if one.detected), key=distance)[:3]
+    return [f"{one.name} ({', '.join(one.columns)})" for one in near]
