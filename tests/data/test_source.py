@@ -27,6 +27,11 @@ def write(path, rows=ROWS) -> str:
     return str(path)
 
 
+def written(file: str, rows=ROWS) -> list[dict]:
+    """The rows as a file of that type holds them: the cells of CSV are text."""
+    return [{k: str(v) for k, v in row.items()} for row in rows] if file.endswith(".csv") else rows
+
+
 def read(source: Source) -> list[dict]:
     return [source.row(item) for item in source.items()]
 
@@ -38,13 +43,13 @@ def file(request, tmp_path) -> str:
 
 def test_rows_are_read_in_order_and_counted(file):
     source = Source(file)
-    assert read(source) == ROWS
+    assert read(source) == written(file)
     assert source.count == 25
 
 
 def test_rows_of_a_split_are_read(file):
     source = Source(file, split="b")
-    assert read(source) == [row for row in ROWS if row["split"] == "b"]
+    assert read(source) == [row for row in written(file) if row["split"] == "b"]
     assert source.count == 12
 
 
@@ -60,7 +65,7 @@ def test_parts_are_read_in_any_order(file, order):
     source = Source(file)
     reader = PartReader(source, 7)
     for number in order:
-        assert [source.row(item) for item in reader.part(number)] == ROWS[7 * number : 7 * number + 7]
+        assert [source.row(item) for item in reader.part(number)] == written(file)[7 * number : 7 * number + 7]
 
 
 def test_the_fingerprint_is_that_of_the_content(file, tmp_path):

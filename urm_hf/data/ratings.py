@@ -1,5 +1,6 @@
 """Human ratings of a conversation: from the columns of a row to numbers, one list per attribute."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -14,8 +15,9 @@ def read_ratings(
     """
     All ratings of a row: one list per attribute, empty where the attribute was not rated.
 
-    A rating column holds a number, a list of numbers (several annotators) or null. The columns may also sit together
-    in one column `ratings` that holds a mapping of them, or a list with one entry for each attribute, in their order.
+    A rating column holds a number, a list of numbers (several annotators) or null; text that reads as one of these, as
+    cells of CSV files do, is taken for it. The columns may also sit together in one column `ratings` that holds a
+    mapping of them, or a list with one entry for each attribute, in their order.
 
     Args:
         scales (`dict[str, [min, max, ...]]`, *optional*): ratings outside an attribute's scale are an error.
@@ -48,7 +50,7 @@ def read_ratings(
 def is_rated(row: Mapping[str, Any], attributes: Sequence[str]) -> bool:
     """Whether a row has a rating of any of these attributes."""
     source = _columns(row, attributes)
-    values = [source.get(attribute) for attribute in attributes]
+    values = [_read_cell(source.get(attribute)) for attribute in attributes]
     return any(x is not None for value in values for x in (value if isinstance(value, list) else [value]))
 
 
@@ -79,7 +81,7 @@ def rating_statistics(ratings: np.ndarray, attributes: Sequence[str]) -> tuple[l
 
 def _columns(row: Mapping[str, Any], attributes: Sequence[str]) -> Mapping[str, Any]:
     """The rating columns by name, wherever the row keeps them."""
-    nested = row.get("ratings")
+    nested = _read_cell(row.get("ratings"))
     if isinstance(nested, (list, tuple)) and not any(attribute in row for attribute in attributes):
         if len(nested) != len(attributes):
             raise ValueError(
@@ -91,6 +93,7 @@ def _columns(row: Mapping[str, Any], attributes: Sequence[str]) -> Mapping[str, 
 
 
 def _numbers(column: str, value: Any) -> list[float]:
+    value = _read_cell(value)
     if value is None:
         return []
     values = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
@@ -102,3 +105,16 @@ def _numbers(column: str, value: Any) -> list[float]:
         if not math.isfinite(item):
             raise ValueError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
     return [float(item) for item in values if item is not None]
+
+
+def _read_cell(value: Any) -> Any:
+    """Numbers, lists and mappings that a cell of a CSV file holds as text; all else as it is."""
+    if not isinstance(value, str):
+        return value
+    for read in (json.loads, float):  # `03`, `.5` and `5.` are numbers too, but not in JSON
+        try:
+            found = read(value)
+        except (ValueError, RecursionError):
+            continue
+        return value if isinstance(found, (str, bool)) else found
+    return value

@@ -1,16 +1,21 @@
-"""Rows to score, of a file or a Hub dataset: counted and fingerprinted, then read one after the other."""
+"""Rows of a file or a Hub dataset, for every command: counted and fingerprinted, then read one after the other."""
 
-import gzip
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import load_dataset
-from pyarrow import csv, parquet
+from datasets import Dataset, load_dataset
+from datasets.exceptions import DatasetsError
 
-from urm_hf.data.tables import local_file, row_of
+from urm_hf.data.csv_files import read_csv_items
+from urm_hf.data.files import TABLES_OF_TEXT, has_ending, local_file
+from urm_hf.data.items import BadRow, Item, Line
+from urm_hf.data.json_files import parse_line, read_json_items
+from urm_hf.data.parquet_files import read_parquet_items
+
+MOST_NAMED = 10  # values of the column `split` that an error lists
 
 
 class Source:
@@ -18,13 +23,15 @@ class Source:
     Args:
         name (`str`): a file, or a dataset of the Hub.
         split, config, revision (*optional*): as in `urm_hf.data.tables.load_rows`.
-        strict: whether a line that is no row is an error at once, not only when it is read.
+        strict (`bool`, *optional*, defaults to `False`): whether what is no row is an error at once, not only when it
+            is read.
 
     Attributes:
         count: rows; of a JSON-lines file, lines that are not blank. fingerprint: changes with the data.
 
     Raises:
-        ValueError: there are no rows, or the file is of an unknown type. FileNotFoundError: there is no such file.
+        ValueError: there are no rows, the file is damaged, or of an unknown type. FileNotFoundError: there is no such
+            file.
     """
 
     def __init__(
@@ -38,58 +45,55 @@ class Source:
         self.name, self.split, self.config, self.revision = name, split, config, revision
         self.path = Path(name)
         if local_file(name) is None:
-            self.dataset = load_dataset(name, config, split=split or "train", revision=revision)
+            self.dataset = _load_from_hub(name, config, split or "train", revision)
             self.count, self.fingerprint = len(self.dataset), self.dataset._fingerprint
         else:
             self.dataset = None
             self.fingerprint = digest_of([self.path])
             self.count = sum(1 for item in self.items() if not strict or self.row(item) is not None)
         if not self.count:
-            chosen = "" if split is None else f" with split {split!r}"
-            raise ValueError(f"{name} holds no rows{chosen}.")
+            raise ValueError(f"{name} holds no rows{self._splits_told()}.")
 
-    def items(self) -> Iterator[Any]:
+    def items(self) -> Iterator[Item]:
         """Rows as far as they need to be read to be counted; `row` makes dictionaries of them."""
-        if self.dataset is not None:
-            yield from self.dataset
-        elif self.path.suffix == ".parquet":
-            batches = parquet.ParquetFile(self.path).iter_batches(batch_size=1024)
-            yield from self._of_split(row for batch in batches for row in batch.to_pylist())
-        elif self.path.suffix == ".csv":
-            batches = csv.read_csv(self.path).to_batches(max_chunksize=1024)
-            yield from self._of_split(row for batch in batches for row in batch.to_pylist())
-        else:
-            lines = ((number, line) for number, line in enumerate(self._lines(), start=1) if line.strip())
-            yield from lines if self.split is None else self._lines_of_split(lines)
+        items = iter(self.dataset) if self.dataset is not None else read_items(self.path)
+        return items if self.dataset is not None or self.split is None else filter(self._in_split, items)
 
-    def row(self, item: Any) -> dict[str, Any]:
+    def row(self, item: Item) -> dict[str, Any]:
         """
         The row of an item.
 
         Raises:
-            ValueError: a line is not a JSON object; it is named.
+            RowError: it is none; file and line are named.
         """
-        if isinstance(item, dict):
-            return item
-        number, line = item
-        return row_of(line, self.name, number)
+        return row_of(item, self.name)
 
-    def _lines(self) -> Iterator[bytes]:
-        with (gzip.open if self.path.suffix == ".gz" else open)(self.path, "rb") as file:
-            yield from file
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """
+        All rows.
 
-    def _of_split(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The rows of the split. A file without a column `split` is all "train"."""
-        return (row for row in rows if self.split is None or row.get("split", "train") == self.split)
+        Raises:
+            RowError: one of them is none; file and line are named.
+        """
+        return map(self.row, self.items())
 
-    def _lines_of_split(self, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-        for item in lines:
-            try:
-                chosen = self.row(item).get("split", "train") == self.split
-            except ValueError:
-                chosen = True  # told, or counted, where it would be scored
-            if chosen:
-                yield item
+    def _in_split(self, item: Item) -> bool:
+        """Whether the split has this row. A file without a column `split` is all "train"."""
+        try:
+            return self.row(item).get("split", "train") == self.split
+        except ValueError:
+            return True  # told, or counted, where it would be used
+
+    def _splits_told(self) -> str:
+        """Which splits there are instead of the one that has no rows, as the end of an error."""
+        if self.split is None or self.dataset is not None:
+            return "" if self.split is None else f" with split {self.split!r}"
+        rows = [row_of(item, self.name) for item in read_items(self.path)]
+        if not any("split" in row for row in rows):
+            return f" with split {self.split!r}: it has no column `split`, so that all are 'train'" if rows else ""
+        found = sorted({str(row.get("split", "train")) for row in rows})
+        listed = ", ".join(found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+        return f" with split {self.split!r}; it has {listed}"
 
 
 class PartReader:
@@ -99,13 +103,37 @@ class PartReader:
         self.source, self.size = source, rows_per_part
         self.items, self.next = source.items(), 0
 
-    def part(self, number: int) -> list[Any]:
+    def part(self, number: int) -> list[Item]:
         if number < self.next:
             self.items, self.next = self.source.items(), 0
         skipped = (number - self.next) * self.size
         next(islice(self.items, skipped, skipped), None)
         self.next = number + 1
         return list(islice(self.items, self.size))
+
+
+def read_items(path: str | Path) -> Iterator[Item]:
+    """
+    What stands for the rows of a file, of the type that its name says, in their order and in constant memory.
+
+    Raises:
+        ValueError: the file is damaged. What is wrong with a single row, [`row_of`] tells.
+    """
+    if has_ending(path, (".parquet",)):
+        return read_parquet_items(path)
+    return read_csv_items(path) if has_ending(path, TABLES_OF_TEXT) else read_json_items(path)
+
+
+def row_of(item: Item, name: str | Path) -> dict[str, Any]:
+    """
+    The row that an item of the file of that name stands for.
+
+    Raises:
+        RowError: there is none; file and line are named.
+    """
+    if isinstance(item, BadRow):
+        raise item.error
+    return parse_line(name, item) if isinstance(item, Line) else item
 
 
 def digest_of(paths: Iterable[Path], named: bool = False) -> str:
@@ -118,3 +146,12 @@ def digest_of(paths: Iterable[Path], named: bool = False) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _load_from_hub(name: str, config: str | None, split: str, revision: str | None) -> Dataset:
+    try:
+        return load_dataset(name, config, split=split, revision=revision)
+    except DatasetsError as error:
+        if isinstance(error, (ValueError, OSError)):
+            raise
+        raise ValueError(f"{name}: `datasets` cannot read it ({' '.join(str(error).split())}).") from error

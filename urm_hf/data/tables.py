@@ -1,73 +1,36 @@
-"""Tables of rows from files or the Hub, with errors that name the line."""
+"""Tables of rows from files or the Hub, as training and notebooks want them."""
 
-import gzip
-import json
 import logging
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
-from pyarrow import csv, parquet
+import pyarrow
+from datasets import Dataset
+from pyarrow import parquet
+
+from urm_hf.data.column_types import build_table, column_types
+from urm_hf.data.files import FILE_TYPES, has_ending, local_file
+from urm_hf.data.json_column import dataset_of
+from urm_hf.data.parquet_files import damage_told
+from urm_hf.data.source import Source, read_items, row_of
+
+__all__ = ["FILE_TYPES", "from_ultrafeedback", "load_rows", "local_file", "read_jsonl"]
 
 logger = logging.getLogger(__name__)
 
-FILE_TYPES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".csv")
+ROWS_AT_ONCE = 1024  # as objects of Python, of a file that becomes a table
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file, plain or gzipped."""
-    opener = gzip.open if str(path).endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            yield row_of(line, path, number)
-
-
-def read_json(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a JSON file: one array of objects, or JSON lines."""
-    opener = gzip.open if str(path).endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        text = file.read().lstrip()
-    if not text.startswith("["):
-        return list(read_jsonl(path))
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}).") from error
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, row {number}: expected an object, got {type(row).__name__}.")
-    return rows
-
-
-def row_of(line: str | bytes, path: str | Path, number: int) -> dict[str, Any]:
-    """The row in line `number` of a JSON-lines file; a ValueError names the line if it holds none."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # bytes that are not UTF-8 too
-        raise ValueError(f"{path}, line {number}: not JSON ({error}).") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{path}, line {number}: expected an object, got {type(row).__name__}.")
-    return row
-
-
-def local_file(name: str) -> Path | None:
     """
-    The file of that name; None if it can only be a dataset of the Hub.
+    Rows of a JSON-lines file, plain or gzipped, or of any other file that [`load_rows`] reads.
 
     Raises:
-        FileNotFoundError: it is neither. ValueError: a file of an unknown type.
+        RowError: a line holds no row; it is named.
     """
-    path = Path(name)
-    if not path.is_file():
-        if path.suffix or path.is_absolute() or len(path.parts) > 2:
-            raise FileNotFoundError(f"{name}: no such file.")
-        return None
-    if not path.name.endswith(FILE_TYPES):
-        raise ValueError(f"{path}: unknown type of file; expected one of {', '.join(FILE_TYPES)}.")
-    return path
+    return (row_of(item, path) for item in read_items(path))
 
 
 def load_rows(
@@ -76,25 +39,31 @@ def load_rows(
     """
     A dataset from a local file (JSON lines, a JSON array, Parquet, CSV) or the Hub.
 
+    Its rows are those of the file. A column whose values Arrow would change (objects with different keys, integers
+    over 64 bits, text beside lists) is kept as JSON text inside and decoded when it is read.
+
     Args:
-        split: of a Hub dataset, its split (default "train"); of a file with a column `split`, the rows that have this
-            value there. A file without such a column is all "train".
+        name_or_path (`str`): a file, or a dataset of the Hub.
+        split (`str`, *optional*): of a Hub dataset, its split (default "train"); of a file with a column `split`, the
+            rows that have this value there. A file without such a column is all "train".
+        config, revision (`str`, *optional*): of a Hub dataset.
 
     Raises:
-        ValueError: the file or the split holds no rows; FileNotFoundError: neither a file nor a Hub name.
+        ValueError: the file or the split holds no rows, or a row is none (a [`RowError`], which names the line).
+        FileNotFoundError: neither a file nor a Hub name.
     """
-    path = local_file(name_or_path)
-    if path is None:
-        return load_dataset(name_or_path, config, split=split or "train", revision=revision)
-    if path.suffix == ".parquet":
-        dataset = Dataset(parquet.read_table(path))
-    elif path.suffix == ".csv":
-        dataset = Dataset(csv.read_csv(path))
-    elif path.name.endswith((".json", ".json.gz")):
-        dataset = _table(read_json(path), path)
-    else:
-        dataset = _table(list(read_jsonl(path)), path)
-    return _rows_of_split(dataset, split, path)
+    source = Source(name_or_path, split, config, revision)
+    if source.dataset is not None:
+        return source.dataset
+    if has_ending(source.path, (".parquet",)):
+        with damage_told(source.path):
+            dataset = dataset_of(parquet.read_table(source.path))
+        return dataset if split is None else _rows_of_split(dataset, split)
+    types = column_types(source.rows())
+    rows, tables = source.rows(), []
+    while some := list(islice(rows, ROWS_AT_ONCE)):
+        tables.append(build_table(some, types))
+    return dataset_of(pyarrow.concat_tables(tables))
 
 
 def from_ultrafeedback(dataset: Dataset) -> Dataset:
@@ -131,46 +100,7 @@ def _ultrafeedback_rating(value: str) -> float | None:
     return None if value in (None, "N/A") else float(value)
 
 
-def _rows_of_split(dataset: Dataset, split: str | None, path: Path) -> Dataset:
-    if not len(dataset):
-        raise ValueError(f"{path} holds no rows.")
-    if split is None:
-        return dataset
+def _rows_of_split(dataset: Dataset, split: str) -> Dataset:
     if "split" not in dataset.column_names:
-        if split != "train":
-            raise ValueError(f"{path} has no column `split`, so that it has no {split!r} rows; name another file.")
         return dataset
-    splits = dataset["split"]
-    rows = [number for number, value in enumerate(splits) if value == split]
-    if not rows:
-        found = ", ".join(sorted({str(value) for value in splits}))
-        raise ValueError(f"{path} has no rows with split {split!r}; it has {found}.")
-    return dataset.select(rows)
-
-
-def _table(rows: list[dict[str, Any]], path: Path) -> Dataset:
-    """Rows as a dataset. Where a column holds lists in some rows and numbers in others, the numbers become lists."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    for name in columns:
-        first: dict[type, int] = {}
-        for number, row in enumerate(rows):
-            if row.get(name) is not None:
-                first.setdefault(type(row[name]), number)
-        kinds = set(first)
-        if dict in kinds and len(kinds) == 1:
-            for key in {key for row in rows for key in row.get(name) or {}}:
-                _numbers_to_lists([row[name] for row in rows if row.get(name)], key)
-        elif list in kinds and kinds <= {list, int, float}:
-            _numbers_to_lists(rows, name)
-        elif len(kinds - {int, float}) > (0 if kinds & {int, float} else 1):
-            found = ", ".join(f"{kind.__name__} (first in row {first[kind]})" for kind in first)
-            raise ValueError(f"{path}: column `{name}` mixes {found}; give it one form in all rows.")
-    return Dataset.from_list([{name: row.get(name) for name in columns} for row in rows])
-
-
-def _numbers_to_lists(rows: list[dict[str, Any]], name: str):
-    values = [row.get(name) for row in rows]
-    if any(isinstance(value, list) for value in values):
-        for row in rows:
-            if isinstance(row.get(name), (int, float)):
-                row[name] = [row[name]]
+    return dataset.select([number for number, value in enumerate(dataset["split"]) if value == split])
