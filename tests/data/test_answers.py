@@ -4,7 +4,8 @@ import pytest
 
 from tests.helpers.tiny import tiny_tokenizer
 from urm_hf.data.answers import Columns, conversations_of
-from urm_hf.data.conversations import encode_conversation
+from urm_hf.data.conversations import Conversation, encode_conversation
+from urm_hf.data.errors import RowError
 
 CHAT = [{"role": "user", "content": "Hi?"}]
 ANSWER = [{"role": "assistant", "content": "Hi."}]
@@ -81,8 +82,9 @@ def test_other_names_of_columns_are_read_as_told():
     assert [(w["answer_column"], w["response"]) for w, _ in both] == [("good", "Yes."), ("bad", "No.")]
     ((written, conversation),) = conversations_of(row, Columns(prompt="question", answers=("bad",)))
     assert written == row and ids(conversation) == ids({"prompt": "Hi?", "response": "No."})
-    assert conversations_of({"talk": CHAT + ANSWER}, Columns(messages="talk"))[0][1] == {"messages": CHAT + ANSWER}
-    assert conversations_of({"body": "abc"}, Columns(text="body"))[0][1] == {"text": "abc"}
+    talk, body = {"talk": CHAT + ANSWER}, {"body": "abc"}
+    assert conversations_of(talk, Columns(messages="talk")) == [(talk, Conversation(turns=(*CHAT, *ANSWER)))]
+    assert conversations_of(body, Columns(text="body")) == [(body, Conversation(text="abc"))]
 
 
 def test_messages_may_be_json_as_in_csv_files():
@@ -111,7 +113,6 @@ def test_what_cannot_be_read_is_told(row, columns, error):
         conversations_of(row, columns)
 
 
-def test_a_row_of_no_known_form_is_left_for_the_encoder_to_name():
-    ((_, conversation),) = conversations_of({"question": "a"}, USUAL)
-    with pytest.raises(ValueError, match="the row has the columns"):
-        ids(conversation)
+def test_a_row_of_no_known_form_is_an_error_that_names_its_columns():
+    with pytest.raises(RowError, match=r"the row has the columns \['question'\]"):
+        conversations_of({"question": "a"}, USUAL)

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.answers import list_answers, telling_answer
+from urm_hf.data.content import says_nothing
+from urm_hf.data.conversations import Conversation, read_answer
+from urm_hf.data.errors import RowError, as_row_error
+from urm_hf.data.questions import find_question
 from urm_hf.data.source import Source
 
 COLUMNS = ("candidates", "responses", "completions")
@@ -22,7 +26,7 @@ class Candidates:
 
     Args:
         row: of the data. id, prompt: as they stand there.
-        answers: texts or messages; conversations: in a form that the scorer reads; fields: what else each has.
+        answers: texts or messages; conversations: what is scored, None for an empty answer; fields: what else each has.
         gold (`(N,)`, *optional*): what each is worth; higher is better.
     """
 
@@ -30,7 +34,7 @@ class Candidates:
     id: Any
     prompt: Any
     answers: list[Any]
-    conversations: list[dict[str, Any]]
+    conversations: list[Conversation | None]
     fields: list[dict[str, Any]]
     gold: np.ndarray | None = None
 
@@ -47,11 +51,11 @@ class Candidates:
     @property
     def empty(self) -> np.ndarray:
         """Whether each answer says nothing, (N,). Such a one cannot be scored."""
-        return np.array([not text_of(answer).strip() for answer in self.answers])
+        return np.array([says_nothing(answer) for answer in self.answers])
 
 
 def read_candidates(
-    source: Source, column: str | None = None, gold: str | None = None, prompt_column: str = "prompt"
+    source: Source, column: str | None = None, gold: str | None = None, prompt_column: str | None = None
 ) -> list[Candidates]:
     """
     The rows of the data.
@@ -59,6 +63,7 @@ def read_candidates(
     Args:
         column: with a list of answers: texts, messages, or objects with `response` and further fields. Default: the
             first of `candidates`, `responses` and `completions` that a row has.
+        prompt_column: where the question is. Default: `prompt`, or a name that `urm_hf.data.questions` knows.
         gold: field of each candidate, or column with a list of as many numbers, that says what it is worth.
 
     Raises:
@@ -69,8 +74,9 @@ def read_candidates(
     for number, row in enumerate(map(source.row, source.items())):
         try:
             rows.append(_candidates(number, row, column, gold, prompt_column))
-        except ValueError as error:
-            raise ValueError(f"{source.name}, row {number}: {error}") from error
+        except (ValueError, TypeError) as error:
+            place = f"{source.name}, row {number}"
+            raise as_row_error(error).at(place, file=source.name, row=number) from error
     return rows
 
 
@@ -84,29 +90,33 @@ def text_of(answer: Any) -> str:
     return answer if isinstance(answer, str) else "".join(str(turn.get("content") or "") for turn in answer)
 
 
-def _candidates(number: int, row: dict[str, Any], column: str | None, gold: str | None, prompt: str) -> Candidates:
-    if row.get(prompt) is None:
-        raise ValueError(f"column `{prompt}` is missing or null; the row has {', '.join(sorted(row))}.")
+def _candidates(
+    number: int, row: dict[str, Any], column: str | None, gold: str | None, prompt_column: str | None
+) -> Candidates:
+    question = find_question(row, prompt_column)
+    if question is None:
+        raise RowError(f"column `prompt` is missing or null; the row has {', '.join(sorted(row))}.", column="prompt")
     name = column or next((name for name in COLUMNS if row.get(name) is not None), None)
     if name is None or row.get(name) is None:
         wanted = f"column `{name}`" if name else f"a column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
-        raise ValueError(f"{wanted} is missing or null; the row has {', '.join(sorted(row))}.")
+        raise RowError(f"{wanted} is missing or null; the row has {', '.join(sorted(row))}.", column=name)
     if not isinstance(row[name], list) or len(row[name]) < 2:
         what = f"{len(row[name])} of them" if isinstance(row[name], list) else type(row[name]).__name__
-        raise ValueError(f"`{name}` must be a list of two or more answers to choose from, got {what}.")
-    found = conversations_of({prompt: row[prompt], name: row[name]}, Columns(prompt, (name,)))
-    answers = [columns["response"] for columns, _ in found]
-    for number_of_it, answer in enumerate(answers):
+        raise RowError(f"`{name}` must be a list of two or more answers to choose from, got {what}.", column=name)
+    answers, fields, conversations = [], [], []
+    for place, answer, own in list_answers(name, row[name]):
         if not isinstance(answer, (str, list)):
-            raise ValueError(f"candidate {number_of_it} must be text or messages, got {type(answer).__name__}.")
-    written = ("answer_column", "answer_index", "response", prompt)
-    fields = [{key: value for key, value in columns.items() if key not in written} for columns, _ in found]
+            raise RowError(f"candidate {place} must be text or messages, got {type(answer).__name__}.", column=name)
+        answers.append(answer)
+        fields.append(own)
+        with telling_answer(name, place):
+            conversations.append(None if says_nothing(answer) else read_answer(row, name, answer, prompt_column, [name]))
     return Candidates(
         row=number,
         id=row.get("id"),
-        prompt=row[prompt],
+        prompt=question.value,
         answers=answers,
-        conversations=[conversation for _, conversation in found],
+        conversations=conversations,
         fields=fields,
         gold=None if gold is None else _gold(gold, row.get(gold), fields),
     )

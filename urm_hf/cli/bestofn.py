@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--gold", help="what a candidate is worth, higher is better: its field, or a column of lists")
     parser.add_argument("--candidates-column", help="(default: candidates, responses or completions)")
-    parser.add_argument("--prompt-column", default="prompt", help="(default: prompt)")
+    parser.add_argument("--prompt-column", help="(default: prompt, or a name that data are known to use)")
     parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
     parser.add_argument("--data-config", help="configuration of a Hub dataset")
     parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
     parser.add_argument("--data-config", help="configuration of a Hub dataset")
     parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
-    parser.add_argument("--prompt-column", default="prompt", help="(default: prompt)")
+    parser.add_argument("--prompt-column", help="(default: prompt, or a name that data are known to use)")
     parser.add_argument("--answer-columns", nargs="+", metavar="COLUMN", help="two answers: the first wins or loses")
     parser.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
     parser.add_argument("--dry-run", action="store_true", help="print the first request, count all, ask nothing")

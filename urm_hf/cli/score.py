@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
-    columns.add_argument("--prompt-column", default="prompt", help="(default: prompt)")
+    columns.add_argument("--prompt-column", help="(default: prompt, or a name that data are known to use)")
     columns.add_argument("--answer-columns", nargs="+", help="answers to the prompt, each text, messages or a list")
     columns.add_argument("--messages-column", help="whole conversations")
     columns.add_argument("--text-column", help="texts that are scored as they are")

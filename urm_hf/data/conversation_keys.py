@@ -1,23 +1,30 @@
 """What a conversation is called in a file of scores, whichever of its forms it stands in there."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from urm_hf.data.answers import AS_TEXT
-from urm_hf.data.conversations import ANSWER_COLUMNS
+from urm_hf.data.content import plain_value
+from urm_hf.data.conversations import digest, read_conversation
+from urm_hf.data.errors import RowError
 
 
 def conversation_key(conversation: Any) -> str:
     """
-    A digest of the turns of a conversation.
+    A digest of what is said in a conversation: turns with all that they hold, tools, and what else the template gets.
 
-    It does not tell an answer in `completion` from one in `response`, which differ in the chat template only: within
-    one set of data they mean the same.
+    It does not tell an answer that continues plain text from one in a chat template: within one set of data they mean
+    the same. `Conversation.key` does.
     """
-    content = json.dumps(_turns(conversation), ensure_ascii=False, sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+    try:
+        read = read_conversation(conversation)
+    except RowError:  # told where it is scored, with its place
+        return digest(["unread", plain_value(conversation)])
+    if read.closed and read.prompt_length:
+        said = [{"role": "user", "content": read.prompt}, {"role": "assistant", "content": read.answer}]
+        return digest(["turns", said, None, {}])
+    if read.closed:
+        return digest(["turns", [{"role": "assistant", "content": read.text}], None, {}])
+    return read.key
 
 
 def is_plain(conversation: Any) -> bool:
@@ -26,36 +33,15 @@ def is_plain(conversation: Any) -> bool:
 
     Of a row of a file of scores too, where `answer_column` says what the answer was.
     """
-    if not isinstance(conversation, Mapping) or not isinstance(conversation.get("prompt"), str):
+    try:
+        return read_conversation(conversation).closed
+    except RowError:
         return False
-    column = conversation.get("answer_column") or next((c for c in ANSWER_COLUMNS if conversation.get(c)), None)
-    answer = next((conversation[c] for c in ANSWER_COLUMNS if conversation.get(c) is not None), None)
-    return isinstance(answer, str) and column in (*AS_TEXT, "completion")
 
 
 def as_row(conversation: Any) -> dict[str, Any]:
     """The conversation as a row of a JSON-lines file that `urm score` reads."""
-    if isinstance(conversation, str):
-        return {"text": conversation}
-    return dict(conversation) if isinstance(conversation, Mapping) else {"messages": list(conversation)}
-
-
-def _turns(conversation: Any) -> list[list[Any]]:
-    """Role and content of each turn."""
-    if isinstance(conversation, Mapping):
-        if conversation.get("input_ids") is not None:
-            return [["ids", [int(token) for token in conversation["input_ids"]]]]
-        for column in ("messages", "text"):
-            if conversation.get(column) is not None:
-                return _turns(conversation[column])
-        answer = next((conversation[c] for c in ANSWER_COLUMNS if conversation.get(c) is not None), None)
-        if answer is None:
-            raise ValueError(f"the row has the columns {sorted(conversation)}, and no conversation among them.")
-        return [*_side(conversation.get("prompt"), "user"), *_side(answer, "assistant")]
-    return _side(conversation, "text")
-
-
-def _side(value: Any, role: str) -> list[list[Any]]:
-    if isinstance(value, str):
-        return [[role, value]] if value else []
-    return [[message["role"], message.get("content")] for message in value or []]
+    try:
+        return read_conversation(conversation).as_row()
+    except RowError:  # told where it is scored, with its place
+        return dict(conversation) if isinstance(conversation, Mapping) else {"messages": conversation}

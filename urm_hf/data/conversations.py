@@ -1,29 +1,146 @@
 """
-From a row to token ids: the one function by which conversations are trained on, scored and evaluated.
+From a row to a conversation, and to token ids: the one reading by which all is trained on, scored and evaluated.
 
 | a row | becomes |
 |---|---|
 | `[{"role": ..., "content": ...}, ...]` or `{"messages": [...]}` | the tokenizer's chat template |
 | `{"prompt": [messages], "completion" or "response": str or [messages]}` | the same, prompt and answer joined |
 | `{"prompt": str, "response": str}`, as in HelpSteer2 | the same; `<extra_id_1>` splits the prompt into turns |
+| `{"question": str, "chosen": str, ...}`, `instruction`, `query`, ... | the same: the question is a user's turn |
+| `{"prompt": ..., "chosen": [the whole conversation]}` | the same; the prompt is not repeated |
 | `{"prompt": str, "completion": str}`, as standard in TRL | plain text, with BOS and EOS as in TRL's RewardTrainer |
 | `str` or `{"text": str}` | that text exactly: no BOS, EOS or template is added |
 | `{"input_ids": [...]}` | those ids |
 
-A second BOS is never added: templates bring their own, and tokenizers are called without special tokens on their text.
+`tools` and `chat_template_kwargs` beside messages go to the chat template. A second BOS is never added: templates bring
+their own, and tokenizers are called without special tokens on their text.
 """
 
-import re
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-Messages = list[dict[str, Any]]
+from urm_hf.data.content import (
+    FILL_IN,
+    Messages,
+    check_messages,
+    is_messages,
+    messages_from_json,
+    plain_value,
+    read_messages,
+    split_turns,
+)
+from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.questions import (
+    QUESTION_COLUMNS,
+    SYSTEM_COLUMNS,
+    Question,
+    check_unread,
+    find_question,
+    read_system,
+    with_system,
+)
+from urm_hf.data.rendering import check_ids, encode_text, encode_turns
+
+__all__ = [
+    "ANSWER_COLUMNS",
+    "AS_TEXT",
+    "TRUNCATIONS",
+    "Conversation",
+    "Messages",
+    "check_messages",
+    "check_truncation",
+    "encode_conversation",
+    "limit_length",
+    "read_answer",
+    "read_conversation",
+    "split_turns",
+]
+
 TRUNCATIONS = ("error", "left", "right", "drop")
 ANSWER_COLUMNS = ("completion", "response")
-_FILL_IN = "Fill it in, or leave the row out."
-_TURN = re.compile(r"<extra_id_1>(Assistant|User)[ \t]*\n?")
+AS_TEXT = ("chosen", "rejected", "completion", "completions")  # beside a prompt of plain text, continue it as text
+_WHOLE = ("user", "system", "developer")  # roles that begin a conversation, and never an answer
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """
+    A conversation to score, in exactly one of three forms.
+
+    Args:
+        turns (`tuple[dict]`, *optional*): for the chat template: `role`, `content` as text, and whatever else the
+            template may print, such as `tool_calls`, `name` and `reasoning_content`.
+        text (`str`, *optional*): plain text.
+        ids (`tuple[int]`, *optional*): token ids.
+        tools (`list`, *optional*), chat_template_kwargs (`dict`): what the chat template gets besides the turns.
+        closed (`bool`): of text, whether it gets BOS and EOS as TRL's RewardTrainer adds them, or is taken exactly.
+        prompt_length (`int`, *optional*): how many turns, or characters, stand before the answer, where the row says.
+    """
+
+    turns: tuple[dict[str, Any], ...] | None = None
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+    tools: list[Any] | None = None
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    closed: bool = False
+    prompt_length: int | None = None
+
+    @property
+    def key(self) -> str:
+        """A digest of exactly what is encoded: equal for two conversations that any tokenizer gives the same ids."""
+        if self.turns is not None:
+            told: Any = ["turns", self.turns, self.tools, self.chat_template_kwargs]
+        elif self.text is not None:
+            told = ["text", self.text, self.closed]
+        else:
+            told = ["ids", self.ids]
+        return digest(told)
+
+    @property
+    def prompt(self) -> Any:
+        """What stands before the answer: turns or text; None where the row does not tell it from the answer."""
+        if self.turns is not None:
+            return list(self.turns[: -1 if self.prompt_length is None else self.prompt_length])
+        return None if self.text is None or self.prompt_length is None else self.text[: self.prompt_length]
+
+    @property
+    def answer(self) -> Any:
+        """What follows the prompt: turns or text; of token ids None."""
+        if self.turns is not None:
+            return list(self.turns[-1 if self.prompt_length is None else self.prompt_length :])
+        return None if self.text is None else self.text[self.prompt_length or 0 :]
+
+    def as_row(self) -> dict[str, Any]:
+        """A row of a JSON-lines file that reads as this conversation."""
+        if self.ids is not None:
+            return {"input_ids": list(self.ids)}
+        if self.text is not None:
+            length = self.prompt_length or 0
+            return {"prompt": self.text[:length], "completion": self.text[length:]} if self.closed else {"text": self.text}
+        row: dict[str, Any] = {"messages": list(self.turns or ())}
+        if self.tools:
+            row["tools"] = self.tools
+        return row | ({"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {})
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """
+        Token ids.
+
+        Raises:
+            RowError: roles are out of order, an answer is empty, or the template or the tokenizer refuses it.
+        """
+        with telling_rows():
+            if self.ids is not None:
+                return check_ids(self.ids, tokenizer)
+            if self.text is not None:
+                return encode_text(tokenizer, self.text, self.closed)
+            check_messages(self.turns or ())
+            return encode_turns(tokenizer, list(self.turns or ()), self.tools, self.chat_template_kwargs)
 
 
 def encode_conversation(
@@ -33,29 +150,80 @@ def encode_conversation(
     Token ids of one conversation in any of the forms above.
 
     Args:
+        tokenizer (`PreTrainedTokenizerBase`): with a chat template, unless all is text.
+        conversation: messages, a text, a row of a table, or a [`Conversation`].
         answer_column (`str`, *optional*): the column with the answer, where it is neither `completion` nor `response`
-            (`chosen`, `rejected`). Such a column may hold the whole conversation, if there is no `prompt`.
+            (`chosen`, `rejected`). Such a column may hold the whole conversation.
 
     Raises:
-        ValueError: the form is unknown, roles are out of order, an answer is empty, or there is no chat template.
+        RowError: a `ValueError` of one line: the form is unknown, roles are out of order, an answer is empty, there is
+            no chat template, or it cannot write the conversation.
     """
-    if isinstance(conversation, Mapping) and conversation.get("input_ids") is not None:
-        if len(conversation["input_ids"]) == 0:
-            raise ValueError("`input_ids` is empty.")
-        return [int(token) for token in conversation["input_ids"]]
-    text_or_messages, verbatim = _read(conversation, answer_column)
-    if isinstance(text_or_messages, str):
-        return _encode_text(tokenizer, text_or_messages, verbatim)
-    check_messages(text_or_messages)
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "the tokenizer has no chat template, so messages cannot be written as text. Set "
-            "`tokenizer.chat_template` (or `--chat_template_path`), or pass plain text as `text` or as strings "
-            "`prompt` and `completion`."
-        )
-    # an empty column of a table reads as None; templates expect absent keys
-    messages = [{key: value for key, value in message.items() if value is not None} for message in text_or_messages]
-    return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"])
+    return read_conversation(conversation, answer_column).encode(tokenizer)
+
+
+def read_conversation(
+    conversation: Any, answer_column: str | None = None, prompt_column: str | None = None
+) -> Conversation:
+    """
+    The conversation in any of the forms above.
+
+    Args:
+        conversation: messages, a text, a row of a table, or a [`Conversation`], which is returned as it is.
+        answer_column, prompt_column (`str`, *optional*): columns with other names than usual.
+
+    Raises:
+        RowError: the form is unknown, or something that looks like the question would not be read.
+    """
+    if isinstance(conversation, Conversation):
+        return conversation
+    with telling_rows():
+        if isinstance(conversation, str):
+            return Conversation(text=conversation)
+        if isinstance(conversation, (list, tuple)):
+            return Conversation(turns=tuple(read_messages(conversation, "messages")))
+        if not isinstance(conversation, Mapping):
+            kind = type(conversation).__name__
+            raise RowError(f"a conversation must be messages, a text or a row of a table, got {kind}.")
+        if answer_column is None:
+            whole = _read_whole(conversation)
+            if whole is not None:
+                return whole
+            answer_column = next((c for c in ANSWER_COLUMNS if conversation.get(c) is not None), None)
+            if answer_column is None:
+                raise _no_conversation(conversation)
+        return read_answer(conversation, answer_column, conversation.get(answer_column), prompt_column)
+
+
+def read_answer(
+    row: Mapping[str, Any], column: str, answer: Any, prompt_column: str | None = None, read: Sequence[str] = ()
+) -> Conversation:
+    """
+    The conversation of one answer of a row.
+
+    Args:
+        row (`dict`): with the question, and maybe `tools`, `chat_template_kwargs` and a system turn.
+        column (`str`): where the answer stands.
+        answer (`str` or messages): the answer, or the whole conversation.
+        prompt_column (`str`, *optional*): where the question stands. Default: see [`find_question`].
+        read (`tuple[str]`): further columns that hold answers, and so no question.
+    """
+    with telling_rows():
+        answer = _read_answer(column, answer)
+        question = find_question(row, prompt_column)
+        used = (column, *read, *ANSWER_COLUMNS, *AS_TEXT, *(question.columns if question else ()))
+        if isinstance(answer, str):
+            conversation = _answer_of_text(row, column, answer, question, used)
+        elif answer[0].get("role") in _WHOLE and not _continues(question):
+            conversation = _whole_answer(row, column, answer, question)
+        elif question is None:
+            raise _no_question(row, column, used)
+        else:
+            turns = question.turns
+            conversation = Conversation(turns=(*turns, *answer), prompt_length=len(turns), **_for_template(row))
+        bare = question is None and isinstance(answer, str)  # so that a guess at its question is in order
+        check_unread(row, used, None if bare else _all_text(conversation))
+        return conversation
 
 
 def limit_length(ids: list[int], max_length: int | None, truncation: str) -> list[int] | None:
@@ -68,7 +236,7 @@ def limit_length(ids: list[int], max_length: int | None, truncation: str) -> lis
         return ids[:max_length]
     if truncation == "drop":
         return None
-    raise ValueError(
+    raise RowError(
         f"the conversation has {len(ids)} tokens, more than max_length={max_length}. Raise the limit, or say what to "
         'do: truncation="left" (keeps the end), "right" (keeps the beginning) or "drop".'
     )
@@ -80,92 +248,152 @@ def check_truncation(truncation: str) -> str:
     return truncation
 
 
-def check_messages(messages: Messages):
-    """
-    A system turn only at the start, no empty turn, and at the end an assistant's answer to a user or a tool.
-
-    Two turns of one role in a row are let through inside the history: real logs have them, and a template that cannot
-    write them says so itself.
-    """
-    if not messages:
-        raise ValueError("the conversation has no messages.")
-    for number, message in enumerate(messages):
-        if not isinstance(message, Mapping):
-            raise ValueError(f"message {number} must have a role and a content, got {type(message).__name__}.")
-        role, content = message.get("role"), message.get("content")
-        if role not in ("system", "developer", "user", "assistant", "tool"):
-            raise ValueError(f"message {number} has the role {role!r}; known are system, user, assistant and tool.")
-        if role in ("system", "developer") and number > 0:
-            raise ValueError(f"message {number} is a {role} turn; only the first may be: roles out of order.")
-        if not (content.strip() if isinstance(content, str) else content) and not message.get("tool_calls"):
-            raise ValueError(f"message {number} ({role}) is empty. {_FILL_IN}")
-    before, last = (messages[-2]["role"] if len(messages) > 1 else "nothing"), messages[-1]["role"]
-    if last != "assistant":
-        raise ValueError(f"the last message has the role {last!r}; a reward is for an assistant's answer.")
-    if before not in ("user", "tool"):
-        raise ValueError(f"the answer follows {before}, not a user or tool turn: roles out of order.")
+def digest(told: Any) -> str:
+    """Of anything that JSON can hold; of functions among tools, of their names."""
+    content = json.dumps(told, sort_keys=True, default=str)  # escapes also what UTF-8 cannot hold
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def split_turns(prompt: str) -> Messages:
-    """HelpSteer2's prompt string, with turns marked by `<extra_id_1>Assistant` and `<extra_id_1>User`, as messages."""
-    parts = _TURN.split(prompt)
-    messages = [{"role": "user", "content": parts[0].strip("\n") if len(parts) > 1 else parts[0]}]
-    for role, content in zip(parts[1::2], parts[2::2], strict=True):
-        messages.append({"role": role.lower(), "content": content.strip("\n")})
-    return messages
+def _read_whole(row: Mapping[str, Any]) -> Conversation | None:
+    """The conversation of a row that holds it in one column."""
+    if row.get("input_ids") is not None:
+        ids = row["input_ids"]
+        return Conversation(ids=tuple(ids.tolist() if hasattr(ids, "tolist") else ids))
+    if row.get("messages") is not None:
+        value = messages_from_json(row["messages"])
+        value = value.tolist() if hasattr(value, "tolist") else value
+        if not isinstance(value, (list, tuple)):
+            raise RowError(f"`messages` must be messages, got {type(value).__name__}.", column="messages")
+        turns = read_messages(value, "messages")
+        _check_same_answer(row, turns)
+        turns = with_system(turns, read_system(row))
+        return Conversation(turns=tuple(turns), **_for_template(row))
+    if row.get("text") is not None:
+        if not isinstance(row["text"], str):
+            raise RowError(f"`text` must be text, got {type(row['text']).__name__}.", column="text")
+        return Conversation(text=row["text"])
+    return None
 
 
-def _read(conversation: Any, answer_column: str | None) -> tuple[str | Messages, bool]:
-    """Text or messages of a row, and whether text is to be taken verbatim."""
-    if isinstance(conversation, str):
-        return conversation, True
-    if isinstance(conversation, (list, tuple)):
-        return list(conversation), False
-    if not isinstance(conversation, Mapping):
-        kind = type(conversation).__name__
-        raise ValueError(f"a conversation must be messages, a text or a row of a table, got {kind}.")
-    if answer_column is None:
-        for column, verbatim in (("messages", False), ("text", True)):
-            if conversation.get(column) is not None:
-                return _typed(conversation, column, str if verbatim else list), verbatim
-        answer_column = next((c for c in ANSWER_COLUMNS if conversation.get(c) is not None), None)
-        if answer_column is None:
-            raise ValueError(
-                f"the row has the columns {sorted(conversation)}; expected `messages`, `text`, `input_ids`, or "
-                "`prompt` with `completion` or `response` (and these not null)."
+def _check_same_answer(row: Mapping[str, Any], turns: Messages):
+    """A row whose `messages` end otherwise than its answer column says has two readings, of which none is safe."""
+    for column in ANSWER_COLUMNS:
+        answer = row.get(column)
+        if isinstance(answer, str) and turns and turns[-1].get("role") == "assistant":
+            if answer.strip() and answer.strip() != str(turns[-1].get("content") or "").strip():
+                raise RowError(
+                    f"`messages` ends with another answer than `{column}` holds; leave one of them out.", column=column
+                )
+
+
+def _no_conversation(row: Mapping[str, Any]) -> RowError:
+    names = sorted(map(str, row))
+    return RowError(
+        f"the row has the columns {names}; expected `messages`, `text`, `input_ids`, or `prompt` with `completion` or "
+        "`response` (and these not null)."
+    )
+
+
+def _read_answer(column: str, answer: Any) -> str | Messages:
+    if column in ("chosen", "rejected"):
+        answer = messages_from_json(answer)
+    if hasattr(answer, "tolist"):
+        answer = answer.tolist()
+    if answer is None or (isinstance(answer, str) and not answer.strip()) or answer == [] or answer == ():
+        raise RowError(f"`{column}` is empty. {FILL_IN}", column=column)
+    if isinstance(answer, Mapping) and "role" in answer:
+        answer = [answer]  # a single turn, as TRL's GRPO and some data sets write it
+    if not isinstance(answer, (str, list, tuple)):
+        raise RowError(f"`{column}` must be text or messages, got {type(answer).__name__}.", column=column)
+    return answer if isinstance(answer, str) else read_messages(answer, column)
+
+
+def _answer_of_text(
+    row: Mapping[str, Any], column: str, answer: str, question: Question | None, used: Sequence[str]
+) -> Conversation:
+    said = row.get("answer_column") if column == "response" else None  # in a file of scores, where it came from
+    as_text = (said or column) in AS_TEXT
+    if question is None:
+        if not as_text:
+            raise _no_question(row, column, used)
+        if column == "completion" or "prompt" in row:  # in `chosen` and `rejected` the question may stand too
+            raise _no_question(row, column, used)
+        return Conversation(text=answer, closed=True)
+    if as_text and isinstance(question.value, str) and not question.chat and not _is_rewardbench(row):
+        if _for_template(row).get("tools"):
+            raise RowError("`tools` beside a prompt of plain text: no chat template writes them. Write messages.")
+        return Conversation(text=question.value + answer, closed=True, prompt_length=len(question.value))
+    turns = question.turns
+    said_by = {"role": "assistant", "content": answer}
+    return Conversation(turns=(*turns, said_by), prompt_length=len(turns), **_for_template(row))
+
+
+def _whole_answer(
+    row: Mapping[str, Any], column: str, whole: Messages, question: Question | None
+) -> Conversation:
+    """A whole conversation in the answer's place: the prompt stands in it already, and is not said twice."""
+    if question is not None and question.value:
+        said = split_turns(question.value) if isinstance(question.value, str) else question.value
+        before = _spoken(whole[:-1])
+        asked = _spoken(said)
+        begun = [turn for turn in before if turn[0] not in ("system", "developer")]
+        starts = (before[: len(asked)], begun[: len(asked)], before[-len(asked) :])
+        if asked not in starts:
+            raise RowError(
+                f"`{column}` holds a whole conversation, which begins otherwise than the prompt says. Leave the prompt "
+                "out, or only the last turn in each answer.",
+                column=column,
             )
-    prompt, answer = (_typed(conversation, column, str, list) for column in ("prompt", answer_column))
-    return _join(prompt, answer, answer_column), False
+    system = question.system if question else read_system(row)
+    turns = with_system(whole, system)
+    last = max((number for number, turn in enumerate(turns[:-1]) if turn.get("role") == "user"), default=0)
+    return Conversation(turns=tuple(turns), prompt_length=last + 1, **_for_template(row))
 
 
-def _typed(row: Mapping[str, Any], column: str, *kinds: type) -> Any:
-    """The value of a column, of one of these types or null."""
-    value = list(row[column]) if isinstance(row.get(column), tuple) else row.get(column)
-    if value is not None and not isinstance(value, kinds):
-        expected = " or ".join("text" if kind is str else "messages" for kind in kinds)
-        raise ValueError(f"`{column}` must be {expected}, got {type(value).__name__}.")
-    return value
+def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[tuple[Any, str]]:
+    return [(turn.get("role"), str(turn.get("content") or "").strip()) for turn in turns]
 
 
-def _join(prompt: str | Messages | None, answer: str | Messages | None, column: str) -> str | Messages:
-    if answer is None or (isinstance(answer, str) and not answer.strip()) or len(answer) == 0:
-        raise ValueError(f"`{column}` is empty. {_FILL_IN}")
-    if prompt is None:
-        if column in ANSWER_COLUMNS:
-            raise ValueError(f"`prompt` is missing beside `{column}`.")
-        return answer  # TRL's implicit prompt: the column holds the whole conversation
-    if isinstance(prompt, str) and isinstance(answer, str) and column != "response":
-        return prompt + answer
-    messages = split_turns(prompt) if isinstance(prompt, str) else list(prompt)
-    return messages + ([{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer))
+def _continues(question: Question | None) -> bool:
+    """Whether a user's turn may follow: the prompt ends with an answer."""
+    return question is not None and not isinstance(question.value, str) and bool(question.value) and (
+        question.value[-1].get("role") == "assistant"
+    )
 
 
-def _encode_text(tokenizer: PreTrainedTokenizerBase, text: str, verbatim: bool) -> list[int]:
-    if not text.strip():
-        raise ValueError("the text is empty.")
-    if verbatim:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if tokenizer.eos_token and not text.endswith(tokenizer.eos_token):
-        text += tokenizer.eos_token
-    has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    return list(tokenizer(text, add_special_tokens=not has_bos)["input_ids"])
+def _for_template(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns `tools` and `chat_template_kwargs`, as TRL hands them to the chat template."""
+    tools, kwargs = row.get("tools"), row.get("chat_template_kwargs")
+    tools = json.loads(tools) if isinstance(tools, str) and tools.strip() else tools
+    kwargs = json.loads(kwargs) if isinstance(kwargs, str) and kwargs.strip() else kwargs
+    if tools is not None and not isinstance(tools, str) and not isinstance(tools, Mapping):
+        tools = plain_value(tools)
+    if tools and not isinstance(tools, list):
+        raise RowError(f"`tools` must be a list of tool definitions, got {type(tools).__name__}.", column="tools")
+    if kwargs and not isinstance(kwargs, Mapping):
+        raise RowError(
+            f"`chat_template_kwargs` must map names to values, got {type(kwargs).__name__}.",
+            column="chat_template_kwargs",
+        )
+    return {"tools": tools or None, "chat_template_kwargs": plain_value(kwargs or {})}
+
+
+def _is_rewardbench(row: Mapping[str, Any]) -> bool:
+    """RewardBench's prompts of text are user's turns; its rows are known by who wrote the answers."""
+    return row.get("chosen_model") is not None and row.get("rejected_model") is not None and "subset" in row
+
+
+def _no_question(row: Mapping[str, Any], column: str, used: Sequence[str]) -> RowError:
+    try:
+        check_unread(row, used, None)
+    except RowError as error:
+        return error
+    state = "is null" if "prompt" in row else "is missing"
+    names = ", ".join(QUESTION_COLUMNS)
+    return RowError(f"`prompt` {state} beside `{column}`, and no other column is known for a question ({names}).")
+
+
+def _all_text(conversation: Conversation) -> str:
+    if conversation.text is not None:
+        return conversation.text
+    return "\n".join(str(turn.get("content") or "") for turn in conversation.turns or ())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from urm_hf.data.answers import Columns, conversations_of
-from urm_hf.data.conversations import ANSWER_COLUMNS, Messages, check_messages, split_turns
+from urm_hf.data.conversations import Conversation, Messages, check_messages, split_turns
+from urm_hf.data.errors import RowError, as_row_error
 from urm_hf.data.source import Source
 from urm_hf.judge.prompt import Text, as_data
 
@@ -98,8 +99,8 @@ def _told_for(source: str, row: int) -> Iterator[None]:
     """Errors inside name the row."""
     try:
         yield
-    except ValueError as error:
-        raise ValueError(f"{source}, row {row}: {error}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise as_row_error(error).at(f"{source}, row {row}", file=source, row=row) from error
 
 
 def _single_answers(source: Source, columns: Columns) -> Iterator[tuple[int, dict[str, Any], Text, Text]]:
@@ -113,35 +114,16 @@ def _single_answers(source: Source, columns: Columns) -> Iterator[tuple[int, dic
         yield number, row, _text(turns[:-1]), _text(turns[-1:])
 
 
-def _turns(conversation: dict[str, Any]) -> Messages:
-    """Role and content of each turn."""
-    turns = conversation.get("messages")
-    if turns is None:
-        prompt = conversation.get("prompt")
-        answer = next((conversation[name] for name in ANSWER_COLUMNS if conversation.get(name) is not None), None)
-        if not prompt or answer is None:
-            raise ValueError("it has no prompt beside its answer: name the column with --prompt-column.")
-        turns = _messages(prompt, "user") + _messages(answer, "assistant")
+def _turns(conversation: Conversation) -> Messages:
+    """The turns, with all that they hold; plain text that continues a prompt is an answer to it."""
+    if conversation.turns is not None:
+        turns = list(conversation.turns)
+    elif conversation.text is not None and conversation.prompt_length:
+        turns = [*split_turns(conversation.prompt), {"role": "assistant", "content": conversation.answer}]
+    else:
+        raise RowError("it has no prompt beside its answer: name the column with --prompt-column.")
     check_messages(turns)
-    return [_turn(turn) for turn in turns]
-
-
-def _messages(value: Any, role: str) -> Messages:
-    if isinstance(value, str):
-        return split_turns(value) if role == "user" else [{"role": role, "content": value}]
-    if isinstance(value, list):
-        return value
-    raise ValueError(f"a prompt or answer is {type(value).__name__}, neither text nor messages.")
-
-
-def _turn(message: dict[str, Any]) -> dict[str, Any]:
-    content = message.get("content") or ""
-    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise ValueError("a message has content that is not text; the judge reads text only.")
-    calls = message.get("tool_calls")
-    return {"role": message["role"], "content": content} | ({"tool_calls": calls} if calls else {})
+    return [{"content": "", **turn} for turn in turns]
 
 
 def _shared(a: Messages, b: Messages) -> tuple[Text, Text, Text]:

@@ -12,7 +12,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from urm_hf.checkpoints.published import refuse_published
-from urm_hf.data.conversations import check_truncation, encode_conversation, limit_length
+from urm_hf.data.conversations import check_truncation
+from urm_hf.data.encoder import Encoder, check_max_length, embeddings_of, positions_of
+from urm_hf.data.errors import RowError
 from urm_hf.modeling.backbone_urm import HUB
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.modeling_urm import URMOutput
@@ -24,6 +26,19 @@ from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import deduplicate
 from urm_hf.scoring.loading import load_reward_model
 from urm_hf.scoring.progress import STATISTICS, ScoringBar
+
+
+class NonFiniteScores(RowError):
+    """
+    Conversations whose reward is not finite.
+
+    Args:
+        indices (`list[int]`): which of those that were given, all of them.
+    """
+
+    def __init__(self, message: str, *, row: int, indices: list[int]):
+        super().__init__(message, row=row)
+        self.indices = indices
 
 
 class RewardScorer:
@@ -95,8 +110,8 @@ class RewardScorer:
         if not hasattr(model.config, "attributes"):  # such models look for the last token that is not padding
             model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
         self.model, self.tokenizer, self.truncation = model.eval(), tokenizer, truncation
-        limit = getattr(model.config, "max_position_embeddings", None)
-        self.max_length = limit if max_length is None else max_length
+        check_max_length(max_length, model)
+        self.max_length = positions_of(model) if max_length is None else max_length
         self.attributes: list[str] | None = getattr(model.config, "attributes", None)
         self.stats: dict[str, float] = {}
         self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compile)
@@ -106,17 +121,21 @@ class RewardScorer:
         """Tokens of a batch, as far as memory has allowed; None: the default."""
         return self._pass.max_tokens
 
+    @property
+    def encoder(self) -> Encoder:
+        """What makes the ids of a conversation."""
+        return Encoder(self.tokenizer, self.max_length, self.truncation, embeddings_of(self.model))
+
     def encode(self, conversations: Iterable[Any], first_row: int = 0) -> tuple[list[list[int]], list[bool]]:
         """Token ids of each conversation, and whether it was truncated. An error names the row."""
-        sequences, cut = [], []
+        encoder, sequences, cut = self.encoder, [], []
         for number, conversation in enumerate(conversations, start=first_row):
             try:
-                ids = encode_conversation(self.tokenizer, conversation)
-                kept = limit_length(ids, self.max_length, self.truncation)
-            except ValueError as error:
-                raise ValueError(f"row {number}: {error}") from error
-            sequences.append(kept or [])
-            cut.append(len(sequences[-1]) < len(ids))
+                encoded = encoder.encode(conversation)
+            except RowError as error:
+                raise error.at(f"row {number}", row=number) from error
+            sequences.append(encoded.ids or [])
+            cut.append(encoded.cut)
         return sequences, cut
 
     def score(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
@@ -201,13 +220,11 @@ class RewardScorer:
         try:
             output = self._outputs(plan, report)
         except NonFiniteReward as error:
-            found = [rows[index_of.index(index)] for index in error.rows[:8]]
-            raise ValueError(f"rows {found} of the conversations: {error}") from error
-        finite = torch.isfinite(output.logits[:, 0])
-        if not finite.all():
-            index = int(finite.logical_not().nonzero()[0])
-            reward = float(output.logits[index, 0])
-            raise ValueError(f"row {rows[index_of.index(index)]}: the model gave the reward {reward}.")
+            raise _not_finite(error.rows, index_of, rows, str(error)) from error
+        unusable = torch.isfinite(output.logits[:, 0]).logical_not().nonzero()[:, 0].tolist()
+        if unusable:
+            reward = float(output.logits[unusable[0], 0])
+            raise _not_finite(unusable, index_of, rows, f"the model gave the reward {reward}.")
         scores = output_rows(output, self.attributes)
         return [
             RewardScore(**scores[index], n_tokens=len(sequence), truncated=truncated)
@@ -224,3 +241,12 @@ class RewardScorer:
         else:
             members = [self._pass.outputs(plan, [member], report)[0] for member in self.model.iter_members()]
         return self.model.combine([URMOutput(**columns) for columns in members])
+
+
+def _not_finite(distinct: Sequence[int], index_of: Sequence[int], rows: Sequence[int], told: str) -> NonFiniteScores:
+    """The error for some of the distinct sequences, told by the rows that hold them."""
+    wrong = set(distinct)
+    indices = [place for place, index in enumerate(index_of) if index in wrong]
+    numbers = list(dict.fromkeys(rows[place] for place in indices))
+    named = f"row {numbers[0]}" if len(numbers) == 1 else f"rows {numbers[:8]} of the conversations"
+    return NonFiniteScores(f"{named}: {told}", row=numbers[0], indices=indices)

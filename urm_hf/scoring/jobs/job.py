@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import urm_hf
-from urm_hf.data.answers import Columns, conversations_of
+from urm_hf.data.answers import Columns, conversations_of, telling_answer
+from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.source import PartReader, Source, digest_of
 from urm_hf.modeling import URMEnsemble
 from urm_hf.modeling.backbone_urm import HUB_ACCESS
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder
-from urm_hf.scoring.scorer import RewardScorer
+from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
 from urm_hf.uncertainty.measures import MEASURES, measure
 
@@ -105,6 +106,16 @@ class ScoreJob:
         }
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A conversation to score: the columns to write beside its score, its ids, whether they were cut, its row."""
+
+    columns: dict[str, Any]
+    ids: list[int]
+    cut: bool
+    row: int
+
+
 class PartScorer:
     """Scores parts of a job, one after the other. Several may work on one job at once."""
 
@@ -143,49 +154,71 @@ class PartScorer:
         return True
 
     def score_part(self, number: int):
-        written, sequences, cut, rows, skipped = [], [], [], [], []
         items = self.reader.part(number)
-        for row_number, item in enumerate(items, start=number * self.job.rows_per_part):
+        first = number * self.job.rows_per_part
+        asked: list[_Asked] = []
+        reasons: dict[int, str] = {}
+        for row_number, item in enumerate(items, start=first):
             try:
-                answers = self._encoded(item, row_number)
-            except ValueError as error:
-                if self.job.on_error == "raise":
-                    raise ValueError(f"{error} (--on-error skip leaves out what cannot be scored.)") from error
-                skipped.append({"row": row_number, "reason": str(error), "data": _readable(item)})
-                continue
-            for row, ids, truncated in answers:
-                self._check_columns(row, row_number)
-                written.append(row)
-                sequences.append(ids)
-                cut.append(truncated)
-                rows.append(row_number)
+                asked += self._encoded(item, row_number)
+            except RowError as error:
+                self._leave_out(error, row_number, reasons)
         title = f"Part {number + 1} of {self.folder.parts}" if self.progress else None
-        scores = self.scorer.score_ids(sequences, cut, rows, title)
-        kept = self._kept(scores)
+        asked, scores = self._scored(asked, title, reasons)
         stats = self.scorer.stats
         counts = {name: int(stats[name]) for name in COUNTS if name in stats}
-        counts |= {"rows": len(items), "scored": len(scores), "skipped": len(skipped)}
+        counts |= {"rows": len(items), "scored": len(scores), "skipped": len(reasons)}
         counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
-        lines = [row | dict(score.items()) | k for row, score, k in zip(written, scores, kept, strict=True)]
+        lines = [
+            one.columns | dict(score.items()) | kept
+            for one, score, kept in zip(asked, scores, self._kept(scores), strict=True)
+        ]
+        skipped = [
+            {"row": row, "reason": reasons[row], "data": _readable(items[row - first])} for row in sorted(reasons)
+        ]
         self.folder.write(number, lines, skipped, counts)
 
-    def _encoded(self, item: Any, row_number: int) -> list[tuple[dict[str, Any], list[int], bool]]:
-        """The columns to write, the token ids and whether they were cut, of each conversation of a row."""
-        row = self.source.row(item)
+    def _leave_out(self, error: RowError, row_number: int, reasons: dict[int, str]):
+        """Notes why a row is left out, or raises where none may be."""
+        if self.job.on_error == "raise":
+            raise RowError(
+                f"{error} (--on-error skip leaves out what cannot be scored.)", file=self.job.data, row=row_number
+            ) from error
+        reasons[row_number] = str(error)
+
+    def _scored(
+        self, asked: list["_Asked"], title: str | None, reasons: dict[int, str]
+    ) -> tuple[list["_Asked"], list[RewardScore]]:
+        """The scores, and whose they are: without rows that the model has no finite reward for."""
+        while True:
+            cut, rows = [one.cut for one in asked], [one.row for one in asked]
+            try:
+                return asked, self.scorer.score_ids([one.ids for one in asked], cut, rows, title)
+            except NonFiniteScores as error:
+                for row_number in {asked[index].row for index in error.indices}:
+                    self._leave_out(error, row_number, reasons)
+                # a row with several answers goes as a whole: a pair with one side is none
+                asked = [one for one in asked if one.row not in reasons]
+
+    def _encoded(self, item: Any, row_number: int) -> list["_Asked"]:
+        """Each conversation of a row, encoded."""
+        with telling_rows():
+            row = self.source.row(item)  # what is no row is told with its file and line
+        encoder = self.scorer.encoder
         try:
             answers = conversations_of(row, self.job.columns)
-        except ValueError as error:
-            raise ValueError(f"row {row_number}: {error}") from error
-        encoded = []
-        for columns, conversation in answers:
-            try:
-                (ids,), (truncated,) = self.scorer.encode([conversation], row_number)
-            except ValueError as error:
+            encoded = []
+            for columns, conversation in answers:
                 if len(answers) == 1:
-                    raise
-                where = f"`{columns['answer_column']}`, answer {columns['answer_index']}"
-                raise ValueError(f"{error} ({where})") from error
-            encoded.append((columns, ids, truncated))
+                    ids = encoder.encode(conversation)
+                else:
+                    with telling_answer(columns["answer_column"], columns["answer_index"]):
+                        ids = encoder.encode(conversation)
+                encoded.append(_Asked(columns, ids.ids or [], ids.cut, row_number))
+        except RowError as error:
+            raise error.at(f"row {row_number}", file=self.job.data, row=row_number) from error
+        for one in encoded:
+            self._check_columns(one.columns, row_number)
         return encoded
 
     def _kept(self, scores: list[RewardScore]) -> list[dict[str, bool]]:

@@ -1,0 +1,81 @@
+"""The one way from a row to the ids that a model gets: read, encoded, held against the model's vocabulary, cut."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from urm_hf.data.conversations import check_truncation, limit_length, read_conversation
+from urm_hf.data.rendering import check_vocabulary
+
+LONGEST = 4096  # tokens, unless a model has fewer positions, or somebody asks for more
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """
+    Args:
+        ids (`list[int]`, *optional*): token ids; None if the conversation is too long and is to be dropped.
+        cut (`bool`): whether it was too long.
+    """
+
+    ids: list[int] | None
+    cut: bool
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): with a chat template, unless all is text.
+        max_length (`int`, *optional*): longest conversation in tokens.
+        truncation (`str`, *optional*, defaults to `"error"`): "error", "left", "right" or "drop"; what happens beyond.
+        vocab_size (`int`, *optional*): embeddings of the model; ids beyond are an error of the row.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int | None = None
+    truncation: str = "error"
+    vocab_size: int | None = None
+
+    def __post_init__(self):
+        check_truncation(self.truncation)
+
+    def encode(self, conversation: Any, answer_column: str | None = None) -> Encoded:
+        """
+        The ids of a conversation in any form that [`read_conversation`] reads.
+
+        Raises:
+            RowError: it cannot be read, encoded or held.
+        """
+        ids = read_conversation(conversation, answer_column).encode(self.tokenizer)
+        if self.vocab_size is not None:
+            check_vocabulary(ids, self.vocab_size)
+        kept = limit_length(ids, self.max_length, self.truncation)
+        return Encoded(kept, cut=kept is None or len(kept) < len(ids))
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """How many tokens a model has positions for; None where it does not say."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions
+
+
+def embeddings_of(model: PreTrainedModel) -> int | None:
+    """How many token ids a model has embeddings for."""
+    size = getattr(model.config, "vocab_size", None)
+    return getattr(model.config.get_text_config(), "vocab_size", None) if size is None else size
+
+
+def check_max_length(max_length: int | None, model: PreTrainedModel):
+    """A ValueError if a model has no positions for so many tokens."""
+    positions = positions_of(model)
+    if max_length is not None and positions is not None and max_length > positions:
+        raise ValueError(
+            f"`max_length` is {max_length}, but the model has positions for {positions} tokens; set it to {positions} "
+            "or less."
+        )
+
+

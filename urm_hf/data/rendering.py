@@ -1,0 +1,78 @@
+"""Token ids of turns, of text, and of ids: where tokenizers and chat templates are called."""
+
+import json
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from urm_hf.data.content import Messages
+from urm_hf.data.errors import RowError
+from urm_hf.data.template_dates import fixed_clock
+
+# of `apply_chat_template` itself: a row that sets them would get something else than the ids of its conversation
+_RESERVED = {
+    *("conversation", "tools", "tokenize", "return_dict", "return_tensors", "padding", "truncation", "max_length"),
+    *("return_assistant_tokens_mask", "tokenizer_kwargs", "messages"),
+}
+
+
+def encode_turns(
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Messages,
+    tools: list[Any] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """What the chat template makes of the turns, as ids. Nothing of the turns is checked."""
+    if not tokenizer.chat_template:
+        raise RowError(
+            "the tokenizer has no chat template, so messages cannot be written as text. Set "
+            "`tokenizer.chat_template` (or `--chat_template_path`), or pass plain text as `text` or as strings "
+            "`prompt` and `completion`."
+        )
+    kwargs = dict(template_kwargs or {})
+    reserved = sorted(_RESERVED & kwargs.keys())
+    if reserved:
+        raise RowError(f"`chat_template_kwargs` may not set {', '.join(reserved)}.", column="chat_template_kwargs")
+    # half of a surrogate pair is told as such, and not as what a tokenizer makes of it
+    json.dumps(turns, ensure_ascii=False, default=str).encode()
+    given: dict[str, Any] = {"tools": tools} if tools else {}
+    given |= fixed_clock(tokenizer) | kwargs
+    ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **given)["input_ids"]
+    if not len(ids):
+        raise RowError("the chat template writes nothing for it.")
+    return list(ids)
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, closed: bool) -> list[int]:
+    """Ids of a text: exactly, or `closed` by EOS and begun with BOS as TRL does."""
+    if not text.strip():
+        raise RowError("the text is empty.")
+    text.encode()
+    if not closed:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if tokenizer.eos_token and not text.endswith(tokenizer.eos_token):
+        text += tokenizer.eos_token
+    has_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    return list(tokenizer(text, add_special_tokens=not has_bos)["input_ids"])
+
+
+def check_ids(ids: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that a row holds, as integers of the vocabulary."""
+    if len(ids) == 0:
+        raise RowError("`input_ids` is empty.", column="input_ids")
+    checked = []
+    for place, token in enumerate(ids):
+        if isinstance(token, bool) or not hasattr(token, "__index__"):
+            raise RowError(f"`input_ids`[{place}] is {token!r}, which is no token id.", column="input_ids")
+        checked.append(operator.index(token))
+    check_vocabulary(checked, len(tokenizer))
+    return checked
+
+
+def check_vocabulary(ids: Sequence[int], vocab_size: int):
+    """A RowError if a model of so many embeddings has none for one of the ids."""
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        place, token = next((n, token) for n, token in enumerate(ids) if not 0 <= token < vocab_size)
+        raise RowError(f"token {place} has the id {token}, which is not in the vocabulary of {vocab_size}.")
