@@ -96,8 +96,8 @@ BAD = [
     ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "c"}, "no prompt beside its answer"),
     ({"prompt": "", "chosen": "a", "rejected": "b"}, "no prompt beside its answer"),
     ({"prompt": "Why?", "chosen": " ", "rejected": "b"}, "is empty"),
-    ({"prompt": "Why?", "chosen": 5, "rejected": "b"}, "is int, neither text nor messages"),
-    ({"prompt": {"a": 1}, "chosen": "a", "rejected": "b"}, "is dict, neither text nor messages"),
+    ({"prompt": "Why?", "chosen": 5, "rejected": "b"}, "`chosen` must be text or messages, got int"),
+    ({"prompt": {"a": 1}, "chosen": "a", "rejected": "b"}, "`prompt` must be text or messages, got dict"),
     ({"chosen": [USER, said("a")], "rejected": [{"role": "user", "content": "How?"}, said("a")]}, "different prompts"),
     (
         {"chosen": [{"role": "system", "content": "s"}, USER, said("a")], "rejected": [USER, said("a")]},

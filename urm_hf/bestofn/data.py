@@ -26,7 +26,8 @@ class Candidates:
 
     Args:
         row: of the data. id, prompt: as they stand there.
-        answers: texts or messages; conversations: what is scored, None for an empty answer; fields: what else each has.
+        answers: texts or messages; conversations: what is scored, None for an empty answer; fields: what else they
+            have.
         gold (`(N,)`, *optional*): what each is worth; higher is better.
     """
 
@@ -110,7 +111,9 @@ def _candidates(
         answers.append(answer)
         fields.append(own)
         with telling_answer(name, place):
-            conversations.append(None if says_nothing(answer) else read_answer(row, name, answer, prompt_column, [name]))
+            conversations.append(
+                None if says_nothing(answer) else read_answer(row, name, answer, prompt_column, [name])
+            )
     return Candidates(
         row=number,
         id=row.get("id"),

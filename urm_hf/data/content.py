@@ -16,7 +16,9 @@ _TURN = re.compile(r"<extra_id_1>(Assistant|User)[ \t]*\n?")
 
 def is_messages(value: Any) -> bool:
     """Whether a value is a list of turns."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
+    return (
+        isinstance(value, (list, tuple)) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
+    )
 
 
 def plain_value(value: Any) -> Any:
@@ -117,6 +119,9 @@ def _text_of(number: int, role: Any, content: Any) -> str:
             continue
         kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
         if not isinstance(part, Mapping) or kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
-            raise RowError(f"{where} has a part of the type {kind!r}; a reward model of text reads text parts only.")
+            raise RowError(
+                f"{where} has content that is not text: a part of the type {kind!r}. Reward models of text read text "
+                "parts only."
+            )
         texts.append(part["text"])
     return "".join(texts)

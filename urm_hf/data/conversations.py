@@ -12,8 +12,8 @@ From a row to a conversation, and to token ids: the one reading by which all is 
 | `str` or `{"text": str}` | that text exactly: no BOS, EOS or template is added |
 | `{"input_ids": [...]}` | those ids |
 
-`tools` and `chat_template_kwargs` beside messages go to the chat template. A second BOS is never added: templates bring
-their own, and tokenizers are called without special tokens on their text.
+`tools` and `chat_template_kwargs` beside messages go to the chat template. A second BOS is never added: templates
+bring their own, and tokenizers are called without special tokens on their text.
 """
 
 import hashlib
@@ -28,7 +28,6 @@ from urm_hf.data.content import (
     FILL_IN,
     Messages,
     check_messages,
-    is_messages,
     messages_from_json,
     plain_value,
     read_messages,
@@ -37,7 +36,6 @@ from urm_hf.data.content import (
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.questions import (
     QUESTION_COLUMNS,
-    SYSTEM_COLUMNS,
     Question,
     check_unread,
     find_question,
@@ -64,6 +62,7 @@ __all__ = [
 TRUNCATIONS = ("error", "left", "right", "drop")
 ANSWER_COLUMNS = ("completion", "response")
 AS_TEXT = ("chosen", "rejected", "completion", "completions")  # beside a prompt of plain text, continue it as text
+_LISTS = ("candidates", "responses", "completions")
 _WHOLE = ("user", "system", "developer")  # roles that begin a conversation, and never an answer
 
 
@@ -121,7 +120,11 @@ class Conversation:
             return {"input_ids": list(self.ids)}
         if self.text is not None:
             length = self.prompt_length or 0
-            return {"prompt": self.text[:length], "completion": self.text[length:]} if self.closed else {"text": self.text}
+            return (
+                {"prompt": self.text[:length], "completion": self.text[length:]}
+                if self.closed
+                else {"text": self.text}
+            )
         row: dict[str, Any] = {"messages": list(self.turns or ())}
         if self.tools:
             row["tools"] = self.tools
@@ -277,13 +280,15 @@ def _read_whole(row: Mapping[str, Any]) -> Conversation | None:
 
 def _check_same_answer(row: Mapping[str, Any], turns: Messages):
     """A row whose `messages` end otherwise than its answer column says has two readings, of which none is safe."""
+    if not turns or turns[-1].get("role") != "assistant":
+        return
+    said = str(turns[-1].get("content") or "").strip()
     for column in ANSWER_COLUMNS:
         answer = row.get(column)
-        if isinstance(answer, str) and turns and turns[-1].get("role") == "assistant":
-            if answer.strip() and answer.strip() != str(turns[-1].get("content") or "").strip():
-                raise RowError(
-                    f"`messages` ends with another answer than `{column}` holds; leave one of them out.", column=column
-                )
+        if isinstance(answer, str) and answer.strip() not in ("", said):
+            raise RowError(
+                f"`messages` ends with another answer than `{column}` holds; leave one of them out.", column=column
+            )
 
 
 def _no_conversation(row: Mapping[str, Any]) -> RowError:
@@ -300,7 +305,8 @@ def _read_answer(column: str, answer: Any) -> str | Messages:
     if hasattr(answer, "tolist"):
         answer = answer.tolist()
     if answer is None or (isinstance(answer, str) and not answer.strip()) or answer == [] or answer == ():
-        raise RowError(f"`{column}` is empty. {FILL_IN}", column=column)
+        shown = "response" if column in _LISTS else column  # as one of a list is called where it is written
+        raise RowError(f"`{shown}` is empty. {FILL_IN}", column=column)
     if isinstance(answer, Mapping) and "role" in answer:
         answer = [answer]  # a single turn, as TRL's GRPO and some data sets write it
     if not isinstance(answer, (str, list, tuple)):
@@ -328,10 +334,9 @@ def _answer_of_text(
     return Conversation(turns=(*turns, said_by), prompt_length=len(turns), **_for_template(row))
 
 
-def _whole_answer(
-    row: Mapping[str, Any], column: str, whole: Messages, question: Question | None
-) -> Conversation:
+def _whole_answer(row: Mapping[str, Any], column: str, whole: Messages, question: Question | None) -> Conversation:
     """A whole conversation in the answer's place: the prompt stands in it already, and is not said twice."""
+    check_messages(whole)
     if question is not None and question.value:
         said = split_turns(question.value) if isinstance(question.value, str) else question.value
         before = _spoken(whole[:-1])
@@ -340,8 +345,8 @@ def _whole_answer(
         starts = (before[: len(asked)], begun[: len(asked)], before[-len(asked) :])
         if asked not in starts:
             raise RowError(
-                f"`{column}` holds a whole conversation, which begins otherwise than the prompt says. Leave the prompt "
-                "out, or only the last turn in each answer.",
+                f"`{column}` holds a whole conversation, which begins otherwise than the prompt says. Leave the "
+                "prompt out, or only the last turn in each answer.",
                 column=column,
             )
     system = question.system if question else read_system(row)
@@ -356,8 +361,11 @@ def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[tuple[Any, str]]:
 
 def _continues(question: Question | None) -> bool:
     """Whether a user's turn may follow: the prompt ends with an answer."""
-    return question is not None and not isinstance(question.value, str) and bool(question.value) and (
-        question.value[-1].get("role") == "assistant"
+    return (
+        question is not None
+        and not isinstance(question.value, str)
+        and bool(question.value)
+        and (question.value[-1].get("role") == "assistant")
     )
 
 

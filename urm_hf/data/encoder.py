@@ -77,5 +77,3 @@ def check_max_length(max_length: int | None, model: PreTrainedModel):
             f"`max_length` is {max_length}, but the model has positions for {positions} tokens; set it to {positions} "
             "or less."
         )
-
-

@@ -56,7 +56,9 @@ def as_row_error(error: Exception) -> RowError:
     if isinstance(error, RecursionError):
         return RowError("it is nested too deeply to be read.")
     if isinstance(error, UnicodeError):
-        return RowError("it holds half of a surrogate pair, which is no character: the text was cut or wrongly decoded.")
+        return RowError(
+            "it holds half of a surrogate pair, which is no character: its text was cut, or wrongly decoded."
+        )
     if type(error) is ValueError:
         return RowError(told)
     return RowError(f"it cannot be encoded ({type(error).__name__}: {told:.200}).")

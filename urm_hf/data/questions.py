@@ -10,7 +10,17 @@ from urm_hf.data.errors import RowError
 
 # Names under which published data keep the question. A column `prompt` of text may be continued as text, which is
 # TRL's standard form; under any of these other names it is what a user says.
-QUESTION_COLUMNS = ("question", "instruction", "query", "problem", "context", "history", "input", "user", "user_prompt")
+QUESTION_COLUMNS = (
+    "question",
+    "instruction",
+    "query",
+    "problem",
+    "context",
+    "history",
+    "input",
+    "user",
+    "user_prompt",
+)
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 _QUESTION_WORDS = {
     *("prompt", "prompts", "question", "questions", "instruct", "instruction", "instructions", "query", "queries"),

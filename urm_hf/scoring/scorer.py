@@ -248,5 +248,5 @@ def _not_finite(distinct: Sequence[int], index_of: Sequence[int], rows: Sequence
     wrong = set(distinct)
     indices = [place for place, index in enumerate(index_of) if index in wrong]
     numbers = list(dict.fromkeys(rows[place] for place in indices))
-    named = f"row {numbers[0]}" if len(numbers) == 1 else f"rows {numbers[:8]} of the conversations"
-    return NonFiniteScores(f"{named}: {told}", row=numbers[0], indices=indices)
+    more = "" if len(numbers) == 1 else f" So it is with {len(numbers)} rows: {numbers[:8]}."
+    return NonFiniteScores(f"row {numbers[0]}: {told}{more}", row=numbers[0], indices=indices)
