@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.helpers.programs import run_command
 from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
 from urm_hf.modeling import URMEnsemble
 
@@ -50,9 +50,7 @@ def place(tmp_path_factory) -> Path:
 def run(place: Path, script: str, *arguments: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "URM_CACHE": str(place / "cache")}
     command = [sys.executable, str(ROOT / "examples" / script), *arguments]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return run_command(command, cwd=place, env=environment)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The example scripts run as a user would start them, on tiny models and files."""
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from tests.helpers.programs import run_command
 from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
 from urm_hf.trainers.plot import plot_training
 
@@ -38,13 +39,8 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 
 def run(script: str, *argv: str, cache: str) -> str:
-    import os
-
     environment = os.environ | {"URM_CACHE": cache, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / script), *argv]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+    return run_command([sys.executable, str(ROOT / script), *argv], env=environment)
 
 
 @pytest.mark.slow

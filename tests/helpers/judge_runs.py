@@ -22,7 +22,7 @@ def read(path: Path) -> list[dict]:
 
 
 def run(fake, data, *argv, out: str = "judged.jsonl") -> int:
-    quick = ["--timeout", "0.5", "--backoff", "0.001", "--max-wait", "0.01", "--bootstrap-samples", "50"]
+    quick = ["--backoff", "0.001", "--max-wait", "0.01", "--bootstrap-samples", "50"]
     argv = ["m", "--base-url", fake.url, "--data", data, "--out", data.parent / out, *quick, *argv]
     return main(["judge", *map(str, argv)])
 

@@ -5,9 +5,20 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+# Seconds after which something hangs for ever. How long it takes is no test: a loaded machine takes its time.
+LIMIT = 1800.0
+
+
+def run_command(command: Sequence[str], **settings: Any) -> str:
+    """What a command printed, which ended well; `settings` go to `subprocess.run`."""
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, **settings)
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return finished.stdout
 
 
 def run_program(code: str, asked: Any, home: Path, environment: dict[str, str], *flags: str) -> str:
@@ -17,18 +28,16 @@ def run_program(code: str, asked: Any, home: Path, environment: dict[str, str], 
     Args:
         asked: what it reads as JSON from standard input. home: where it runs. flags: of Python.
     """
-    finished = subprocess.run(
-        [sys.executable, *flags, "-c", code],
-        input=json.dumps(asked),
-        env=environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished.stdout
+    return run_command([sys.executable, *flags, "-c", code], input=json.dumps(asked), env=environment, cwd=home)
+
+
+def wait_until(condition: Callable[[], Any], alive: Callable[[], bool] = lambda: True) -> Any:
+    """What a condition gives as soon as it holds; an error if what it waits for is no longer `alive`."""
+    until = time.monotonic() + LIMIT
+    while not (found := condition()):
+        assert alive() and time.monotonic() < until, "what was waited for did not come"
+        time.sleep(0.005)
+    return found
 
 
 def run_stranger(code: str, asked: Any, home: Path):

@@ -15,10 +15,11 @@ from urm_hf.judge.prompt import judge_messages
 
 KEY = "sk-very-secret-0123456789"
 NAMES = ("model_a", "model_b")
+UNANSWERED = ("hang", "drip")  # faults that only the client's own patience ends
 
 
 def client_of(fake, **settings) -> JudgeClient:
-    settings = {"timeout": 0.3, "max_attempts": 4, "backoff": 0.001} | settings
+    settings = {"max_attempts": 4, "backoff": 0.001} | settings
     return JudgeClient(fake.url, settings.pop("fields", {"model": "m", "temperature": 0.0}), **settings)
 
 
@@ -50,10 +51,12 @@ def test_an_answer_in_compressed_chunks_is_read(judge):
 
 @pytest.mark.parametrize("fault", [429, 500, 503, 529, 408, *BROKEN, *GARBAGE], ids=str)
 def test_what_may_pass_is_tried_again_and_counted(judge, fault):
-    judge.fault = lambda body, attempt: fault if attempt < 3 else None
+    # the answer that is right at last must come in time too, however busy the machine is
+    failing, settings = (1, {"timeout": 3.0}) if fault in UNANSWERED else (2, {})
+    judge.fault = lambda body, attempt: fault if attempt <= failing else None
     faults = Counter()
-    assert ask(client_of(judge), faults).content.startswith("[")
-    assert len(judge.asked) == 3 and list(faults.values()) == [2]
+    assert ask(client_of(judge, **settings), faults).content.startswith("[")
+    assert len(judge.asked) == failing + 1 and list(faults.values()) == [failing]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_what_does_not_pass_ends_after_the_attempts_with_its_reason(judge, fault
     judge.fault = lambda body, attempt: fault
     faults = Counter()
     with pytest.raises(JudgeFailed) as error:
-        ask(client_of(judge, max_attempts=2), faults)
+        ask(client_of(judge, max_attempts=2, **({"timeout": 0.3} if fault in UNANSWERED else {})), faults)
     assert str(error.value) == told and len(judge.asked) == 2 and faults == {told: 2}
 
 

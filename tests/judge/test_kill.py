@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.judge_runs import ROWS, read, run, write
-from tests.helpers.programs import start
+from tests.helpers.programs import LIMIT, start
 
 
 class Address:
@@ -34,12 +34,12 @@ def kill_at(judge, number: int, *argv) -> int:
     def on_request(now: int):
         if now >= already + number:
             arrived.set()
-            killed.wait(10)
+            killed.wait(LIMIT)
 
     judge.on_request = on_request
     process = start(run_once, argv, PRELOADED)
     try:
-        assert arrived.wait(60), "the process made fewer requests"
+        assert arrived.wait(LIMIT), "the process made fewer requests"
         os.kill(process.pid, signal.SIGKILL)
         process.join()
     finally:

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.helpers.programs import run_command
 from tests.helpers.tiny import tiny_urm
 from tests.helpers.tolerances import close
 
@@ -47,9 +47,8 @@ def test_a_sharded_urm_gives_the_rewards_and_gradients_of_the_whole_one(tmp_path
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(tmp_path / "run.py"), str(tmp_path / "urm")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
+    printed = run_command(command, env=environment)
+    line = next(line for line in printed.splitlines() if line.startswith("RESULT"))
     found = json.loads(line.removeprefix("RESULT"))
 
     ids = torch.arange(3, 23).reshape(2, 10)

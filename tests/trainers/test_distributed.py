@@ -2,11 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
+from tests.helpers.programs import run_command
 from tests.helpers.tolerances import close
 from tests.helpers.training_programs import attribute_stage, curve, gating_stage
 
@@ -34,15 +34,8 @@ os._exit(0)  # an orderly exit now and then aborts in gloo's threads, after all 
 def two_processes(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("two")
     (folder / "script.py").write_text(SCRIPT)
-    finished = subprocess.run(
-        [*LAUNCHER, str(folder / "script.py"), str(folder)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-4000:]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    run_command([*LAUNCHER, str(folder / "script.py"), str(folder)], env=environment)
     return json.loads((folder / "results.json").read_text())
 
 

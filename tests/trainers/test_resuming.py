@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import TrainerCallback
 
+from tests.helpers.programs import wait_until
 from tests.helpers.tiny import tiny_urm
 from tests.helpers.training import (
     ATTRIBUTES,
@@ -136,14 +136,16 @@ def test_a_checkpoint_is_never_without_its_best_head(tmp_path, make):
 
 
 KILLED = """
-import sys, time
+import sys
 from pathlib import Path
 from transformers import TrainerCallback
 from tests.helpers.training_programs import killable
 
 class Slow(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
-        time.sleep(600 if state.global_step == int(sys.argv[2]) else 0)
+        if state.global_step == int(sys.argv[2]):
+            Path(sys.argv[3]).touch()
+            sys.stdin.read()  # until the kill
 
 killable(Path(sys.argv[1]), [Slow()]).train()
 """
@@ -153,17 +155,14 @@ killable(Path(sys.argv[1]), [Slow()]).train()
 @pytest.mark.parametrize(("killed_in_step", "checkpoint"), [(4, 3), (5, 3), (7, 6)])
 def test_a_run_that_was_killed_resumes_bit_for_bit(tmp_path, killed_in_step, checkpoint):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(killed_in_step)]
+    arrived = tmp_path / "arrived"
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(killed_in_step), str(arrived)]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        wait_until(arrived.exists, lambda: process.poll() is None)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     last = tmp_path / "killed" / f"checkpoint-{checkpoint}"
-    with open(tmp_path / "errors", "w") as errors:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
-    deadline = time.monotonic() + 120
-    while not (last / "trainer_state.json").exists():  # the last file to be written
-        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "errors").read_text()[-3000:]
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert (last / "trainer_state.json").exists()  # the last file to be written
 
     resumed, whole = killable(tmp_path / "killed"), killable(tmp_path / "whole")
     resumed.train(resume_from_checkpoint=True)

@@ -1,8 +1,6 @@
 """LoRA adapters over the wire: pushed with their base pinned, loaded alone and as an ensemble, verified, refused."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from transformers import AutoConfig
 
 from tests.helpers.adapters import ADAPTERS, FILES, edit, form, rewards
 from tests.helpers.hub_repositories import READER
+from tests.helpers.programs import run_program
 from tests.helpers.tiny import WITHOUT_PACKAGE
 from tests.helpers.tolerances import assert_close, close
 from urm_hf import RewardScorer, URMEnsemble
@@ -79,17 +78,9 @@ def test_an_ensemble_of_repositories_gives_the_members_rewards(pushed, expected,
 def test_a_stranger_loads_a_pushed_ensemble_of_adapters_without_this_package(server, pushed, expected, tmp_path):
     URMEnsemble.from_pretrained(ADAPTERS, strategy="shared").save_pretrained(tmp_path / "urme")
     commit = push(tmp_path / "urme", "org/urme").commit
-    finished = subprocess.run(
-        [sys.executable, "-I", "-c", STRANGER_S_SESSION],
-        input=json.dumps({"revision": commit, "conversations": list(CONVERSATIONS.values())}),
-        env=server.environment(tmp_path, READER),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    strategy, members, found = json.loads(finished.stdout.rpartition("RESULT")[2])
+    asked = {"revision": commit, "conversations": list(CONVERSATIONS.values())}
+    printed = run_program(STRANGER_S_SESSION, asked, tmp_path, server.environment(tmp_path, READER), "-I")
+    strategy, members, found = json.loads(printed.rpartition("RESULT")[2])
     assert (strategy, members) == ("shared", 1)
     assert_close(torch.tensor(found).T, torch.tensor(expected))
     assert {check.name for check in verify("org/urme", commit) if check.ok} >= {"files", "code", "load", "scores"}

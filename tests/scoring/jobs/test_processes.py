@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from tests.helpers.programs import start
+from tests.helpers.programs import LIMIT, start, wait_until
 from tests.helpers.score_runs import ROWS, score, write
 
 SIZE = 5
@@ -82,8 +82,7 @@ def command(*argv) -> list[str]:
 
 def kill_one_worker(root: psutil.Process, folder: Path, name: str):
     """Kills one of the workers below a process once a part is done."""
-    while not list(folder.glob("*.rows")):
-        time.sleep(0.005)
+    wait_until(lambda: list(folder.glob("*.rows")))
     workers = [child for child in root.children(recursive=True) if name in " ".join(child.cmdline())]
     workers[0].kill()
     return len(workers)
@@ -142,6 +141,6 @@ def test_actors_of_ray_lose_nothing_when_one_is_killed(saved_urm, many, tmp_path
         assert score(saved_urm, "--data", many, "--out", out, *argv) == 0
     finally:
         ray.shutdown()
-    thread.join(timeout=1)
+    thread.join(LIMIT)
     assert killed == [2]
     assert out.read_bytes() == whole.read_bytes()
