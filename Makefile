@@ -1,10 +1,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
+# what is installed of the package's optional dependencies; with `EXTRAS=dev,ray` the tests of Ray are not skipped
+EXTRAS ?= dev
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-READY := $(VENV)/.ready
+COMMA := ,
+READY := $(VENV)/.ready-$(subst $(COMMA),-,$(EXTRAS))
 
 .PHONY: help demo test check format clean
 
@@ -21,7 +24,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	    echo "constraints.txt needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.11"; exit 1; }
 	@echo "==> Creating the virtual environment $(VENV) and installing urm-hf with its dependencies (1-2 minutes)"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(READY)
@@ -34,7 +37,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "==> Running the tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	@echo "==> Checking with ruff and mypy"

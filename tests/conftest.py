@@ -1,11 +1,18 @@
 """Tiny models, tokenizers and folders, built in code: no test touches the network."""
 
 import os
+from collections import Counter
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 import pytest
 
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Files with many slow tests first: a worker that meets one of them last works on while the others are done."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_processes_of_accelerate_share_the_parts(saved_urm, data, tmp_path):
 
 @pytest.mark.slow
 def test_actors_of_ray_lose_nothing_when_one_is_killed(saved_urm, many, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'urm-hf[ray]')")
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     out, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     score(saved_urm, "--data", many, "--out", whole, "--rows-per-part", SIZE)
