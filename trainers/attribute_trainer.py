@@ -9,19 +9,22 @@ Where this differs from the paper:
 """
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import is_peft_model
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
 from urm_hf.checkpoints.adapters import complete_adapter
-from urm_hf.data.ratings import rating_statistics, ratings_array, read_ratings
+from urm_hf.data.errors import RowError
+from urm_hf.data.ratings import find_masks, rating_statistics, ratings_array, read_ratings
+from urm_hf.data.template_dates import fix_dates
 from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.statistics.rating_metrics import attribute_metrics, scales_tensor
@@ -29,7 +32,7 @@ from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
-from urm_hf.trainers.encoding import column_names, encode_dataset
+from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, train_only
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.losses import attribute_loss, squared_error
@@ -90,6 +93,7 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
             quantization_config=kwargs.pop("quantization_config", None),  # TRL ignores it: the model is loaded here
         )
         self._urm_config = config = model.config
+        args.max_length = longest_for(config, args.max_length)
         _set_scales(config, args)
         self._fresh_head = config.attribute_loss is None
         self._measure_ratings(model, train_dataset, args)
@@ -111,6 +115,7 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
+        fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         if self.model.score.gate is not None:
             self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
         if not args.freeze_backbone:
@@ -140,7 +145,7 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
         if set(dataset.column_names) >= ENCODED:
             ratings = np.asarray(dataset["ratings"], dtype=np.float32)
         else:
-            ratings = ratings_array(_read_all(dataset, config.attributes, config.attribute_scales, "train"))
+            ratings = _usable_ratings(dataset, config.attributes, config.attribute_scales)
         means, stds = rating_statistics(ratings, config.attributes)
         self._ratings_per_row = (~np.isnan(ratings)).sum((0, 2)) / len(ratings)
         untouched = config.label_means == [0.0] * n and config.label_stds == [1.0] * n
@@ -172,22 +177,13 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
             return dataset
         config = self._urm_config
         if not set(columns) >= ENCODED:
-
-            def extra(row):
-                ratings = read_ratings(row, config.attributes, config.attribute_scales)
-                weight = 1.0 if row.get("weight") is None else float(row["weight"])
-                if not 0 <= weight < float("inf"):
-                    raise ValueError(f"column `weight` has {weight}; it must be a finite number >= 0.")
-                return {"ratings": ratings, "weight": weight}
-
             dataset = encode_dataset(
                 dataset,
-                processing_class,
-                {"input_ids": None},
-                extra,
-                max_length=args.max_length,
-                truncation=args.truncation,
+                encoder_for(config, processing_class, args),
+                _rated_rows(list(config.attributes), config.attribute_scales),
                 name=dataset_name,
+                on_error=args.on_error,
+                folder=args.output_dir,
                 num_proc=args.dataset_num_proc,
             )
         # rows of one width: the largest number of annotators, so that batches can be gathered across processes
@@ -278,11 +274,40 @@ def _with_head(peft_config: Any, base: MemberSource | None) -> Any:
     return adapter
 
 
-def _read_all(dataset, attributes, scales, name: str) -> list[list[list[float]]]:
-    rows = []
+def _rated_rows(attributes: list[str], scales: Any) -> RowPlan:
+    """What a rated row becomes: ids, its ratings and its weight."""
+
+    def extra(row: dict[str, Any]) -> dict[str, Any]:
+        ratings = read_ratings(row, attributes, scales)
+        weight = 1.0 if row.get("weight") is None else float(row["weight"])
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"column `weight` has {weight}; it must be a finite number >= 0.")
+        return {"ratings": ratings, "weight": weight}
+
+    blank = {"ratings": [[math.nan]] * len(attributes), "weight": 0.0}
+    return RowPlan(
+        {"input_ids": None},
+        extra,
+        blank,
+        examine=lambda encoded: find_masks(ratings_array(encoded["ratings"]), attributes, scales),
+    )
+
+
+def _usable_ratings(dataset: Dataset, attributes: list[str], scales: Any) -> np.ndarray:
+    """
+    The ratings of the rows that can be read; the others are told, or left out, where the dataset is encoded.
+
+    Raises:
+        RowError: no row can be read.
+    """
+    rows, first = [], None
     for number, row in enumerate(dataset):
         try:
             rows.append(read_ratings(row, attributes, scales))
-        except ValueError as error:
-            raise ValueError(f"row {number} of the {name} dataset: {error}") from error
-    return rows
+        except RowError as error:
+            first = first or error.at(f"row {number} of the train dataset", row=number)
+    if not rows and first is not None:
+        raise first
+    ratings = ratings_array(rows)
+    masked = list(find_masks(ratings, attributes, scales))
+    return np.delete(ratings, masked, axis=0)

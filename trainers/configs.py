@@ -7,6 +7,8 @@ import torch
 from trl import RewardConfig
 
 from urm_hf.data.conversations import check_truncation
+from urm_hf.data.encoder import LONGEST
+from urm_hf.trainers.encoding import ON_ERROR
 from urm_hf.trainers.losses import LOSS_TYPES
 
 
@@ -15,13 +17,24 @@ class URMTrainingConfig(RewardConfig):
     """What both stages share. TRL's defaults hold unless a field says otherwise; bf16 is off where there is no GPU."""
 
     max_length: int | None = field(
-        default=4096, metadata={"help": "Longest conversation in tokens; `truncation` says what happens beyond."}
+        default=LONGEST,
+        metadata={
+            "help": "Longest conversation in tokens; `truncation` says what happens beyond. The default of 4096 is "
+            "lowered to the positions of a model that has fewer."
+        },
     )
     truncation: str = field(
         default="error",
         metadata={
             "help": "What to do with conversations longer than `max_length`: 'error' (default), 'left' (keep the "
             "end), 'right' (keep the beginning) or 'drop'. What was cut or dropped is counted and logged."
+        },
+    )
+    on_error: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do with rows that cannot be used: 'raise' (default) names them all, 'skip' leaves them "
+            "out, counts them and writes them to `<output_dir>/train.skipped.jsonl`."
         },
     )
     cache_dir: str | None = field(
@@ -43,6 +56,8 @@ class URMTrainingConfig(RewardConfig):
 
     def __post_init__(self):
         check_truncation(self.truncation)
+        if self.on_error not in ON_ERROR:
+            raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {self.on_error!r}.")
         if self.bf16 is None and not torch.cuda.is_available():
             self.bf16 = False
         super().__post_init__()

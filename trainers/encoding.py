@@ -1,14 +1,22 @@
-"""Datasets of rows become datasets of token ids, by the one function that encodes conversations."""
+"""Datasets of rows become datasets of token ids, by the one encoder of conversations; what is wrong is told by row."""
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from urm_hf.data.conversations import encode_conversation, limit_length
+from urm_hf.data.encoder import LONGEST, Encoder, check_max_length, embeddings_of, positions_of
+from urm_hf.data.errors import RowError, telling_rows
 
 logger = logging.getLogger(__name__)
+
+ON_ERROR = ("raise", "skip")
+MOST_NAMED = 10  # rows that an error names
+_CUT, _PROBLEM = "_cut", "_problem"  # columns of a dataset while it is encoded
 
 
 def column_names(dataset: Dataset | IterableDataset) -> list[str]:
@@ -16,56 +24,171 @@ def column_names(dataset: Dataset | IterableDataset) -> list[str]:
     return list(dataset.column_names or next(iter(dataset)))
 
 
+def longest_for(config, max_length: int | None) -> int | None:
+    """
+    The limit that holds for a model: 4096 tokens are too many for one with fewer positions.
+
+    Raises:
+        ValueError: another limit is beyond the model's positions.
+    """
+    positions = positions_of(config)
+    if max_length == LONGEST and positions is not None:
+        return min(LONGEST, positions)
+    check_max_length(max_length, config)
+    return positions if max_length is None else max_length
+
+
+def encoder_for(config, tokenizer, args) -> Encoder:
+    """The encoder of a training run, by its arguments."""
+    return Encoder(tokenizer, args.max_length, args.truncation, embeddings_of(config))
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """
+    What a row of a dataset becomes.
+
+    Args:
+        ids (`dict`): for each column of ids to make, the column with the answer (None: `completion` or `response`).
+        extra (`Callable`): what else the new row holds.
+        blank (`dict`): what it would hold for a row that is left out; only the types matter.
+        check (`Callable`, *optional*): raises a `ValueError` about a new row.
+        examine (`Callable`, *optional*): from the encoded dataset to what is wrong with which rows of it, where that
+            takes all rows to tell.
+    """
+
+    ids: Mapping[str, str | None]
+    extra: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: {}
+    blank: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[dict[str, Any]], None] | None = None
+    examine: Callable[[Dataset], dict[int, str]] | None = None
+
+    def encode(self, row: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
+        """The new row, and whether anything was cut. Raises a RowError."""
+        with telling_rows():
+            new, cut = dict(self.extra(row)), False
+            for ids_column, answer_column in self.ids.items():
+                encoded = encoder.encode(row, answer_column)
+                new[ids_column] = encoded.ids
+                cut = cut or encoded.cut
+            if self.check is not None:
+                self.check(new)
+        return new | {_CUT: cut, _PROBLEM: ""}
+
+    def left_out(self, problem: str) -> dict[str, Any]:
+        """In place of a row that cannot be used."""
+        return {**self.blank, **{column: [0] for column in self.ids}, _CUT: False, _PROBLEM: problem}
+
+
 def encode_dataset(
     dataset: Dataset | IterableDataset,
-    tokenizer,
-    columns: dict[str, str | None],
-    extra: Callable[[dict[str, Any]], dict[str, Any]],
+    encoder: Encoder,
+    plan: RowPlan,
     *,
-    max_length: int | None,
-    truncation: str,
     name: str,
+    on_error: str = "raise",
+    folder: str | Path | None = None,
     num_proc: int | None = None,
 ) -> Dataset | IterableDataset:
     """
-    Encodes every row; an error names the dataset and the row.
+    Encodes every row.
 
     Args:
-        columns: for each column of ids to make, the column with the answer (None: `completion` or `response`).
-        extra: what else the new row holds.
-        max_length, truncation: see [`limit_length`]. Rows that are cut or dropped are counted and logged.
+        name (`str`): what errors call the dataset, such as "train".
+        on_error (`str`, *optional*, defaults to `"raise"`): "raise" names all rows that cannot be used, "skip" leaves
+            them out, counts them and writes them to `<folder>/<name>.skipped.jsonl`.
+        num_proc (`int`, *optional*): processes.
+
+    Rows that are cut or dropped are counted and logged.
+
+    Raises:
+        RowError: rows cannot be used, or none is left.
     """
-    streaming = isinstance(dataset, IterableDataset)
     given = column_names(dataset)
-    if streaming and truncation != "error" and max_length is not None:
+    if isinstance(dataset, IterableDataset):
+        return _encode_stream(dataset, encoder, plan, given, name, on_error)
+
+    def encode(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return plan.encode(row, encoder)
+        except RowError as error:
+            return plan.left_out(str(error))
+
+    encoded = dataset.map(encode, remove_columns=given, desc=f"Tokenizing {name} dataset", num_proc=num_proc)
+    problems = {number: problem for number, problem in enumerate(encoded[_PROBLEM]) if problem}
+    if plan.examine is not None:
+        problems = plan.examine(encoded) | problems
+    if problems and on_error == "raise":
+        raise _unusable(problems, name)
+    if problems:
+        _leave_out(dataset, problems, name, folder)
+        encoded = encoded.select([number for number in range(len(dataset)) if number not in problems])
+        if not len(encoded):
+            raise _unusable(problems, name)
+    return _without_long_rows(encoded, encoder, name).remove_columns([_CUT, _PROBLEM])
+
+
+def _encode_stream(
+    dataset: IterableDataset, encoder: Encoder, plan: RowPlan, given: list[str], name: str, on_error: str
+) -> IterableDataset:
+    if encoder.truncation != "error" and encoder.max_length is not None:
         raise ValueError(
-            f"truncation={truncation!r} on the streaming dataset {name!r}: what is cut could not be counted in "
-            "advance. Load the dataset without streaming, or cut its rows yourself."
+            f"truncation={encoder.truncation!r} on the streaming dataset {name!r}: what is cut could not be counted "
+            "in advance. Load the dataset without streaming, or cut its rows yourself."
         )
 
     def encode(row: dict[str, Any], number: int) -> dict[str, Any]:
         try:
-            new = dict(extra(row))
-            cut = False
-            for ids_column, answer_column in columns.items():
-                ids = encode_conversation(tokenizer, row, answer_column)
-                new[ids_column] = limit_length(ids, max_length, truncation)
-                cut = cut or new[ids_column] is None or len(new[ids_column]) < len(ids)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"row {number} of the {name} dataset: {error}") from error
-        return new | {"_cut": cut}
+            return plan.encode(row, encoder)
+        except RowError as error:
+            if on_error == "raise":
+                raise error.at(f"row {number} of the {name} dataset", row=number) from error
+            logger.warning("Left out row %d of the %s dataset: %s", number, name, error)
+            return plan.left_out(str(error))
 
-    options = {} if streaming else {"desc": f"Tokenizing {name} dataset", "num_proc": num_proc}
-    encoded = dataset.map(encode, with_indices=True, remove_columns=given, **options)
-    if streaming:
-        return encoded.remove_columns("_cut")
-    affected = sum(encoded["_cut"])
+    encoded = dataset.map(encode, with_indices=True, remove_columns=given)
+    if on_error == "skip":
+        encoded = encoded.filter(lambda problem: not problem, input_columns=_PROBLEM)
+    return encoded.remove_columns([_CUT, _PROBLEM])
+
+
+def _without_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset:
+    """Counts what was cut, and drops it where that was asked."""
+    affected, dropped = sum(encoded[_CUT]), encoder.truncation == "drop"
     if affected:
-        what = "dropped" if truncation == "drop" else f"truncated on the {truncation}"
+        what = "dropped" if dropped else f"truncated on the {encoder.truncation}"
         message = "%d of %d rows of the %s dataset are over %d tokens: %s."
-        logger.warning(message, affected, len(encoded), name, max_length, what)
-    if truncation == "drop":
-        encoded = encoded.filter(lambda cut: not cut, input_columns="_cut", desc=f"Dropping over-long {name} rows")
-        if not len(encoded):
-            raise ValueError(f"all rows of the {name} dataset are over max_length={max_length} and were dropped.")
-    return encoded.remove_columns("_cut")
+        logger.warning(message, affected, len(encoded), name, encoder.max_length, what)
+    if not dropped:
+        return encoded
+    kept = encoded.filter(lambda cut: not cut, input_columns=_CUT, desc=f"Dropping over-long {name} rows")
+    if not len(kept):
+        raise ValueError(f"all rows of the {name} dataset are over max_length={encoder.max_length} and were dropped.")
+    return kept
+
+
+def _unusable(problems: Mapping[int, str], name: str) -> RowError:
+    """One error for all rows that cannot be used: the first of them named, each with its reason."""
+    (first, problem), *others = sorted(problems.items())
+    message = f"row {first} of the {name} dataset: {problem}"
+    if others:
+        told = "; ".join(f"row {number}: {reason}" for number, reason in others[: MOST_NAMED - 1])
+        more = f"; and {len(others) + 1 - MOST_NAMED} more" if len(others) >= MOST_NAMED else ""
+        message += f" {len(problems)} rows of it cannot be used; also {told}{more}."
+        message = message.replace("..", ".").replace(".;", ";")
+    return RowError(f'{message} Mend them, or leave them out: `on_error="skip"`.', row=first)
+
+
+def _leave_out(dataset: Dataset, problems: Mapping[int, str], name: str, folder: str | Path | None):
+    """Tells which rows are left out, and writes them with the reasons."""
+    numbers = sorted(problems)
+    listed = ", ".join(map(str, numbers[:MOST_NAMED])) + (", ..." if len(numbers) > MOST_NAMED else "")
+    where = ""
+    if folder is not None:
+        path = Path(folder) / f"{name}.skipped.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [{"row": number, "reason": problems[number], "data": dataset[number]} for number in numbers]
+        path.write_text("".join(json.dumps(line, default=str) + "\n" for line in lines), encoding="utf-8")
+        where = f" See {path}."
+    message = "Left out %d of %d rows of the %s dataset that cannot be used: %s.%s"
+    logger.warning(message, len(numbers), len(dataset), name, listed, where)

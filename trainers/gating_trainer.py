@@ -12,11 +12,13 @@ from datasets import IterableDataset
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
+from urm_hf.data.errors import RowError
+from urm_hf.data.template_dates import fix_dates
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
-from urm_hf.trainers.encoding import column_names, encode_dataset
+from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
 from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
@@ -69,6 +71,7 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
             source = pinned_source(model, args)
             processing_class = tokenizer_of(source, args) if processing_class is None else processing_class
         model = load_urm(model, args, fresh_heads=False)
+        args.max_length = longest_for(model.config, args.max_length)
         if args.reward_weights is not None:
             raise ValueError(
                 "`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains."
@@ -81,9 +84,11 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
             args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
             args.eval_steps = max(1, args.max_steps // 40)
         self._features: FeatureStore | None = None
+        self._urm_config = model.config
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
         )
+        fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         train_only(self.model, self.model.score.gate)
         record_stage(self.model.config, "gating_stage", args, self.train_dataset)
         if args.cache_features:
@@ -101,15 +106,21 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
         if "chosen_feature" in columns:
             return dataset
         if "chosen_ids" not in columns:
+            _check_sides(columns, dataset_name)
             with_margin = "margin" in columns
+            plan = RowPlan(
+                {"chosen_ids": "chosen", "rejected_ids": "rejected"},
+                extra=lambda row: {"margin": _margin(row["margin"])} if with_margin else {},
+                blank={"margin": 0.0} if with_margin else {},
+                check=_check_distinct,
+            )
             dataset = encode_dataset(
                 dataset,
-                processing_class,
-                {"chosen_ids": "chosen", "rejected_ids": "rejected"},
-                lambda row: {"margin": _margin(row["margin"])} if with_margin else {},
-                max_length=args.max_length,
-                truncation=args.truncation,
+                encoder_for(self._urm_config, processing_class, args),
+                plan,
                 name=dataset_name,
+                on_error=args.on_error,
+                folder=args.output_dir,
                 num_proc=args.dataset_num_proc,
             )
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
@@ -148,6 +159,23 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
             values = self._metrics["eval"][name]
             values += values[-1:] * (pairs - 1)
         return result
+
+
+def _check_sides(columns: list[str], name: str):
+    """A ValueError if the two sides of pairs are not there at all: then no row is at fault."""
+    missing = [side for side in ("chosen", "rejected") if side not in columns]
+    if missing:
+        told = " and ".join(f"`{side}`" for side in missing)
+        raise ValueError(f"the {name} dataset has no column {told}; it has {', '.join(columns)}. Pairs need both.")
+
+
+def _check_distinct(row):
+    """A RowError if the sides of a pair are the same to the model, which could learn nothing from it but noise."""
+    if row["chosen_ids"] is not None and row["chosen_ids"] == row["rejected_ids"]:
+        raise RowError(
+            f"`chosen` and `rejected` are equal once encoded ({len(row['chosen_ids'])} tokens): the same text, what "
+            "the chat template does not write, or what `truncation` cuts off. No reward can differ between them."
+        )
 
 
 def _margin(value) -> float:

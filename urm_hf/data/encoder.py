@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from urm_hf.data.conversations import check_truncation, limit_length, read_conversation
 from urm_hf.data.rendering import check_vocabulary
@@ -55,25 +55,27 @@ class Encoder:
         return Encoded(kept, cut=kept is None or len(kept) < len(ids))
 
 
-def positions_of(model: PreTrainedModel) -> int | None:
+def positions_of(config: PretrainedConfig) -> int | None:
     """How many tokens a model has positions for; None where it does not say."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return positions
+    return _read(config, "max_position_embeddings")
 
 
-def embeddings_of(model: PreTrainedModel) -> int | None:
+def embeddings_of(config: PretrainedConfig) -> int | None:
     """How many token ids a model has embeddings for."""
-    size = getattr(model.config, "vocab_size", None)
-    return getattr(model.config.get_text_config(), "vocab_size", None) if size is None else size
+    return _read(config, "vocab_size")
 
 
-def check_max_length(max_length: int | None, model: PreTrainedModel):
+def check_max_length(max_length: int | None, config: PretrainedConfig):
     """A ValueError if a model has no positions for so many tokens."""
-    positions = positions_of(model)
+    positions = positions_of(config)
     if max_length is not None and positions is not None and max_length > positions:
         raise ValueError(
             f"`max_length` is {max_length}, but the model has positions for {positions} tokens; set it to {positions} "
             "or less."
         )
+
+
+def _read(config: PretrainedConfig, name: str) -> int | None:
+    """A number of the model, or of the text part of a model of several modalities."""
+    value = getattr(config, name, None)
+    return getattr(config.get_text_config(), name, None) if value is None else value

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from urm_hf.data.errors import RowError
+
+MASKS = (-1, -9, -99, -100, -999, -9999, 99, 999, 9999)  # what people write for a rating that was not given
+
 
 def read_ratings(
     row: Mapping[str, Any], attributes: Sequence[str], scales: Mapping[str, Sequence[float]] | None = None
@@ -28,10 +32,10 @@ def read_ratings(
     """
     source = _columns(row, attributes)
     if not any(attribute in source for attribute in attributes):
-        raise ValueError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
+        raise RowError(f"none of the rating columns {list(attributes)} is there; the row has {sorted(source)}.")
     ratings = [_numbers(attribute, source.get(attribute)) for attribute in attributes]
     if not any(ratings):
-        raise ValueError(
+        raise RowError(
             f"no rating at all: {', '.join(attributes)} are all empty. Rate the row, or drop it "
             "(`urm train attributes --skip_unrated` drops and counts such rows)."
         )
@@ -40,7 +44,7 @@ def read_ratings(
             low, high = scales[attribute][:2]
             outside = [value for value in values if not low <= value <= high]
             if outside:
-                raise ValueError(
+                raise RowError(
                     f"column `{attribute}` has the rating {outside[0]:g}, outside its scale [{low:g}, {high:g}]. "
                     "Correct the rating, or the declared scale (`attribute_scales`)."
                 )
@@ -84,7 +88,7 @@ def _columns(row: Mapping[str, Any], attributes: Sequence[str]) -> Mapping[str, 
     nested = _read_cell(row.get("ratings"))
     if isinstance(nested, (list, tuple)) and not any(attribute in row for attribute in attributes):
         if len(nested) != len(attributes):
-            raise ValueError(
+            raise RowError(
                 f"column `ratings` has {len(nested)} entries for the {len(attributes)} attributes {list(attributes)}: "
                 "one is needed for each, null where there is no rating."
             )
@@ -101,9 +105,9 @@ def _numbers(column: str, value: Any) -> list[float]:
         if item is None:
             continue
         if isinstance(item, (bool, np.bool_)) or not isinstance(item, (Real, np.number)):
-            raise ValueError(f"column `{column}` has {item!r}, which is not a number.")
+            raise RowError(f"column `{column}` has {item!r}, which is not a number.")
         if not math.isfinite(item):
-            raise ValueError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
+            raise RowError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
     return [float(item) for item in values if item is not None]
 
 
@@ -118,3 +122,36 @@ def _read_cell(value: Any) -> Any:
             continue
         return value if isinstance(found, (str, bool)) else found
     return value
+
+
+def find_masks(
+    ratings: np.ndarray, attributes: Sequence[str], scales: Mapping[str, Sequence[float]] | None = None
+) -> dict[int, str]:
+    """
+    Rows that hold a value which usually says "not rated", such as -100: what is wrong with each.
+
+    A negative one is taken for a mask if every other rating of its attribute is 0 or more, and a positive one if every
+    other is at most a tenth of it. Declaring a scale that holds the value says that it is a rating.
+
+    Args:
+        ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+        attributes (`list[str]`): names of the n attributes.
+        scales (`dict[str, [min, max, ...]]`, *optional*): of attributes whose range is declared.
+    """
+    problems: dict[int, str] = {}
+    for k, attribute in enumerate(attributes):
+        if scales and attribute in scales:
+            continue
+        values = ratings[:, k]
+        masked = np.isin(values, MASKS)
+        others = values[~masked & ~np.isnan(values)]
+        negative = masked & (values < 0) & bool((others >= 0).all())
+        positive = masked & (values > 0) & bool(len(others)) & bool((others <= 9.9).all())
+        for row in np.flatnonzero((negative | positive).any(axis=1)):
+            mask = values[row][(negative | positive)[row]][0]
+            problems.setdefault(
+                int(row),
+                f"column `{attribute}` has the rating {mask:g}, which usually says that there is none. Write null "
+                f"there; if it is a rating, declare the scale: `attribute_scales` {{{attribute!r}: [min, max]}}.",
+            )
+    return problems

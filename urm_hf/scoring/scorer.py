@@ -110,8 +110,8 @@ class RewardScorer:
         if not hasattr(model.config, "attributes"):  # such models look for the last token that is not padding
             model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
         self.model, self.tokenizer, self.truncation = model.eval(), tokenizer, truncation
-        check_max_length(max_length, model)
-        self.max_length = positions_of(model) if max_length is None else max_length
+        check_max_length(max_length, model.config)
+        self.max_length = positions_of(model.config) if max_length is None else max_length
         self.attributes: list[str] | None = getattr(model.config, "attributes", None)
         self.stats: dict[str, float] = {}
         self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compile)
@@ -124,7 +124,7 @@ class RewardScorer:
     @property
     def encoder(self) -> Encoder:
         """What makes the ids of a conversation."""
-        return Encoder(self.tokenizer, self.max_length, self.truncation, embeddings_of(self.model))
+        return Encoder(self.tokenizer, self.max_length, self.truncation, embeddings_of(self.model.config))
 
     def encode(self, conversations: Iterable[Any], first_row: int = 0) -> tuple[list[list[int]], list[bool]]:
         """Token ids of each conversation, and whether it was truncated. An error names the row."""
