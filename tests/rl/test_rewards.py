@@ -192,10 +192,21 @@ def test_a_reward_that_is_not_finite_is_an_error(members):
         reward(PROMPTS, COMPLETIONS)
 
 
-def test_a_conversation_that_is_too_long_is_an_error_that_names_its_row(members):
-    reward = UncertaintyPenalizedReward(RewardScorer(members[0], max_length=60), "reward_std")
-    with pytest.raises(ValueError, match="row 1: .* more than max_length=60"):
-        reward(PROMPTS[:2], [COMPLETIONS[0], [{"role": "assistant", "content": "x" * 99}]])
+BAD_COMPLETIONS = {
+    "too long": [{"role": "assistant", "content": "x" * 99}],
+    "half a character": [{"role": "assistant", "content": "x\ud83d"}],
+    "an image": [{"role": "assistant", "content": [{"type": "image", "url": "x"}]}],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_COMPLETIONS.values(), ids=BAD_COMPLETIONS)
+def test_a_completion_that_cannot_be_scored_gets_no_reward_and_is_counted(members, bad):
+    reward, log = UncertaintyPenalizedReward(RewardScorer(members[0], max_length=60), "reward_std"), Log()
+    (expected,) = reward(PROMPTS[:1], [COMPLETIONS[0]])
+    rewards = log.call(reward, PROMPTS[:2], [COMPLETIONS[0], bad])
+    assert rewards == [pytest.approx(expected, rel=1e-4), None]
+    assert log.metrics["uncertainty_penalized_reward/unusable"] == 1
+    assert log.extra["uncertainty_penalized_reward/reward"][1] is None
 
 
 @pytest.mark.parametrize(("installed", "refused"), [("1.5.1", True), ("1.6.0", False), ("1.16.0", False)])

@@ -37,8 +37,8 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def read_messages(value: Any, column: str) -> Messages:
-    """The turns in a column: without nulls, their content as text."""
+def read_messages(value: Any) -> Messages:
+    """The turns of a list: without nulls, their content as text."""
     return [_read_message(number, message) for number, message in enumerate(plain_value(value))]
 
 

@@ -184,7 +184,7 @@ def read_conversation(
         if isinstance(conversation, str):
             return Conversation(text=conversation)
         if isinstance(conversation, (list, tuple)):
-            return Conversation(turns=tuple(read_messages(conversation, "messages")))
+            return Conversation(turns=tuple(read_messages(conversation)))
         if not isinstance(conversation, Mapping):
             kind = type(conversation).__name__
             raise RowError(f"a conversation must be messages, a text or a row of a table, got {kind}.")
@@ -267,7 +267,7 @@ def _read_whole(row: Mapping[str, Any]) -> Conversation | None:
         value = value.tolist() if hasattr(value, "tolist") else value
         if not isinstance(value, (list, tuple)):
             raise RowError(f"`messages` must be messages, got {type(value).__name__}.", column="messages")
-        turns = read_messages(value, "messages")
+        turns = read_messages(value)
         _check_same_answer(row, turns)
         turns = with_system(turns, read_system(row))
         return Conversation(turns=tuple(turns), **_for_template(row))
@@ -311,7 +311,7 @@ def _read_answer(column: str, answer: Any) -> str | Messages:
         answer = [answer]  # a single turn, as TRL's GRPO and some data sets write it
     if not isinstance(answer, (str, list, tuple)):
         raise RowError(f"`{column}` must be text or messages, got {type(answer).__name__}.", column=column)
-    return answer if isinstance(answer, str) else read_messages(answer, column)
+    return answer if isinstance(answer, str) else read_messages(answer)
 
 
 def _answer_of_text(

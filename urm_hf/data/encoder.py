@@ -48,7 +48,10 @@ class Encoder:
         Raises:
             RowError: it cannot be read, encoded or held.
         """
-        ids = read_conversation(conversation, answer_column).encode(self.tokenizer)
+        return self.hold(read_conversation(conversation, answer_column).encode(self.tokenizer))
+
+    def hold(self, ids: list[int]) -> Encoded:
+        """Ids as the model takes them: a RowError if it has no embedding for one, or no room for all."""
         if self.vocab_size is not None:
             check_vocabulary(ids, self.vocab_size)
         kept = limit_length(ids, self.max_length, self.truncation)

@@ -137,7 +137,7 @@ def _read(column: str, value: Any) -> str | Messages:
         value = value.tolist()
     if not isinstance(value, (list, tuple)):
         raise RowError(f"`{column}` must be text or messages, got {type(value).__name__}.", column=column)
-    return read_messages(value, column)
+    return read_messages(value)
 
 
 def _says_something(value: Any) -> bool:

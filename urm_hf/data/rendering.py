@@ -37,12 +37,33 @@ def encode_turns(
         raise RowError(f"`chat_template_kwargs` may not set {', '.join(reserved)}.", column="chat_template_kwargs")
     # half of a surrogate pair is told as such, and not as what a tokenizer makes of it
     json.dumps(turns, ensure_ascii=False, default=str).encode()
-    given: dict[str, Any] = {"tools": tools} if tools else {}
-    given |= fixed_clock(tokenizer) | kwargs
+    kwargs = fixed_clock(tokenizer) | kwargs
+    given = kwargs | ({"tools": tools} if tools else {})
     ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **given)["input_ids"]
     if not len(ids):
         raise RowError("the chat template writes nothing for it.")
+    if tools and _is_unwritten("tools", tokenizer, ids, turns, kwargs):
+        raise RowError("the chat template does not write `tools`. Take one that does, or drop them.", column="tools")
+    if any(turn.get("tool_calls") for turn in turns):
+        without = [{key: value for key, value in turn.items() if key != "tool_calls"} for turn in turns]
+        if _is_unwritten("tool_calls", tokenizer, ids, without, given):
+            raise RowError(
+                "the chat template does not write tool calls, so that answers which differ in them would be one. Take "
+                "a template that does (`tokenizer.chat_template`)."
+            )
     return list(ids)
+
+
+def _is_unwritten(
+    name: str, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], turns: Messages, given: Mapping[str, Any]
+) -> bool:
+    """Whether a template that never speaks of a thing makes the same ids without it."""
+    if name in str(tokenizer.chat_template):
+        return False
+    try:
+        return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **given)["input_ids"]) == ids
+    except Exception:  # without it the template cannot do: so it is written
+        return False
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str, closed: bool) -> list[int]:

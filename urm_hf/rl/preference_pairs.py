@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from urm_hf.data.conversations import Messages
+from urm_hf.data.content import Messages, says_nothing
 from urm_hf.rl.rewards import CompletionScorer, Scorer, check_measure
 from urm_hf.scores import RewardScore
 from urm_hf.uncertainty import measures as uncertainty
@@ -146,8 +146,7 @@ def _distinct(answers: Sequence[str | Messages], report: PairReport) -> list[str
     """Answers that say something, each once."""
     kept: list[str | Messages] = []
     for answer in answers:
-        text = answer if isinstance(answer, str) else "".join(str(message.get("content") or "") for message in answer)
-        if not text.strip():
+        if says_nothing(answer):
             report.empty += 1
         elif answer in kept:
             report.duplicate += 1

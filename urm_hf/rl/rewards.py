@@ -14,8 +14,9 @@ To TRL's log each function adds the mean and the population standard deviation o
 the uncertainty, and the share of completions that kept a reward; to its table of completions both, for each of them.
 """
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from statistics import NormalDist, fmean, pstdev
 from typing import Any, TypeAlias
@@ -24,12 +25,17 @@ from accelerate import PartialState
 from packaging.version import Version
 from transformers import PreTrainedModel
 
-from urm_hf.data.conversations import Messages
+from urm_hf.data.content import Messages, read_messages, says_nothing, split_turns
+from urm_hf.data.conversations import read_conversation
+from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.rendering import encode_turns
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scores import RewardScore
-from urm_hf.scoring.scorer import RewardScorer
+from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty import measures as uncertainty
 from urm_hf.uncertainty.measures import MEASURES
+
+logger = logging.getLogger(__name__)
 
 Scorer: TypeAlias = RewardScorer | PreTrainedModel | str | os.PathLike | list[str]
 Texts: TypeAlias = Sequence[str | Messages]
@@ -52,30 +58,97 @@ class CompletionScorer:
             scorer = URMEnsemble.from_pretrained(list(scorer))
         self.scorer = scorer if isinstance(scorer, RewardScorer) else RewardScorer(scorer)
         self.batch: str | None = None
-        self.last: list[RewardScore] = []
+        self.last: list[RewardScore | None] = []
 
     def score(self, prompts: Texts, completions: Texts, trainer_state: Any = None) -> list[RewardScore]:
-        batch = repr((prompts, completions))
+        """
+        The score of each completion.
+
+        Raises:
+            RowError: one of them cannot be encoded, or its reward is not finite.
+        """
+        scores = self.score_usable(prompts, completions, trainer_state, on_error="raise")
+        return [score for score in scores if score is not None]  # with "raise" none is
+
+    def score_usable(
+        self,
+        prompts: Texts,
+        completions: Texts,
+        trainer_state: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        on_error: str = "skip",
+    ) -> list[RewardScore | None]:
+        """
+        The score of each completion; None for one that cannot be encoded, or has no finite reward.
+
+        Args:
+            prompts, completions: B texts each, or B lists of messages each.
+            trainer_state (*optional*): of TRL's trainers, whose device the model follows.
+            columns (`dict`, *optional*): of these, `tools` and `chat_template_kwargs` go to the chat template: a list
+                with an entry for each completion.
+            on_error (`str`, *optional*, defaults to `"skip"`): "raise" to have no None.
+
+        Raises:
+            RowError: no completion that could be encoded has a finite reward: then the model is broken.
+        """
+        given = {name: (columns or {}).get(name) for name in ("tools", "chat_template_kwargs")}
+        batch = repr((prompts, completions, given, on_error))
         if batch != self.batch:
             if self.follows_trainer and trainer_state is not None:
                 self.scorer.model.to(PartialState().device)
-            rows = [self._row(prompt, answer) for prompt, answer in zip(prompts, completions, strict=True)]
-            self.batch, self.last = batch, self.scorer.score(rows)
+            rows = [
+                self._row(prompt, answer, {name: values[number] for name, values in given.items() if values})
+                for number, (prompt, answer) in enumerate(zip(prompts, completions, strict=True))
+            ]
+            self.last = list(self.scorer.score(rows)) if on_error == "raise" else self._score(rows)
+            self.batch = batch
         return self.last
 
-    def _row(self, prompt: str | Messages, completion: str | Messages) -> dict[str, Any]:
+    def _score(self, rows: Sequence[Any]) -> list[RewardScore | None]:
+        """The scores of the rows that can be scored, and None for the others."""
+        encoder, usable = self.scorer.encoder, dict[int, Any]()
+        for number, row in enumerate(rows):
+            try:
+                encoder.encode(row)
+                usable[number] = row
+            except RowError as error:
+                logger.warning("completion %d gets no reward: %s", number, error)
+        scores: list[RewardScore | None] = [None] * len(rows)
+        while usable:
+            numbers = list(usable)
+            try:
+                for number, score in zip(numbers, self.scorer.score(list(usable.values())), strict=True):
+                    scores[number] = score
+                break
+            except NonFiniteScores as error:
+                if len(error.indices) == len(numbers):
+                    raise  # of no completion at all: the model is broken, and no run would teach anything
+                logger.warning("completions get no reward: %s", error)
+                for index in error.indices:
+                    del usable[numbers[index]]
+        return scores
+
+    def _row(self, prompt: str | Messages, completion: str | Messages, given: dict[str, Any]) -> Any:
         """
-        A row for the scorer. A policy may answer nothing, or stop at a tool's output: no row of a dataset may, but
+        What the scorer reads. A policy may answer nothing, or stop at a tool's output: no row of a dataset may, but
         here it earns what the model thinks of it, as it does where TRL scores with the model itself.
         """
-        if isinstance(prompt, str):
-            return {"prompt": "", "completion": prompt + completion}  # type: ignore[operator]
+        if isinstance(prompt, str) and isinstance(completion, str):
+            return {"prompt": "", "completion": prompt + completion}
         answer = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-        role, content = answer[-1]["role"], answer[-1].get("content")
-        if role == "assistant" and (content.strip() if isinstance(content, str) else content):
-            return {"prompt": prompt, "completion": answer}
-        messages = [{key: value for key, value in turn.items() if value is not None} for turn in [*prompt, *answer]]
-        return {"input_ids": self.scorer.tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]}
+        answered = {"prompt": prompt, "completion": answer, **given}
+        try:
+            with telling_rows():
+                last = read_messages(answer[-1:])
+                if last and last[0].get("role") == "assistant" and not says_nothing(last):
+                    return answered
+                before = split_turns(prompt) if isinstance(prompt, str) else prompt
+                unanswered = read_conversation({**given, "messages": [*before, *answer]})
+                turns, kwargs = list(unanswered.turns or ()), unanswered.chat_template_kwargs
+                ids = encode_turns(self.scorer.tokenizer, turns, unanswered.tools, kwargs)
+        except RowError:
+            return answered  # the encoder tells what is wrong with it
+        return {"input_ids": ids}
 
 
 class ScoredReward:
@@ -98,23 +171,30 @@ class ScoredReward:
 
         Args:
             prompts, completions: B texts each, or B lists of messages each.
-            log_metric, log_extra, trainer_state, columns: what TRL passes besides; the columns are not used.
+            log_metric, log_extra, trainer_state, columns: what TRL passes besides; of the columns, `tools` and
+                `chat_template_kwargs` go to the chat template.
+
+        A completion that cannot be encoded, is too long for the scorer, or has no finite reward gets None; how many
+        is logged as `unusable`.
 
         Raises:
-            ValueError: a conversation is too long for the scorer, or its reward is not finite.
+            ValueError: no completion of the batch that could be encoded has a finite reward.
         """
-        scores = self.completions.score(prompts, completions, trainer_state)
-        raw, uncertainties = self.read(scores)
-        rewards = self.rewards(raw, uncertainties)
+        scores = self.completions.score_usable(prompts, completions, trainer_state, columns)
+        usable = [number for number, score in enumerate(scores) if score is not None]
+        raw, uncertainties = self.read([score for score in scores if score is not None]) if usable else ([], [])
+        rewards = spread(self.rewards(raw, uncertainties), usable, len(scores))
         logged = {"reward": raw, self.measure: uncertainties}
         for field, values in logged.items():
-            if log_metric is not None:
+            if log_metric is not None and values:
                 log_metric(f"{self.__name__}/{field}/mean", fmean(values))
                 log_metric(f"{self.__name__}/{field}/std", pstdev(values))
             if log_extra is not None:
-                log_extra(f"{self.__name__}/{field}", values)
+                log_extra(f"{self.__name__}/{field}", spread(values, usable, len(scores)))
         if log_metric is not None:
             log_metric(f"{self.__name__}/kept_share", fmean(reward is not None for reward in rewards))
+            if len(usable) < len(scores):
+                log_metric(f"{self.__name__}/unusable", len(scores) - len(usable))
         return rewards
 
     def read(self, scores: list[RewardScore]) -> tuple[list[float], list[float]]:
@@ -123,6 +203,14 @@ class ScoredReward:
 
     def rewards(self, raw: list[float], uncertainties: list[float]) -> list[float | None]:
         return list(raw)
+
+
+def spread(values: Sequence[Any], places: Sequence[int], length: int) -> list[Any]:
+    """`values` at these places of a list, and None elsewhere."""
+    whole: list[Any] = [None] * length
+    for place, value in zip(places, values, strict=True):
+        whole[place] = value
+    return whole
 
 
 class UncertaintyPenalizedReward(ScoredReward):
