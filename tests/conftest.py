@@ -6,7 +6,8 @@ from collections import Counter
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 import pytest
 
-from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_urm
+from urm_hf import URMEnsemble
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
@@ -19,3 +20,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
 def saved_urm(tmp_path) -> str:
     """A folder with `tiny_urm()` and `tiny_tokenizer()`."""
     return save_with_tokenizer(tiny_urm(), tmp_path / "urm")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> list[str]:
+    """Three members that differ in seed."""
+    return save_members(tmp_path_factory.mktemp("members"), [tiny_urm(seed=seed) for seed in range(3)])
+
+
+@pytest.fixture(scope="module")
+def ensemble(folders) -> URMEnsemble:
+    return URMEnsemble.from_pretrained(folders)

@@ -7,11 +7,10 @@ Commits, branches, tags, LFS uploads, redirects to a CDN, private and gated repo
 import json
 import os
 import re
-import threading
 import traceback
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,6 +18,7 @@ import pytest
 
 from tests.helpers.hub_answers import ROUTES, HubAnswers
 from tests.helpers.hub_repositories import WRITER, HubError
+from tests.helpers.loopback import serving
 
 
 class FakeHub(HubAnswers):
@@ -150,28 +150,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        """A connection that a client or a fault broke is no news."""
-
-
 @contextmanager
 def running_hub():
     """A [`FakeHub`] that serves on a free port of 127.0.0.1 while the block runs."""
     hub = FakeHub()
-    server = _Server(("127.0.0.1", 0), partial(Handler, hub))
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    hub.cdn_url = f"http://localhost:{server.server_address[1]}"  # another host to the client, as the real one
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(partial(Handler, hub)) as port:
+        hub.url = f"http://127.0.0.1:{port}"
+        hub.cdn_url = f"http://localhost:{port}"  # another host to the client, as the real one
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+
+from tests.helpers.loopback import serving
 
 BROKEN = ("hang", "drop", "reset", "short", "short chunks", "drip")  # connections
 GARBAGE = ("html", "cut", "list", "no choices", "null", "empty", "latin", "deep")  # answers with status 200
@@ -194,29 +196,16 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request, client_address):
-        """A connection that a client or a fault broke is no news."""
-
-
 @contextmanager
 def running_judge():
     """A [`FakeJudge`] that serves on a free port of 127.0.0.1 while the block runs."""
     fake = FakeJudge()
-    server = _Server(("127.0.0.1", 0), partial(Handler, fake))
-    fake.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield fake
-    finally:
-        fake.stopped.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(partial(Handler, fake)) as port:
+        fake.url = f"http://127.0.0.1:{port}/v1"
+        try:
+            yield fake
+        finally:
+            fake.stopped.set()
 
 
 @contextmanager

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from urm_hf.checkpoints import files as checkpoint_files
 
 VALUE = "score.value.weight"
 
@@ -56,3 +58,15 @@ def edit_weights(folder: str, change: Callable[[dict[str, torch.Tensor]], None])
     state = read_state(folder)
     change(state)
     save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+
+
+def interrupt_second_shard(monkeypatch: pytest.MonkeyPatch, out: Path):
+    """The run ends, as it were, before the second file of weights; until then nothing stands under the final name."""
+
+    def fail_at_the_second(tensors, path, **kwargs):
+        assert not out.exists()
+        if "00002" in path.name:
+            raise KeyboardInterrupt
+        save_file(tensors, path, **kwargs)
+
+    monkeypatch.setattr(checkpoint_files, "save_file", fail_at_the_second)

@@ -9,8 +9,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from transformers import LlamaForSequenceClassification
 
-from tests.helpers.tiny import pad_rows, save_members, tiny_backbone_config, tiny_tokenizer, tiny_urm
-from urm_hf import RewardScorer, URMEnsemble
+from tests.helpers.tiny import pad_rows, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from urm_hf import RewardScorer
 from urm_hf.cli import main
 from urm_hf.uncertainty.measures import (
     MEASURES,
@@ -25,17 +25,6 @@ from urm_hf.uncertainty.measures import (
 TEXTS = ["Short.", "A text of some length, and then some more.", "x", "Of middling length", "Another one."]
 SINGLE = ["attribute_variance", "covariance_norm", "aleatoric", "reward_std"]
 SCALES = [0.5, 1.0, 2.0, 4.0, 100.0]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> list[str]:
-    """Three members that differ in seed."""
-    return save_members(tmp_path_factory.mktemp("members"), [tiny_urm(seed=seed) for seed in range(3)])
-
-
-@pytest.fixture(scope="module")
-def ensemble(folders) -> URMEnsemble:
-    return URMEnsemble.from_pretrained(folders)
 
 
 @pytest.fixture(scope="module")

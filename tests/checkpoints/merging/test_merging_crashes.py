@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.helpers.members import save_member
+from tests.helpers.members import interrupt_second_shard, save_member
 from tests.helpers.tiny import OpenedFile
 from urm_hf import merge_checkpoints
 from urm_hf.checkpoints import files as checkpoint_files
@@ -42,12 +42,7 @@ def test_at_most_one_tensor_of_each_member_and_one_shard_are_in_memory(tmp_path,
 
 
 def test_a_crash_in_the_middle_leaves_nothing(members, tmp_path, monkeypatch):
-    def fail_at_the_second(tensors, path, **kwargs):
-        if "00002" in path.name:
-            raise KeyboardInterrupt
-        save_file(tensors, path, **kwargs)
-
-    monkeypatch.setattr(checkpoint_files, "save_file", fail_at_the_second)
+    interrupt_second_shard(monkeypatch, tmp_path / "merged")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         merge_checkpoints(members, tmp_path / "merged", max_shard_size="70KB")

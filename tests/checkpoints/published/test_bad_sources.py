@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
+from tests.helpers.members import interrupt_second_shard
 from tests.helpers.published import edit_config, read_config, read_state, write_published, write_state
 from tests.helpers.tiny import OpenedFile
 from urm_hf.checkpoints import files as checkpoint_files
@@ -115,13 +115,7 @@ def test_folders_that_are_not_there_or_not_free(published, tmp_path):
 
 
 def test_an_interruption_leaves_nothing(published, tmp_path, monkeypatch):
-    def fail_at_the_second(tensors, path, **kwargs):
-        if "00002" in path.name:
-            raise KeyboardInterrupt
-        assert not (tmp_path / "out").exists()
-        save_file(tensors, path, **kwargs)
-
-    monkeypatch.setattr(checkpoint_files, "save_file", fail_at_the_second)
+    interrupt_second_shard(monkeypatch, tmp_path / "out")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         convert_published(published, tmp_path / "out", max_shard_size="40KB")
