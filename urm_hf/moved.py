@@ -56,6 +56,8 @@ MOVED = {
     "evaluation.rating_data": "evaluation.ratings.data",
     "evaluation.rating_metrics": "evaluation.ratings.metrics",
     "evaluation.rating_baselines": "evaluation.ratings.baselines",
+    "evaluation.preferences": "evaluation.benchmarks.benchmark",
+    "evaluation.found": "evaluation.measurements",
     "report.results_view": "evaluation.results",
     "evaluation.output": "report.output",
     "text_table": "evaluation.text_table",

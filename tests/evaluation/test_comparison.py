@@ -10,7 +10,7 @@ from urm_hf.evaluation.comparison import (
     MCNEMAR,
     SAMPLED_FLIPS,
     SIGN_FLIPS,
-    Judged,
+    JudgedModel,
     compare_decisions,
     compare_losses,
     holm,
@@ -25,7 +25,7 @@ RIGHT = {"a": RNG.random(80) < 0.75, "b": RNG.random(80) < 0.6, "c": RNG.random(
 PROMPTS = [f"prompt {i}" for i in range(80)]
 
 
-def judged(right, prompts=PROMPTS, weights=None, samples=20) -> Judged:
+def judged(right, prompts=PROMPTS, weights=None, samples=20) -> JudgedModel:
     """Decisions that count alike, or by weights; samples of prompts are drawn here once more."""
     right = np.array(right, bool)
     shares = right * (np.full(len(right), 1 / len(right)) if weights is None else weights)
@@ -34,7 +34,7 @@ def judged(right, prompts=PROMPTS, weights=None, samples=20) -> Judged:
         np.concatenate([clusters[k] for k in rng.integers(0, len(clusters), len(clusters))]) for _ in range(samples)
     )
     draws = [shares[rows].sum() * len(right) / len(rows) for rows in drawn]
-    return Judged(right, shares, list(prompts), np.array(draws))
+    return JudgedModel(right, shares, list(prompts), np.array(draws))
 
 
 def compare(decisions, prompts=PROMPTS, weights=None, samples=20, baselines=()) -> list[dict]:
@@ -70,7 +70,7 @@ def test_with_one_item_to_a_prompt_sign_flips_are_mcnemar_s_test(only_a, only_b)
 def test_models_that_never_differ_are_not_different():
     assert mcnemar_p_value(0, 0) == 1 == sign_flip_p_value(np.zeros(4)) == sampled_flip_p_value(np.zeros(4))
     found = compare({"a": RIGHT["a"], "b": RIGHT["a"]})[0]
-    assert (found["difference"], found["p_value"], found["interval"]) == (0, 1, None)
+    assert (found.difference, found.p_value, found.interval) == (0, 1, None)
 
 
 def test_strong_evidence_keeps_its_digits():
@@ -81,35 +81,35 @@ def test_an_entry_says_what_was_compared():
     found = compare({"a": RIGHT["a"], "b": RIGHT["b"]}, samples=3000)[0]
     a, b = RIGHT["a"], RIGHT["b"]
     only_a, only_b = (a & ~b).sum(), (b & ~a).sum()
-    assert (found["model_a"], found["model_b"], found["n"], found["prompts"]) == ("a", "b", 80, 80)
-    assert (found["only_a"], found["only_b"]) == (only_a, only_b)
-    assert found["difference"] == pytest.approx(a.mean() - b.mean())
-    assert (found["p_value"], found["test"]) == (pytest.approx(binomtest(only_a, only_a + only_b).pvalue), MCNEMAR)
-    assert found["p_adjusted"] == found["p_value"]
+    assert (found.model_a, found.model_b, found.n, found.prompts) == ("a", "b", 80, 80)
+    assert (found.only_a, found.only_b) == (only_a, only_b)
+    assert found.difference == pytest.approx(a.mean() - b.mean())
+    assert (found.p_value, found.test) == (pytest.approx(binomtest(only_a, only_a + only_b).pvalue), MCNEMAR)
+    assert found.p_adjusted == found.p_value
     d = a.astype(float) - b
     half = 1.96 * d.std() / np.sqrt(80)
-    assert found["interval"] == pytest.approx([d.mean() - half, d.mean() + half], abs=0.02)
+    assert found.interval == pytest.approx([d.mean() - half, d.mean() + half], abs=0.02)
 
 
 def test_items_of_one_prompt_are_tested_together():
     """Every item four times: no evidence is added, and the exact test of items alone would find some."""
     once = compare({"a": RIGHT["a"], "b": RIGHT["b"]}, samples=500)[0]
     four = compare({m: np.tile(RIGHT[m], 4) for m in "ab"}, PROMPTS * 4, samples=500)[0]
-    assert (four["test"], four["n"], four["prompts"]) == (SIGN_FLIPS, 320, 80)
-    assert four["p_value"] == pytest.approx(once["p_value"])
-    assert four["interval"] == pytest.approx(once["interval"])
-    assert mcnemar_p_value(four["only_a"], four["only_b"]) < four["p_value"] / 2
+    assert (four.test, four.n, four.prompts) == (SIGN_FLIPS, 320, 80)
+    assert four.p_value == pytest.approx(once.p_value)
+    assert four.interval == pytest.approx(once.interval)
+    assert mcnemar_p_value(four.only_a, four.only_b) < four.p_value / 2
 
 
 def test_one_prompt_proves_nothing():
     found = compare({"a": [1, 1, 1, 1], "b": [0, 0, 0, 0]}, ["x"] * 4)[0]
-    assert (found["p_value"], found["interval"], found["difference"]) == (1, None, 1)
+    assert (found.p_value, found.interval, found.difference) == (1, None, 1)
 
 
 def test_every_two_models_are_compared_and_p_values_adjusted_for_all():
     found = compare(RIGHT)
-    assert [(one["model_a"], one["model_b"]) for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
-    assert [one["p_adjusted"] for one in found] == holm([one["p_value"] for one in found])
+    assert [(one.model_a, one.model_b) for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [one.p_adjusted for one in found] == holm([one.p_value for one in found])
 
 
 def holm_by_hand(p_values) -> list[float]:
@@ -135,13 +135,13 @@ def test_losses_are_compared_by_their_mean_and_by_prompt():
     base = rng.normal(size=60)
     better = base - 0.3 + 0.1 * rng.normal(size=60)
     found = compare_losses({"a": better, "b": base}, PROMPTS[:60], "nll", samples=500)[0]
-    assert found["difference"] == pytest.approx((better - base).mean()) and found["metric"] == "nll"
-    assert found["interval"][0] < found["difference"] < found["interval"][1] < 0
-    assert found["p_value"] < 0.001 and found["only_a"] is None
+    assert found.difference == pytest.approx((better - base).mean()) and found.metric == "nll"
+    assert found.interval[0] < found.difference < found.interval[1] < 0
+    assert found.p_value < 0.001 and found.only_a is None
     few = compare_losses({"a": better[:8], "b": base[:8] - 0.25}, list("ababcdef"), "nll", samples=5)[0]
     d = better[:8] - base[:8] + 0.25
     by_prompt = [d[0] + d[2], d[1] + d[3], *d[4:]]
-    assert few["p_value"] == pytest.approx(over_all_flips(by_prompt))
+    assert few.p_value == pytest.approx(over_all_flips(by_prompt))
 
 
 def test_what_counts_more_weighs_more_in_the_difference_and_in_the_test():
@@ -149,26 +149,26 @@ def test_what_counts_more_weighs_more_in_the_difference_and_in_the_test():
     weights, prompts = np.repeat([1 / 8, 1 / 16], [4, 8]), PROMPTS[:12]
     a, b = np.array([1, 1, 1, 0] + [0] * 5 + [1] * 3), np.array([0, 0, 1, 1] + [1] * 3 + [0] * 5)
     found = compare({"a": a, "b": b}, prompts, weights)[0]
-    assert found["difference"] == pytest.approx((3 / 4 + 3 / 8) / 2 - (2 / 4 + 3 / 8) / 2)
-    assert (found["test"], found["only_a"], found["only_b"]) == (SIGN_FLIPS, 5, 4)
-    assert found["p_value"] == pytest.approx(over_all_flips((a - b) * weights))
+    assert found.difference == pytest.approx((3 / 4 + 3 / 8) / 2 - (2 / 4 + 3 / 8) / 2)
+    assert (found.test, found.only_a, found.only_b) == (SIGN_FLIPS, 5, 4)
+    assert found.p_value == pytest.approx(over_all_flips((a - b) * weights))
     uneven = np.where(weights == 1 / 8, np.sqrt(2) / 8, 1 / 16)
     found = compare({"a": a, "b": b}, prompts, uneven)[0]
-    assert found["test"] == SAMPLED_FLIPS
-    assert found["p_value"] == pytest.approx(over_all_flips((a - b) * uneven))  # so few that all are gone through
+    assert found.test == SAMPLED_FLIPS
+    assert found.p_value == pytest.approx(over_all_flips((a - b) * uneven))  # so few that all are gone through
 
 
 def test_models_and_baselines_are_two_families():
     found = compare(
         {**RIGHT, "rule": RNG.random(80) < 0.5, "guess": RNG.random(80) < 0.5}, baselines=["rule", "guess"]
     )
-    pairs = [(one["model_a"], one["model_b"]) for one in found]
+    pairs = [(one.model_a, one.model_b) for one in found]
     assert ("rule", "guess") not in pairs and len(pairs) == 3 + 2 * 3
     for family in (
-        [one for one in found if one["model_b"] in RIGHT],
-        [one for one in found if one["model_b"] not in RIGHT],
+        [one for one in found if one.model_b in RIGHT],
+        [one for one in found if one.model_b not in RIGHT],
     ):
-        assert [one["p_adjusted"] for one in family] == pytest.approx(holm_by_hand([one["p_value"] for one in family]))
+        assert [one.p_adjusted for one in family] == pytest.approx(holm_by_hand([one.p_value for one in family]))
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_models_and_baselines_are_two_families():
 def test_decisions_of_other_rows_are_not_compared(other, prompts):
     two = {
         "a": judged([1, 0, 1], ["x", "y", "z"]),
-        "b": Judged(np.array(other, bool), np.array(other), prompts, np.ones(20)),
+        "b": JudgedModel(np.array(other, bool), np.array(other), prompts, np.ones(20)),
     }
     if len(other) == 2:
-        two["b"] = Judged(np.array(other, bool), np.array(other), prompts[:2], np.ones(20))
+        two["b"] = JudgedModel(np.array(other, bool), np.array(other), prompts[:2], np.ones(20))
     with pytest.raises(ValueError, match="a has 3 decisions and b has .*: the same ones"):
         compare_decisions(two)
 

@@ -13,7 +13,7 @@ from tests.helpers.simulated_results import (
     preference_set,
     rating_metrics,
 )
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import Comparison, EvaluationResults
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import rating_findings
 from urm_hf.report.text import between, certainty, counted, listed, number, p_value, percent, points
@@ -36,7 +36,7 @@ def found_of(right: dict[str, np.ndarray], **known) -> list:
     baselines = ("longest answer", "random") if "longest answer" in right else ("random",)
     simulated = Simulated(*map(model, models), baselines=baselines)
     simulated.preferences(preference_set("hh", n=len(right[models[0]])), right, **known)
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     return accuracy_findings(view, view.data[0])
 
 
@@ -96,7 +96,7 @@ def test_a_baseline_without_a_comparison_is_judged_by_the_interval():
     simulated = Simulated(model("a"))
     simulated.preferences(preference_set("hh", n=400), {"a": BASE, "longest answer": decisions(400, 0.5, 2)})
     simulated.content["comparisons"] = []
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     assert "a is above that by more than noise" in str(accuracy_findings(view, view.data[0])[1])
 
 
@@ -131,7 +131,7 @@ def test_what_the_overall_accuracy_is_a_mean_of_is_said():
     simulated = Simulated(model("a"), model("b"), baselines=())
     right = {"a": BASE, "b": flipped(BASE, 70, 20)}
     simulated.preferences(preference_set("rb", "rewardbench", 400), right)
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     ranking, difference = accuracy_findings(view, view.data[0])
     assert "b is right on 72.5 % of 400 pairs (the mean of its sections)" in str(ranking)
     assert "12.5 points" in str(difference)
@@ -141,7 +141,7 @@ def test_over_several_data_sets_wins_are_counted():
     simulated = Simulated(model("a"), model("b"), baselines=())
     for place, (gained, lost) in enumerate([(80, 5), (10, 8), (5, 60)]):
         simulated.preferences(preference_set(f"d{place}", n=400), {"a": BASE, "b": flipped(BASE, gained, lost)})
-    (found,) = overview(ResultsView(simulated.done()))
+    (found,) = overview(EvaluationResults.from_json(simulated.done()))
     ahead = "(ahead of all others by more than noise on 1)"
     assert str(found) == f"b has the highest accuracy on 2 of 3 data sets {ahead}, a on 1 {ahead}."
 
@@ -150,7 +150,7 @@ def test_where_nobody_is_ahead_by_more_than_noise_that_is_said_once():
     simulated = Simulated(model("a"), model("b"), baselines=())
     for place, (gained, lost) in enumerate([(8, 5), (10, 8), (5, 6)]):
         simulated.preferences(preference_set(f"d{place}", n=400), {"a": BASE, "b": flipped(BASE, gained, lost)})
-    (found,) = overview(ResultsView(simulated.done()))
+    (found,) = overview(EvaluationResults.from_json(simulated.done()))
     first = "b has the highest accuracy on 2 of 3 data sets, a on 1."
     assert str(found) == f"{first} No lead over all others is more than noise."
 
@@ -166,7 +166,7 @@ def ratings(**of_models: list[dict]) -> list[str]:
     simulated = Simulated(*map(model, of_models), baselines=("constant",))
     constant = [measured("nll", 1.5), *noise_ceilings([], 0.5, 1.2)]
     simulated.rated(preference_set("webnlg", "ratings"), **of_models, constant=constant)
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     return [str(finding) for finding in rating_findings(view, view.data[0])]
 
 
@@ -206,7 +206,7 @@ def test_likelihoods_that_were_compared_are_told_lower_first():
     }
     test = {"only_a": None, "only_b": None, "p_value": 0.01, "p_adjusted": 0.01, "test": "sign flips by prompt"}
     simulated.content["comparisons"].append(compared | test)
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     text = " ".join(map(str, rating_findings(view, view.data[0])))
     assert (
         "By likelihood, b is ahead of a: its NLL is lower by 0.350 [0.200, 0.500], which is unlikely to be noise"
@@ -221,7 +221,7 @@ def test_rows_that_were_left_out_cut_or_tied_are_named():
     tied = [entry for entry in simulated.content["metrics"] if entry["metric"] == "tied"]
     tied[0]["value"] = 0.015
     simulated.add("hh", "a", [measured("truncated", 0.25)])
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     assert [str(finding) for finding in row_findings(view, view.data[0])] == [
         "2 rows of hh left out: 2 (no answer).",
         "hh: Two domains are missing.",
@@ -245,14 +245,17 @@ def test_numbers_read_well():
     assert counted(1, "pair").split() == ["1", "pair"] and counted(12345, "pair").split() == ["12", "345", "pairs"]
 
 
+def comparison(interval, p: float, adjusted: float | None) -> Comparison:
+    return Comparison("a", "b", 0.03, interval and tuple(interval), p, "McNemar, exact", p_adjusted=adjusted)
+
+
 @pytest.mark.parametrize(
     ("interval", "p", "told"),
     [([0.01, 0.05], 0.01, "sure"), ([-0.01, 0.05], 0.2, "noise"), ([0.001, 0.05], 0.06, "borderline")]
     + [([-0.01, 0.05], 0.04, "borderline"), (None, 0.04, "sure"), (None, 0.05, "noise")],
 )
 def test_noise_is_ruled_out_only_by_interval_and_test_together(interval, p, told):
-    compared = {"difference": 0.03, "interval": interval, "p_value": p}
-    assert certainty(compared | {"p_adjusted": None}) == certainty(compared | {"p_adjusted": p}) == told
+    assert certainty(comparison(interval, p, None)) == certainty(comparison(interval, p, p)) == told
 
 
 @pytest.mark.parametrize(
@@ -265,4 +268,4 @@ def test_noise_is_ruled_out_only_by_interval_and_test_together(interval, p, told
     ],
 )
 def test_what_would_count_alone_may_be_noise_among_many(interval, adjusted, told):
-    assert certainty({"difference": 0.03, "interval": interval, "p_value": 0.01, "p_adjusted": adjusted}) == told
+    assert certainty(comparison(interval, 0.01, adjusted)) == told

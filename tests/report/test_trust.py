@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helpers.simulated_results import Simulated, decisions, measured, model, preference_set
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.report.trust import calibration_findings, trust_findings
 
 BASE = decisions(400, 0.6, 1)
@@ -13,7 +13,7 @@ def trusted(signals: dict[str, float], accuracy: float = 0.7) -> list:
     right = decisions(600, accuracy, 1)
     simulated = Simulated(model("a"), baselines=()).preferences(preference_set("hh", n=600), {"a": right})
     simulated.known("hh", "a", right, signals, {})
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     return [view, *trust_findings(view, view.data[0])]
 
 
@@ -63,7 +63,7 @@ def test_a_gain_is_told_with_its_noise(interval, told):
     simulated.add("hh", "a", [measured("auroc_errors", 0.56, [0.51, 0.62], variant="reward_std")])
     simulated.add("hh", "a", [measured("accuracy_kept", 0.61, [0.5, 0.7], **kept)])
     simulated.add("hh", "a", [measured("accuracy_gain", 0.01, interval, **kept)])
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     (found,) = trust_findings(view, view.data[0])
     assert "takes accuracy from 60.0 % to 61.0 %: +1.0 points" in str(found) and told in str(found)
 
@@ -78,7 +78,7 @@ def test_many_models_share_sentences():
         simulated.add("hh", name, [measured("temperature", temperature, spread, variant="logistic")])
         high = 0.7 if name in "ab" else 0.68
         simulated.add("hh", name, [measured("nll", 0.67, [0.66, high], variant="logistic, tempered")])
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     helped, lost = map(str, trust_findings(view, view.data[0]))
     assert helped.startswith("b: flagged best by the predicted spread of the reward (reward_std), AUROC 0.56")
     assert lost.startswith("a, c and d: no reward is known to be safer than another. The one measure tried")
@@ -95,7 +95,7 @@ def test_many_models_share_sentences():
 def test_a_measure_counts_only_if_its_interval_leaves_out_chance(low, tone):
     simulated = Simulated(model("a"), baselines=()).preferences(preference_set("hh", n=400), {"a": BASE})
     simulated.add("hh", "a", [measured("auroc_errors", 0.56, [low, 0.62], variant="reward_std")])
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     assert [finding.tone for finding in trust_findings(view, view.data[0])] == [tone]
 
 
@@ -118,7 +118,7 @@ def test_probabilities_are_judged_by_the_interval_of_their_temperature(temperatu
             entry["interval"] = interval
         if entry["metric"] == "nll" and entry["variant"] == "gaussian, tempered":
             entry["interval"] = [0.6, 0.69 if told == "too sure" else 0.7]
-    view = ResultsView(simulated.done())
+    view = EvaluationResults.from_json(simulated.done())
     (found,) = calibration_findings(view, view.data[0])
     assert f"a, Gaussian probabilities: {told} (temperature {temperature:.2f}" in str(found)
     assert ("not shown to say more than “one half” always" in str(found)) == (told != "too sure")

@@ -4,6 +4,7 @@
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from urm_hf.cli.model_arguments import (
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
     import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
 
     from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
-    from urm_hf.evaluation.data import DataOptions, distinct_names, load_data, named
+    from urm_hf.evaluation.data import DataOptions, load_data, number_names, rename_data
     from urm_hf.evaluation.evaluate import Statistics, evaluate
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.report.output import write_results
@@ -93,7 +94,7 @@ def main(argv: list[str]) -> int:
         "seed": args.seed,
     }
     loaded = [load_data(source, DataOptions(*each, **shared)) for source, *each in zip(args.data, *own, strict=True)]
-    data = named(loaded, args.data_names) if args.data_names else distinct_names(loaded)
+    data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
     loading = loading_of(args)
     models = [
         OpenModel(source, name, loading, revision)
@@ -101,8 +102,7 @@ def main(argv: list[str]) -> int:
     ]
     statistics = Statistics(args.bootstrap_samples, args.seed, args.filter, _mapping(args.attribute_map))
     results = evaluate(models, data, args.out / "scores", statistics)
-    results["command"] = shlex.join(["urm", "evaluate", *argv])
-    write_results(results, args.out)
+    write_results(replace(results, command=shlex.join(["urm", "evaluate", *argv])), args.out)
     return 0
 
 

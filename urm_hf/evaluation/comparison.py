@@ -7,14 +7,14 @@ With one item to a prompt that is the exact test of McNemar (1947).
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, permutation_test
 
+from urm_hf.evaluation.results import Comparison
 from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
 
 MCNEMAR = "McNemar, exact"
@@ -25,7 +25,7 @@ REACH = 100_000  # up to which sums of whole numbers are gone through
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedModel:
     """
     R decisions of one model.
 
@@ -41,9 +41,9 @@ class Judged:
     draws: np.ndarray
 
 
-def compare_decisions(models: Mapping[str, Judged], baselines: Collection[str] = ()) -> list[dict[str, Any]]:
+def compare_decisions(models: Mapping[str, JudgedModel], baselines: Collection[str] = ()) -> list[Comparison]:
     """
-    Every two models' accuracies: entries of `comparisons` in `results.json`, without the data set.
+    Every two models' accuracies, without the data set, which `evaluate` adds.
 
     difference: accuracy of a, less that of b; its 95 % interval is over samples of prompts. p_value: two-sided;
     p_adjusted: Holm's, in two families: models against models, and models against `baselines`, which are not compared
@@ -62,9 +62,21 @@ def compare_decisions(models: Mapping[str, Judged], baselines: Collection[str] =
         bounds = compute_interval(one.draws - other.draws) if len(set(prompts)) > 1 else None
         p_value, test = _tested(differences, prompts)
         only_a, only_b = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
-        entry = _entry(a, b, float(differences.sum()), bounds, prompts)
-        found.append(entry | {"only_a": only_a, "only_b": only_b, "p_value": p_value, "test": test})
-    return _adjusted(found, baselines)
+        found.append(
+            Comparison(
+                model_a=a,
+                model_b=b,
+                difference=float(differences.sum()),
+                interval=bounds,
+                n=len(prompts),
+                prompts=len(set(prompts)),
+                only_a=only_a,
+                only_b=only_b,
+                p_value=p_value,
+                test=test,
+            )
+        )
+    return _adjust(found, baselines)
 
 
 def _tested(differences: np.ndarray, prompts: Sequence[str]) -> tuple[float, str]:
@@ -82,7 +94,7 @@ def _tested(differences: np.ndarray, prompts: Sequence[str]) -> tuple[float, str
     return mcnemar_p_value(int((multiples > 0).sum()), int((multiples < 0).sum())), MCNEMAR
 
 
-def _check_same(a: str, one: Judged, b: str, other: Judged):
+def _check_same(a: str, one: JudgedModel, b: str, other: JudgedModel):
     if list(one.prompts) != list(other.prompts) or not len(one.prompts):
         raise ValueError(
             f"{a} has {len(one.prompts)} decisions and {b} has {len(other.prompts)}: the same ones, at least one, are "
@@ -92,7 +104,7 @@ def _check_same(a: str, one: Judged, b: str, other: Judged):
 
 def compare_losses(
     losses: Mapping[str, ArrayLike], prompts: Sequence[str], metric: str, samples: int = 1000, seed: int = 0
-) -> list[dict[str, Any]]:
+) -> list[Comparison]:
     """
     The same for a loss of each row, such as its NLL: the mean of a less that of b, so that below 0 a is better.
 
@@ -104,10 +116,20 @@ def compare_losses(
     for a, b in combinations(models, 2):
         differences = models[a] - models[b]
         p_value = sampled_flip_p_value(_by_prompt(differences, prompts), seed)
-        more = {"metric": metric, "only_a": None, "only_b": None, "p_value": p_value, "test": SAMPLED_FLIPS}
-        bounds = _interval_of_mean(differences, prompts, samples, seed)
-        found.append(_entry(a, b, float(differences.mean()), bounds, prompts) | more)
-    return _adjusted(found)
+        found.append(
+            Comparison(
+                model_a=a,
+                model_b=b,
+                difference=float(differences.mean()),
+                interval=_interval_of_mean(differences, prompts, samples, seed),
+                n=len(prompts),
+                prompts=len(set(prompts)),
+                p_value=p_value,
+                test=SAMPLED_FLIPS,
+                metric=metric,
+            )
+        )
+    return _adjust(found)
 
 
 def mcnemar_p_value(only_a: int, only_b: int) -> float:
@@ -158,19 +180,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _entry(
-    a: str, b: str, difference: float, bounds: tuple[float, float] | None, prompts: Sequence[str]
-) -> dict[str, Any]:
-    return {
-        "model_a": a,
-        "model_b": b,
-        "difference": difference,
-        "interval": bounds and list(bounds),
-        "n": len(prompts),
-        "prompts": len(set(prompts)),
-    }
-
-
 def _interval_of_mean(
     differences: np.ndarray, prompts: Sequence[str], samples: int, seed: int
 ) -> tuple[float, float] | None:
@@ -178,14 +187,19 @@ def _interval_of_mean(
     return compute_interval(draws.get("mean"))
 
 
-def _adjusted(comparisons: list[dict[str, Any]], baselines: Collection[str] = ()) -> list[dict[str, Any]]:
+def _adjust(comparisons: list[Comparison], baselines: Collection[str] = ()) -> list[Comparison]:
     """With p_adjusted: Holm's among the models, and among the comparisons with baselines."""
-    with_rule = [found["model_a"] in baselines or found["model_b"] in baselines for found in comparisons]
-    for family in (False, True):
-        members = [found for found, rule in zip(comparisons, with_rule, strict=True) if rule == family]
-        for found, p in zip(members, holm([found["p_value"] for found in members]), strict=True):
-            found["p_adjusted"] = p
-    return comparisons
+    adjusted = list(comparisons)
+    for with_baseline in (False, True):
+        family = [
+            number
+            for number, one in enumerate(comparisons)
+            if (one.model_a in baselines or one.model_b in baselines) == with_baseline
+        ]
+        p_values = holm([comparisons[number].p_value for number in family])
+        for number, p in zip(family, p_values, strict=True):
+            adjusted[number] = replace(comparisons[number], p_adjusted=p)
+    return adjusted
 
 
 def _by_prompt(differences: np.ndarray, prompts: Sequence[str]) -> np.ndarray:

@@ -1,29 +1,29 @@
-"""Every model on every data set: what `urm evaluate` measures, as the content of its results.json."""
+"""Every model on every data set: what `urm evaluate` measures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 import urm_hf
-from urm_hf.evaluation.comparison import Judged, compare_decisions, compare_losses
+from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
+from urm_hf.evaluation.comparison import JudgedModel, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
-from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
+from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.model_scores import ModelScores, OpenModel
-from urm_hf.evaluation.pairs.accuracy import accuracy_of, judged
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, judge
 from urm_hf.evaluation.pairs.baselines import LONGEST, RANDOM, longest_answer, random_metrics
 from urm_hf.evaluation.pairs.calibration import calibration
 from urm_hf.evaluation.pairs.scored_pairs import scored_pairs
 from urm_hf.evaluation.pairs.selective import selective
-from urm_hf.evaluation.preferences import PreferenceSet
 from urm_hf.evaluation.ratings.baselines import CONSTANT, constant_metrics, noise_ceiling
-from urm_hf.evaluation.ratings.data import RatingSet, matched_models
+from urm_hf.evaluation.ratings.data import RATINGS, RatingSet, matched_models
 from urm_hf.evaluation.ratings.metrics import rating_metrics, row_nll
-from urm_hf.evaluation.results import SCHEMA, VERSION
+from urm_hf.evaluation.results import Absence, Comparison, Curve, DataEntry, EvaluationResults, Metric, ModelEntry
 from urm_hf.scores import RewardScore
 from urm_hf.uncertainty.measures import available
 
@@ -44,109 +44,131 @@ class Statistics:
 
 def evaluate(
     models: Sequence[OpenModel], data: Sequence[EvaluationData], folder: Path, statistics: Statistics
-) -> dict[str, Any]:
+) -> EvaluationResults:
     """
     Args:
-        folder: where scores are kept, a folder for each data set. Models are loaded one after the other.
-
-    Returns:
-        The content of results.json, as docs/evaluation.md defines it, without `command`.
+        models (`Sequence[OpenModel]`): loaded one after the other.
+        data (`Sequence[EvaluationData]`): each scored by every model.
+        folder (`Path`): where scores are kept, a folder for each data set.
+        statistics (`Statistics`): how intervals are computed.
     """
     scores: dict[str, dict[str, ModelScores]] = {one.name: {} for one in data}
-    described = []
     for model in models:
         for one in data:
             scores[one.name][model.name] = model.scores(one.conversations, folder / one.name, one.origins)
         model.scorer = None  # makes room for the next
-        described.append(_description([scores[one.name][model.name] for one in data]))
-    results = _header(statistics) | {"models": described, "data": [one.description for one in data]}
-    results |= {"metrics": [], "comparisons": [], "curves": [], "absent": []}
+    return evaluate_scores(scores, data, statistics)
+
+
+def evaluate_scores(
+    scores: Mapping[str, Mapping[str, ModelScores]], data: Sequence[EvaluationData], statistics: Statistics
+) -> EvaluationResults:
+    """
+    The same of models that have scored already.
+
+    Args:
+        scores (`Mapping`): by data set and model; every model has scores of every data set.
+        data (`Sequence[EvaluationData]`): what was scored.
+        statistics (`Statistics`): how intervals are computed.
+    """
+    gathered = _Gathered()
     for one in data:
-        if isinstance(one.content, PreferenceSet):
-            _add_preferences(results, one.content, scores[one.name], statistics)
+        if one.content.kind == RATINGS:
+            _measure_ratings(gathered, cast(RatingSet, one.content), scores[one.name], statistics)
         else:
-            _add_ratings(results, one.content, scores[one.name], statistics)
-    used = {entry["model"] for entry in results["metrics"]}
-    results["models"] += [{"name": n, "kind": "baseline"} for n in (LONGEST, RANDOM, CONSTANT) if n in used]
-    return results
+            _measure_preferences(gathered, cast(PreferenceSet, one.content), scores[one.name], statistics)
+    names = list(scores[data[0].name])
+    measured = {metric.model for metric in gathered.metrics}
+    baselines = [ModelEntry(name, "baseline") for name in (LONGEST, RANDOM, CONSTANT) if name in measured]
+    return EvaluationResults(
+        models=[_describe([scores[one.name][name] for one in data]) for name in names] + baselines,
+        data=[DataEntry(**one.description) for one in data],
+        metrics=gathered.metrics,
+        comparisons=gathered.comparisons,
+        curves=gathered.curves,
+        absences=gathered.absences,
+        urm_hf=urm_hf.__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seed=statistics.seed,
+        bootstrap_samples=statistics.samples,
+        filter=statistics.above,
+    )
 
 
-def _header(statistics: Statistics) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "urm_hf": urm_hf.__version__,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "seed": statistics.seed,
-        "bootstrap_samples": statistics.samples,
-        "filter": statistics.above,
-    }
+@dataclass
+class _Gathered:
+    """The lists of the results, while they grow."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+
+    def add(self, data: str, model: str, measurements: Measurements):
+        self.metrics += [Metric(data, model, measured) for measured in measurements.metrics]
+        self.curves += [replace(curve, data=data, model=model) for curve in measurements.curves]
+        self.absences += [Absence(data, model, metric, reason) for metric, reason in measurements.absent.items()]
+
+    def compare(self, data: str, comparisons: Sequence[Comparison]):
+        self.comparisons += [replace(comparison, data=data) for comparison in comparisons]
 
 
-def _description(scores: Sequence[ModelScores]) -> dict[str, Any]:
-    """A model as results.json lists it, from its scores on every data set."""
+def _describe(scores: Sequence[ModelScores]) -> ModelEntry:
+    """A model, from its scores on every data set."""
     first = scores[0]
-    known = [set(available(found.scores)) for found in scores]
-    return {
-        "name": first.name,
-        "kind": first.kind,
-        "source": first.source,
-        "revision": first.revision,
-        "attributes": first.attributes,
-        "uncertainties": [name for name in available(first.scores) if all(name in one for one in known)],
-    }
+    known = [set(available(one.scores)) for one in scores]
+    return ModelEntry(
+        name=first.name,
+        kind=first.kind,
+        source=first.source,
+        revision=first.revision,
+        attributes=first.attributes,
+        uncertainties=[name for name in available(first.scores) if all(name in one for one in known)],
+    )
 
 
-def _add_preferences(
-    results: dict[str, Any], preferences: PreferenceSet, scores: Mapping[str, ModelScores], statistics: Statistics
+def _measure_preferences(
+    gathered: _Gathered, preferences: PreferenceSet, scores: Mapping[str, ModelScores], statistics: Statistics
 ):
     """Accuracy, calibration and filtering of every model and of the baselines, and their comparisons."""
-    decided: dict[str, Judged] = {}
-    everybody = {name: found.scores for name, found in scores.items()} | {LONGEST: longest_answer(preferences)}
-    for name, found in everybody.items():
-        rewards = np.array([score.reward for score in found])
-        measured = Found(accuracy_of(preferences, rewards, statistics.samples, statistics.seed))
-        decided[name] = judged(preferences, rewards, statistics.samples, statistics.seed)
+    samples, seed = statistics.samples, statistics.seed
+    judged: dict[str, JudgedModel] = {}
+    everybody = {name: one.scores for name, one in scores.items()} | {LONGEST: longest_answer(preferences)}
+    for name, scored in everybody.items():
+        rewards = np.array([score.reward for score in scored])
+        measurements = Measurements(accuracy_of(preferences, rewards, samples, seed))
+        judged[name] = judge(preferences, rewards, samples, seed)
         if name != LONGEST:
-            measured += Found([_truncated(found, preferences)])
-            pairs = scored_pairs(preferences, found)
-            measured += calibration(pairs, statistics.samples, statistics.seed)
-            measured += selective(pairs, statistics.samples, statistics.seed, statistics.above)
-        _add(results, preferences.name, name, measured)
-    _add(results, preferences.name, RANDOM, Found(random_metrics(preferences)))
-    compared = compare_decisions(decided, baselines=[LONGEST])
-    results["comparisons"] += [{"data": preferences.name, **comparison} for comparison in compared]
+            pairs = scored_pairs(preferences, scored)
+            measurements += Measurements([_measure_truncated(scored, preferences)])
+            measurements += calibration(pairs, samples, seed)
+            measurements += selective(pairs, samples, seed, statistics.above)
+        gathered.add(preferences.name, name, measurements)
+    gathered.add(preferences.name, RANDOM, Measurements(random_metrics(preferences)))
+    gathered.compare(preferences.name, compare_decisions(judged, baselines=[LONGEST]))
 
 
-def _add_ratings(
-    results: dict[str, Any], ratings: RatingSet, scores: Mapping[str, ModelScores], statistics: Statistics
+def _measure_ratings(
+    gathered: _Gathered, ratings: RatingSet, scores: Mapping[str, ModelScores], statistics: Statistics
 ):
     """Every model against the ratings, beside the constant predictor and the noise ceiling; NLLs compared."""
     samples, seed = statistics.samples, statistics.seed
     losses: dict[tuple[str, ...], dict[str, np.ndarray]] = {}  # by the attributes that they are of
-    attributes = {name: found.attributes for name, found in scores.items() if found.attributes}
+    attributes = {name: one.attributes for name, one in scores.items() if one.attributes}
     mappings = matched_models(ratings, attributes, statistics.attribute_map)
-    for name, found in scores.items():
+    for name, one in scores.items():
         mapping = mappings.get(name, {})
-        _add(results, ratings.name, name, rating_metrics(ratings, found.scores, mapping, samples, seed))
+        gathered.add(ratings.name, name, rating_metrics(ratings, one.scores, mapping, samples, seed))
         if mapping:
             judged_on = tuple(sorted(mapping.values()))
-            losses.setdefault(judged_on, {})[name] = row_nll(ratings, found.scores, mapping)
-    ceiling = noise_ceiling(ratings, samples, seed)
-    _add(results, ratings.name, CONSTANT, constant_metrics(ratings, samples, seed) + ceiling)
+            losses.setdefault(judged_on, {})[name] = row_nll(ratings, one.scores, mapping)
+    baseline = constant_metrics(ratings, samples, seed) + noise_ceiling(ratings, samples, seed)
+    gathered.add(ratings.name, CONSTANT, baseline)
     for of_models in losses.values():
-        compared = compare_losses(of_models, ratings.prompts, "nll", samples, seed)
-        results["comparisons"] += [{"data": ratings.name, **comparison} for comparison in compared]
+        gathered.compare(ratings.name, compare_losses(of_models, ratings.prompts, "nll", samples, seed))
 
 
-def _add(results: dict[str, Any], data: str, model: str, found: Found):
-    where = {"data": data, "model": model}
-    results["metrics"] += [where | asdict(measured) for measured in found.metrics]
-    results["curves"] += [where | curve for curve in found.curves]
-    results["absent"] += [where | {"metric": metric, "reason": reason} for metric, reason in found.absent.items()]
-
-
-def _truncated(scores: Sequence[RewardScore], preferences: PreferenceSet) -> Measured:
+def _measure_truncated(scores: Sequence[RewardScore], preferences: PreferenceSet) -> Measured:
     """The share of conversations that were cut before they were scored."""
     cut = np.mean([bool(score.truncated) for score in scores])
-    return Measured("truncated", float(cut), None, len(scores), preferences.prompts)
+    return Measured("truncated", float(cut), None, len(scores), preferences.n_prompts)

@@ -1,15 +1,12 @@
 """What was found about accuracy, in sentences: who is right more often, whether that is noise, and what is beaten."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import CHANCE, ResultsView
+from urm_hf.evaluation.results import CHANCE, DataEntry, EvaluationResults
 from urm_hf.report.text import (
-    COUNTED,
-    MEANS,
     READING,
     RULES,
     Finding,
@@ -28,29 +25,29 @@ from urm_hf.report.text import (
 Ranked = Sequence[tuple[str, Measured]]
 
 
-def accuracy_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
+def accuracy_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """The answer for one data set of preferences: ranking, comparison, and what does not beat the baselines."""
-    ranked = view.ranked(data["name"])
+    ranked = results.rank(data.name)
     if not ranked:
         return []
-    findings = [_ranking(view, ranked, data)]
+    findings = [_ranking(results, ranked, data)]
     if len(ranked) == 2:
-        findings.append(_of_two(view, data, ranked))
+        findings.append(_of_two(results, data, ranked))
     elif len(ranked) > 2:
-        findings.append(_of_many(view, data, ranked))
-    rules = [name for name in view.baselines if name != CHANCE]
-    against = [_against_rule(view, data["name"], ranked, rule) for rule in rules]
-    return [*findings, *filter(None, [*against, _against_chance(view, data["name"], ranked)])]
+        findings.append(_of_many(results, data, ranked))
+    rules = [name for name in results.baselines if name != CHANCE]
+    against = [_against_rule(results, data.name, ranked, rule) for rule in rules]
+    return [*findings, *filter(None, [*against, _against_chance(results, data.name, ranked)])]
 
 
-def overview(view: ResultsView) -> list[Finding]:
+def overview(results: EvaluationResults) -> list[Finding]:
     """The answer over several data sets: who is most often right on how many of them."""
-    ahead: dict[str, list[bool]] = {model: [] for model in view.models}
-    for data in view.preferences:
-        ranked = view.ranked(data["name"])
+    ahead: dict[str, list[bool]] = {model: [] for model in results.names}
+    for data in results.preferences:
+        ranked = results.rank(data.name)
         if len(ranked) < 2:
             continue
-        compared = [view.comparison(data["name"], ranked[0][0], other) for other, _ in ranked[1:]]
+        compared = [results.compare(data.name, ranked[0][0], other) for other, _ in ranked[1:]]
         ahead[ranked[0][0]].append(all(found is not None and certainty(found) == "sure" for found in compared))
     total = sum(map(len, ahead.values()))
     if total < 2:
@@ -69,11 +66,11 @@ def overview(view: ResultsView) -> list[Finding]:
     return [Finding(text)]
 
 
-def _ranking(view: ResultsView, ranked: Ranked, data: dict[str, Any]) -> Finding:
+def _ranking(results: EvaluationResults, ranked: Ranked, data: DataEntry) -> Finding:
     (best, value), *others = ranked
-    noun = counted(value.n, COUNTED[data["kind"]])
-    mean = f" ({MEANS[data['kind']]})" if data["kind"] in MEANS else ""
-    if "prior set" in (levels := view.groups(data["name"], "accuracy")) and "section" not in levels:
+    noun = counted(value.n, data.noun)
+    mean = f" ({data.mean})" if data.mean else ""
+    if "prior set" in (levels := results.groups(data.name, "accuracy")) and "section" not in levels:
         mean = " (the mean of its prior sets)"
     text = Markup("{} is right on <b>{}</b> of {}{}").format(
         named(best), percent(value.value), noun, with_interval(mean, between(value.interval))
@@ -89,31 +86,31 @@ def _ranking(view: ResultsView, ranked: Ranked, data: dict[str, Any]) -> Finding
     return Finding(text + ".")
 
 
-def _of_two(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
+def _of_two(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Finding:
     (a, _), (b, _) = ranked
-    compared = view.comparison(data["name"], a, b)
+    compared = results.compare(data.name, a, b)
     if compared is None:
         return Finding(Markup("No paired test of the two was made."))
     kind = certainty(compared)
-    size = with_interval(points(compared["difference"]), between(compared["interval"]))
+    size = with_interval(points(compared.difference), between(compared.interval))
     if kind == "equal":
         text = Markup("They are right equally often (a difference of {}).").format(size)
     else:
         text = Markup("The difference of {} <b>{}</b> ({}).").format(size, READING[kind], test_of(compared))
-    alone = compared["only_a"] + compared["only_b"]
+    alone = (compared.only_a or 0) + (compared.only_b or 0)
     if not alone:
         return Finding(text + " They agree on every one.")
     text += Markup(" They disagree on {}: {} is right on {} of these, {} on {}.").format(
-        counted(alone, COUNTED[data["kind"]]), named(a), compared["only_a"], named(b), compared["only_b"]
+        counted(alone, data.noun), named(a), compared.only_a, named(b), compared.only_b
     )
     return Finding(text, "good" if kind == "sure" else "plain")
 
 
-def _of_many(view: ResultsView, data: dict[str, Any], ranked: Ranked) -> Finding:
+def _of_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Finding:
     best = ranked[0][0]
     by_kind: dict[str, list[Markup]] = {}
     for other, _ in ranked[1:]:
-        compared = view.comparison(data["name"], best, other)
+        compared = results.compare(data.name, best, other)
         by_kind.setdefault(certainty(compared) if compared else "untested", []).append(named(other))
     endings = {
         "sure": "is unlikely to be noise",
@@ -136,10 +133,10 @@ def _others(names: list[Markup], count: int) -> str | Markup:
     return "all others" if len(names) == count > 1 else listed(names)
 
 
-def standing(view: ResultsView, data: str, model: str, found: Measured, rule: str, base: Measured) -> str:
+def standing(results: EvaluationResults, data: str, model: str, found: Measured, rule: str, base: Measured) -> str:
     """How a model does against a baseline: "below" (or level), "unproven" or "above" by more than noise."""
-    compared = view.comparison(data, model, rule)
-    ahead = compared["difference"] if compared else found.value - base.value
+    compared = results.compare(data, model, rule)
+    ahead = compared.difference if compared else found.value - base.value
     if ahead <= 0:
         return "below"
     if compared is not None:
@@ -147,13 +144,13 @@ def standing(view: ResultsView, data: str, model: str, found: Measured, rule: st
     return "above" if found.interval and found.interval[0] > base.value else "unproven"
 
 
-def _against_rule(view: ResultsView, data: str, ranked: Ranked, rule: str) -> Finding | None:
-    base = view.get(data, rule, "accuracy")
+def _against_rule(results: EvaluationResults, data: str, ranked: Ranked, rule: str) -> Finding | None:
+    base = results.get(data, rule, "accuracy")
     if base is None:
         return None
     by_standing: dict[str, list[str]] = {"below": [], "unproven": [], "above": []}
     for model, found in ranked:
-        by_standing[standing(view, data, model, found, rule, base)].append(model)
+        by_standing[standing(results, data, model, found, rule, base)].append(model)
     name = RULES.get(rule) or Markup("the baseline {}").format(named(rule))
     told = Markup("{}, which needs no model and is right on {}").format(name, share_of(base))
     below, unproven, above = by_standing.values()
@@ -189,9 +186,9 @@ def _capital(text: Markup) -> Markup:
     return Markup(text[:1].upper() + text[1:]) if text.startswith(("all ", "always ", "the ")) else text
 
 
-def _against_chance(view: ResultsView, data: str, ranked: Ranked) -> Finding | None:
+def _against_chance(results: EvaluationResults, data: str, ranked: Ranked) -> Finding | None:
     """Only where a model is not better than guessing; better is what everybody expects."""
-    chance = view.chance(data)
+    chance = results.chance(data)
     if chance is None:
         return None
     unsure = [m for m, found in ranked if found.interval and found.interval[0] <= chance <= found.interval[1]]

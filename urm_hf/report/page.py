@@ -1,13 +1,14 @@
 """`report.html`: what `urm evaluate` measured, on one page that needs nothing else, for people who did not run it."""
 
 from calendar import month_name
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import RATINGS, SCHEMA, VERSION, DataEntry, EvaluationResults, to_results
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.marks import Look
 from urm_hf.report.plots import (
@@ -41,12 +42,12 @@ from urm_hf.report.value_tables import (
 )
 
 
-def write_report(results: dict[str, Any], path: Path) -> Path:
+def write_report(results: EvaluationResults | Mapping[str, Any], path: Path) -> Path:
     """
     Writes one self-contained HTML file: no script, no request, readable on a phone and in print.
 
     Args:
-        results: the content of `results.json`; nothing else is read.
+        results (`EvaluationResults` or `Mapping`): what was measured, or the content of a `results.json`.
 
     Raises:
         ValueError: it is not the content of a `results.json` that `urm evaluate` wrote.
@@ -56,7 +57,7 @@ def write_report(results: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def report_html(results: dict[str, Any]) -> str:
+def report_html(results: EvaluationResults | Mapping[str, Any]) -> str:
     """The page. Everything that results name is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -65,67 +66,69 @@ def report_html(results: dict[str, Any]) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     css, _, _ = loader.get_source(environment, "page.css")
-    view = ResultsView(results)
+    results = to_results(results)
     return environment.get_template("page.html.jinja").render(
         css=Markup(css),
         results=results,
-        view=view,
-        created=_date(results.get("created")),
+        schema=SCHEMA,
+        version=VERSION,
+        created=_date(results.created),
         breakable=breakable,
         counted=counted,
         proper=proper,
         many=MANY,
-        looks=looks(view),
-        **_sections(view),
+        looks=looks(results),
+        **_sections(results),
     )
 
 
-def _sections(view: ResultsView) -> dict[str, Any]:
+def _sections(results: EvaluationResults) -> dict[str, Any]:
     """The contents of each section, data set by data set; what has no content is left out."""
-    numbered = list(enumerate(view.data))
-    preferences = [(i, data) for i, data in numbered if data["kind"] != "ratings" and view.ranked(data["name"])]
-    ratings = [(i, data) for i, data in numbered if data["kind"] == "ratings"]
+    numbered = list(enumerate(results.data))
+    preferences = [(i, data) for i, data in numbered if data.kind != RATINGS and results.rank(data.name)]
+    ratings = [(i, data) for i, data in numbered if data.kind == RATINGS]
     return {
-        "overview": overview(view),
-        "answers": [(d, accuracy_findings(view, d), overall_table(view, d)) for _, d in preferences]
-        + [(d, found, None) for _, d in ratings if (found := rating_findings(view, d))],
-        "every_data": every_data_table(view) if len(preferences) > 1 else None,
-        "parts": [(d, table) for _, d in preferences if (table := subset_table(view, d))],
-        "comparisons": [(d, comparison_tables(view, d)) for _, d in preferences if view.comparisons(d["name"])],
-        "trust": [_trust(view, d, i) for i, d in preferences if trust_table(view, d)],
-        "measures": _drawn(view, [data["name"] for _, data in preferences]),
+        "overview": overview(results),
+        "answers": [(d, accuracy_findings(results, d), overall_table(results, d)) for _, d in preferences]
+        + [(d, found, None) for _, d in ratings if (found := rating_findings(results, d))],
+        "every_data": every_data_table(results) if len(preferences) > 1 else None,
+        "parts": [(d, table) for _, d in preferences if (table := subset_table(results, d))],
+        "comparisons": [(d, comparison_tables(results, d)) for _, d in preferences if results.comparisons_on(d.name)],
+        "trust": [_trust(results, d, i) for i, d in preferences if trust_table(results, d)],
+        "measures": _drawn(results, [data.name for _, data in preferences]),
         "most_lines": MOST_LINES,
-        "calibration": [_calibration(view, d, i) for i, d in preferences if calibration_table(view, d)],
+        "calibration": [_calibration(results, d, i) for i, d in preferences if calibration_table(results, d)],
         "before_after": zip(("as given", "after temperature"), BEFORE_AFTER, strict=True),
-        "ratings": [_ratings(view, d, i) for i, d in ratings if correlation_table(view, d)],
-        "rows": rows_table(view),
-        "row_findings": [finding for d in view.data for finding in row_findings(view, d)],
-        "models": models_table(view),
-        "absent": absent_table(view),
+        "ratings": [_ratings(results, d, i) for i, d in ratings if correlation_table(results, d)],
+        "rows": rows_table(results),
+        "row_findings": [finding for d in results.data for finding in row_findings(results, d)],
+        "models": models_table(results),
+        "absent": absent_table(results),
     }
 
 
-def _drawn(view: ResultsView, data: list[str]) -> list[tuple[Markup, Look]]:
+def _drawn(results: EvaluationResults, data: list[str]) -> list[tuple[Markup, Look]]:
     """The legend of the risk-coverage curves: every measure that is drawn anywhere."""
-    drawn = {variant for name in data for model in view.models for variant in drawn_measures(view, name, model)}
-    return [(measure_name(variant), look) for variant, look in measure_looks(view).items() if variant in drawn]
+    drawn = {variant for name in data for model in results.names for variant in drawn_measures(results, name, model)}
+    return [(measure_name(variant), look) for variant, look in measure_looks(results).items() if variant in drawn]
 
 
-def _trust(view: ResultsView, data: dict[str, Any], number: int) -> dict[str, Any]:
-    plots = risk_coverage_plots(view, data["name"], number)
-    return {"data": data, "findings": trust_findings(view, data), "plots": plots, "table": trust_table(view, data)}
+def _trust(results: EvaluationResults, data: DataEntry, number: int) -> dict[str, Any]:
+    plots = risk_coverage_plots(results, data.name, number)
+    found, table = trust_findings(results, data), trust_table(results, data)
+    return {"data": data, "findings": found, "plots": plots, "table": table}
 
 
-def _calibration(view: ResultsView, data: dict[str, Any], number: int) -> dict[str, Any]:
-    plots = [(model, kind, plot) for model, kind, plot in reliability_plots(view, data["name"], number)]
-    found = calibration_findings(view, data)
-    return {"data": data, "findings": found, "plots": plots, "table": calibration_table(view, data)}
+def _calibration(results: EvaluationResults, data: DataEntry, number: int) -> dict[str, Any]:
+    plots = [(model, kind, plot) for model, kind, plot in reliability_plots(results, data.name, number)]
+    found = calibration_findings(results, data)
+    return {"data": data, "findings": found, "plots": plots, "table": calibration_table(results, data)}
 
 
-def _ratings(view: ResultsView, data: dict[str, Any], number: int) -> dict[str, Any]:
-    made = (table_of(view, data) for table_of in (correlation_table, rating_table, likelihood_table))
+def _ratings(results: EvaluationResults, data: DataEntry, number: int) -> dict[str, Any]:
+    made = (table_of(results, data) for table_of in (correlation_table, rating_table, likelihood_table))
     tables = [table for table in made if table]
-    plot = coverage_plot(view, data["name"], number)
+    plot = coverage_plot(results, data.name, number)
     return {"data": data, "plot": plot, "tables": tables}
 
 

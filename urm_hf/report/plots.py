@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import Curve, EvaluationResults
 from urm_hf.report.marks import COLOURS, Look, themed
 from urm_hf.report.tables import looks, measure_looks
 
@@ -68,26 +68,26 @@ def inline(svg: str, name: str, title: str) -> Markup:
     return Markup(svg)
 
 
-def drawn_measures(view: ResultsView, data: str, model: str) -> list[str]:
+def drawn_measures(results: EvaluationResults, data: str, model: str) -> list[str]:
     """Those whose curves are drawn: `MOST_LINES` at most, the ones that tell errors best, the best first."""
-    curves = view.curves(data, model, "risk_coverage")
-    aurocs = {variant: view.get(data, model, "auroc_errors", variant=variant) for variant in curves}
+    curves = results.curves_of(data, model, "risk_coverage")
+    aurocs = {variant: results.get(data, model, "auroc_errors", variant=variant) for variant in curves}
     ordered = sorted(curves, key=lambda variant: -found.value if (found := aurocs[variant]) else 0)
     return ordered[:MOST_LINES]
 
 
-def risk_coverage_plots(view: ResultsView, data: str, number: int) -> list[tuple[str, Markup]]:
+def risk_coverage_plots(results: EvaluationResults, data: str, number: int) -> list[tuple[str, Markup]]:
     """For every model with curves: its name, and accuracy against the share that is kept, a line a measure."""
     found = {}
-    for model in view.models:
-        curves = view.curves(data, model, "risk_coverage")
+    for model in results.names:
+        curves = results.curves_of(data, model, "risk_coverage")
         if curves:
-            found[model] = {variant: curves[variant] for variant in drawn_measures(view, data, model)}
+            found[model] = {variant: curves[variant] for variant in drawn_measures(results, data, model)}
     shown = [_kept(curve) for curves in found.values() for curve in curves.values()]
     limits = _limits(y for _, ys, lows, highs in shown for y in (*ys, *lows, *highs))
-    colours = measure_looks(view)
+    colours = measure_looks(results)
 
-    def painter(curves: dict[str, Any]) -> Callable[[Any], None]:
+    def painter(curves: dict[str, Curve]) -> Callable[[Any], None]:
         def paint(axes):
             for place, (variant, curve) in enumerate(curves.items()):
                 x, y, low, high = _kept(curve)
@@ -109,16 +109,16 @@ def risk_coverage_plots(view: ResultsView, data: str, number: int) -> list[tuple
     ]
 
 
-def _kept(curve: dict[str, Any]) -> tuple[list[float], list[float], list[float], list[float]]:
+def _kept(curve: Curve) -> tuple[list[float], list[float], list[float], list[float]]:
     """Shares kept and accuracies with their intervals, in percent, from `LEAST_KEPT` on."""
-    ys = [curve["y"], curve.get("high") or curve["y"], curve.get("low") or curve["y"]]  # high error: low accuracy
-    rows = sorted(
-        (100 * x, *(100 * (1 - (v if v is not None else y)) for v in (y, high, low)))
-        for x, y, high, low in zip(curve["x"], *ys, strict=True)
-        if y is not None and (x >= LEAST_KEPT - 1e-9)
-    )
-    x, y, low, high = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [], [])
-    return x, y, low, high
+    rows = []
+    for x, error, most, least in zip(curve.x, curve.y, curve.high, curve.low, strict=True):
+        if x >= LEAST_KEPT - 1e-9:
+            # where a bound is unknown, the band has no width; a high error is a low accuracy
+            bounds = (error if bound is None else bound for bound in (error, most, least))
+            rows.append([100 * x, *(100 * (1 - bound) for bound in bounds)])
+    columns = [list(column) for column in zip(*sorted(rows), strict=True)] or [[], [], [], []]
+    return columns[0], columns[1], columns[2], columns[3]
 
 
 def _limits(values: Iterable[float]) -> tuple[float, float]:
@@ -127,11 +127,11 @@ def _limits(values: Iterable[float]) -> tuple[float, float]:
     return (max(0.0, min(known) - margin), min(101.0, max(known) + margin)) if known else (0.0, 101.0)
 
 
-def reliability_plots(view: ResultsView, data: str, number: int) -> list[tuple[str, str, Markup]]:
+def reliability_plots(results: EvaluationResults, data: str, number: int) -> list[tuple[str, str, Markup]]:
     """For every model and kind of probability: name, kind, and accuracy against confidence before and after."""
     plots: list[tuple[str, str, Markup]] = []
-    for model in view.models:
-        curves = view.curves(data, model, "reliability")
+    for model in results.names:
+        curves = results.curves_of(data, model, "reliability")
         for kind in dict.fromkeys(variant.removesuffix(", tempered") for variant in curves):
             pair = [curves.get(kind), curves.get(f"{kind}, tempered")]
             title = f"Accuracy against confidence, {kind}: {model} on {data}"
@@ -139,9 +139,9 @@ def reliability_plots(view: ResultsView, data: str, number: int) -> list[tuple[s
     return plots
 
 
-def _reliability(pair: list[dict[str, Any] | None]) -> Callable[[Any], None]:
+def _reliability(pair: list[Curve | None]) -> Callable[[Any], None]:
     def paint(axes):
-        lowest = min(x for curve in pair if curve for x in curve["x"] if x is not None)
+        lowest = min(x for curve in pair if curve for x in curve.x if x is not None)
         start = 50 if lowest >= 0.5 - 1e-9 else 0
         axes.plot([start, 100], [start, 100], color=FAINT, ls=(0, (4, 3)), lw=1)
         for curve, look in zip(pair, BEFORE_AFTER, strict=True):
@@ -149,7 +149,7 @@ def _reliability(pair: list[dict[str, Any] | None]) -> Callable[[Any], None]:
                 continue
             rows = [
                 [100 * (value if value is not None else y) for value in (x, y, low, high)]
-                for x, y, low, high in zip(curve["x"], curve["y"], curve["low"], curve["high"], strict=True)
+                for x, y, low, high in zip(curve.x, curve.y, curve.low, curve.high, strict=True)
                 if x is not None and y is not None
             ]
             x, y, low, high = zip(*rows, strict=True)
@@ -161,12 +161,12 @@ def _reliability(pair: list[dict[str, Any] | None]) -> Callable[[Any], None]:
     return paint
 
 
-def coverage_plot(view: ResultsView, data: str, number: int) -> Markup | None:
+def coverage_plot(results: EvaluationResults, data: str, number: int) -> Markup | None:
     """Share of ratings inside the predicted 50, 68 and 95 % intervals against these: a line a model."""
     nominal = {"coverage50": 50, "coverage68": 68.27, "coverage95": 95}
     found = {
-        model: [(x, f) for metric, x in nominal.items() if (f := view.get(data, model, metric))]
-        for model in view.models
+        model: [(x, f) for metric, x in nominal.items() if (f := results.get(data, model, metric))]
+        for model in results.names
     }
     found = {model: rows for model, rows in found.items() if rows}
     if not found:
@@ -175,7 +175,7 @@ def coverage_plot(view: ResultsView, data: str, number: int) -> Markup | None:
     def paint(axes):
         axes.plot([0, 100], [0, 100], color=FAINT, ls=(0, (4, 3)), lw=1)
         for place, (model, rows) in enumerate(found.items()):
-            look = looks(view)[model]
+            look = looks(results)[model]
             x = [level + 0.9 * (place - (len(found) - 1) / 2) for level, _ in rows]
             for at, (_, f) in zip(x, rows, strict=True):
                 if f.interval:

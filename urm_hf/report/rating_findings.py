@@ -1,11 +1,9 @@
 """What was found about ratings, in sentences: who follows the annotators, how near to the ceiling, how honestly."""
 
-from typing import Any
-
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import DataEntry, EvaluationResults
 from urm_hf.report.text import (
     MANY,
     READING,
@@ -23,30 +21,33 @@ from urm_hf.report.text import (
     with_interval,
 )
 
-TONES = {"are honest": "good", "are too narrow": "warning"}
+# intervals that are wider than needed mislead as those that are too narrow do: what is known is told as unknown
+TONES = {"are honest": "good", "are too narrow": "warning", "are wider than needed": "warning"}
+LEVELS = {"coverage68": 0.6827, "coverage95": 0.95}  # what the intervals mu -+ sigma and mu -+ 1.96 sigma promise
 CONSTANT = "constant"  # the baseline that predicts the same of every conversation
 
 
-def rating_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
+def rating_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """How well means follow the annotators, beside what an annotator achieves, and whether intervals hold."""
-    name = data["name"]
-    findings = [_means(view, name), _ceiling(view, name), *_likelihoods(view, name)]
-    if sum(view.get(name, model, "coverage95") is not None for model in view.models) > MANY:
-        findings += _coverage_of_many(view, name)
+    name = data.name
+    findings = [_means(results, name), _ceiling(results, name), *_likelihoods(results, name)]
+    if sum(results.get(name, model, "coverage95") is not None for model in results.names) > MANY:
+        findings += _coverage_of_many(results, name)
     else:
-        findings += [_coverage(view, name, model) for model in view.models]
+        for model in results.names:
+            findings += _coverage(results, name, model)
     return [finding for finding in findings if finding]
 
 
-def pearson(view: ResultsView, data: str, model: str, attribute: str | None = None) -> Measured | None:
+def pearson(results: EvaluationResults, data: str, model: str, attribute: str | None = None) -> Measured | None:
     """Of predicted and mean ratings; of the reward, if the model predicts none."""
     level = None if attribute is None else "attribute"
-    own = view.get(data, model, "pearson", level, attribute)
-    return own or view.get(data, model, "pearson", level, attribute, "reward")
+    own = results.get(data, model, "pearson", level, attribute)
+    return own or results.get(data, model, "pearson", level, attribute, "reward")
 
 
-def _means(view: ResultsView, data: str) -> Finding | None:
-    found = [(model, r) for model in view.models if (r := pearson(view, data, model))]
+def _means(results: EvaluationResults, data: str) -> Finding | None:
+    found = [(model, r) for model in results.names if (r := pearson(results, data, model))]
     if not found:
         return None
     found.sort(key=lambda pair: -pair[1].value)
@@ -74,9 +75,9 @@ def _overlap(found: list[Measured]) -> Markup:
     return Markup(" The intervals of the first two overlap: the lead <b>may be noise</b>.")
 
 
-def _ceiling(view: ResultsView, data: str) -> Finding | None:
-    ceiling = view.whosesoever(data, "noise_ceiling_pearson")
-    single = [(model, r) for model in view.models if (r := view.get(data, model, "single_pearson"))]
+def _ceiling(results: EvaluationResults, data: str) -> Finding | None:
+    ceiling = results.whosesoever(data, "noise_ceiling_pearson")
+    single = [(model, r) for model in results.names if (r := results.get(data, model, "single_pearson"))]
     if ceiling is None:
         return None
     told = Markup("Annotators, each predicted by the others, reach r{}={}{}: the noise ceiling.").format(
@@ -88,20 +89,20 @@ def _ceiling(view: ResultsView, data: str) -> Finding | None:
     return Finding(told)
 
 
-def _likelihoods(view: ResultsView, data: str) -> list[Finding]:
+def _likelihoods(results: EvaluationResults, data: str) -> list[Finding]:
     """The first two by NLL, and those that do not beat the constant prediction."""
-    ranked = view.ranked(data, "nll")[::-1]
+    ranked = results.rank(data, "nll")[::-1]
     findings = []
     if len(ranked) > 1:
         (a, _), (b, _) = ranked[:2]
-        compared = view.comparison(data, b, a)  # turned, as lower is better
+        compared = results.compare(data, b, a)  # turned, as lower is better
         if compared:
-            size = with_interval(number(compared["difference"], 3), between(compared["interval"], 3, 1))
+            size = with_interval(number(compared.difference, 3), between(compared.interval, 3, 1))
             text = Markup("By likelihood, {} is ahead of {}: its NLL is lower by {}, which <b>{}</b> ({}).")
             kind = certainty(compared)
             told = text.format(named(a), named(b), size, READING.get(kind, "is nil"), test_of(compared))
             findings.append(Finding(told, "good" if kind == "sure" else "plain"))
-    constant = view.get(data, CONSTANT, "nll")
+    constant = results.get(data, CONSTANT, "nll")
     if constant is not None:
         behind = [named(model) for model, found in ranked if found.value >= constant.value]
         if behind:
@@ -111,30 +112,41 @@ def _likelihoods(view: ResultsView, data: str) -> list[Finding]:
     return findings
 
 
-def _coverage_of_many(view: ResultsView, data: str) -> list[Finding]:
-    by_verdict: dict[str, list[Markup]] = {}
-    for model in view.models:
-        found = view.get(data, model, "coverage95")
-        if found:
-            told = Markup("{} ({})").format(named(model), percent(found.value, 0))
-            by_verdict.setdefault(_honesty(found), []).append(told)
-    text = Markup("95{}% intervals that <b>{}</b>, by the single ratings that they hold: {}.")
-    return [
-        Finding(text.format(SPACE, verdict, listed(models)), TONES.get(verdict, "plain"))
-        for verdict, models in by_verdict.items()
-    ]
+def _coverage_of_many(results: EvaluationResults, data: str) -> list[Finding]:
+    """A sentence for each level and verdict."""
+    findings = []
+    for metric, promised in LEVELS.items():
+        by_verdict: dict[str, list[Markup]] = {}
+        for model in results.names:
+            share = results.get(data, model, metric)
+            if share:
+                told = Markup("{} ({})").format(named(model), percent(share.value, 0))
+                by_verdict.setdefault(_judge_width(share, promised), []).append(told)
+        text = Markup("{} intervals that <b>{}</b>, by the single ratings that they hold: {}.")
+        for verdict, models in by_verdict.items():
+            told = text.format(percent(promised, 0), verdict, listed(models))
+            findings.append(Finding(told, TONES[verdict]))
+    return findings
 
 
-def _honesty(found: Measured) -> str:
-    low, high = found.interval or (found.value, found.value)
-    return "are honest" if low <= 0.95 <= high else "are too narrow" if high < 0.95 else "are wider than needed"
+def _judge_width(share: Measured, promised: float) -> str:
+    """Whether the interval of the share that is really inside holds the one that was promised."""
+    low, high = share.interval or (share.value, share.value)
+    if low <= promised <= high:
+        return "are honest"
+    return "are too narrow" if high < promised else "are wider than needed"
 
 
-def _coverage(view: ResultsView, data: str, model: str) -> Finding | None:
-    found = view.get(data, model, "coverage95")
-    if found is None:
-        return None
-    shares = f"{percent(found.value, 0)} {between(found.interval, 0)}".strip()
-    verdict = _honesty(found)
-    text = Markup("The 95{}% intervals of {} hold {} of single ratings: they <b>{}</b>.")
-    return Finding(text.format(SPACE, named(model), shares, verdict), TONES.get(verdict, "plain"))
+def _coverage(results: EvaluationResults, data: str, model: str) -> list[Finding]:
+    """A sentence for each level: sigma may be right in the tails and wrong in the middle."""
+    findings = []
+    for metric, promised in LEVELS.items():
+        share = results.get(data, model, metric)
+        if share is None:
+            continue
+        shares = f"{percent(share.value, 0)} {between(share.interval, 0)}".strip()
+        verdict = _judge_width(share, promised)
+        text = Markup("The {} intervals of {} hold {} of single ratings: they <b>{}</b>.")
+        told = text.format(percent(promised, 0), named(model), shares, verdict)
+        findings.append(Finding(told, TONES[verdict]))
+    return findings

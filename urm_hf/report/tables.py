@@ -1,15 +1,13 @@
 """The tables of the report on preferences, from the numbers of an evaluation: accuracy, comparisons, trust, rows."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import CHANCE, ResultsView
+from urm_hf.evaluation.results import CHANCE, Comparison, DataEntry, EvaluationResults
 from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, axis_of
 from urm_hf.report.text import (
-    COUNTED,
     MEASURES,
     between,
     breakable,
@@ -30,18 +28,18 @@ SHORT_READING = {
 }
 
 
-def looks(view: ResultsView) -> dict[str, Look]:
+def looks(results: EvaluationResults) -> dict[str, Look]:
     """The shape and colour of every model; baselines are hollow and grey."""
-    solid = {name: Look(number) for number, name in enumerate(view.models)}
-    return solid | {name: Look(number + 1, hollow=True) for number, name in enumerate(view.baselines)}
+    solid = {name: Look(number) for number, name in enumerate(results.names)}
+    return solid | {name: Look(number + 1, hollow=True) for number, name in enumerate(results.baselines)}
 
 
-def measure_looks(view: ResultsView) -> dict[str, Look]:
+def measure_looks(results: EvaluationResults) -> dict[str, Look]:
     """The shape and colour of every measure that rows are kept by, the same for all models and data sets."""
-    metrics, curves = view.content["metrics"], view.content["curves"]
-    found = [e.get("variant") for e in metrics if e["metric"] in ("auroc_errors", "accuracy_kept")]
-    found += [curve["variant"] for curve in curves if curve["curve"] == "risk_coverage"]
-    return {variant: Look(place) for place, variant in enumerate(dict.fromkeys(found))}
+    measured = [entry.measured for entry in results.metrics]
+    variants = [one.variant for one in measured if one.metric in ("auroc_errors", "accuracy_kept")]
+    variants += [curve.variant for curve in results.curves if curve.curve == "risk_coverage"]
+    return {variant: Look(place) for place, variant in enumerate(dict.fromkeys(filter(None, variants)))}
 
 
 def share_cell(found: Measured | None, digits: int = 1) -> Cell:
@@ -64,76 +62,77 @@ def extent(found: Iterable[Measured | None]) -> list[float]:
     return [value for f in known for value in (f.value, *(f.interval or ()))]
 
 
-def overall_table(view: ResultsView, data: dict[str, Any]) -> Table:
+def overall_table(results: EvaluationResults, data: DataEntry) -> Table:
     """The accuracy of every model and baseline on one data set, the highest first."""
-    name, look = data["name"], looks(view)
-    rules = [(rule, view.get(name, rule, "accuracy")) for rule in view.baselines]
-    rows = [*view.ranked(name), *((rule, found) for rule, found in rules if found)]
-    axis = axis_of(extent(found for _, found in rows), view.chance(name))
-    extra = [(metric, title) for metric, title in (("tied", "tied"), ("truncated", "cut")) if _any(view, data, metric)]
+    name, look = data.name, looks(results)
+    rules = [(rule, results.get(name, rule, "accuracy")) for rule in results.baselines]
+    rows = [*results.rank(name), *((rule, found) for rule, found in rules if found)]
+    axis = axis_of(extent(found for _, found in rows), results.chance(name))
+    titles = {"tied": "tied", "truncated": "cut"}
+    extra = [(metric, title) for metric, title in titles.items() if _any(results, data, metric)]
     sizes = {found.n for model, found in rows if model != CHANCE}
     columns = [
         Column("model", text=True),
         Column("right, %", "95 % interval"),
         Column("accuracy, %", axis=axis),
-        *[Column(f"{COUNTED[data['kind']]}s")] * (len(sizes) > 1),
+        *[Column(f"{data.noun}s")] * (len(sizes) > 1),
         *(Column(f"{title}, %") for _, title in extra),
     ]
     body = []
     for model, found in rows:
         dots = () if model == CHANCE else (mark(model, found, look[model]),)
-        more = [share_cell(view.get(name, model, metric)) for metric, _ in extra]
+        more = [share_cell(results.get(name, model, metric)) for metric, _ in extra]
         size = [Cell("" if model == CHANCE else f"{found.n}")] * (len(sizes) > 1)
         body.append([Cell(breakable(model), look=look[model]), share_cell(found), Cell(marks=dots), *size, *more])
-    counted_once = f", {counted(sizes.pop(), COUNTED[data['kind']])}" if len(sizes) == 1 else ""
-    return Table(f"Accuracy on {name}{counted_once}", columns, {"": body}, _chance_note(view, name))
+    counted_once = f", {counted(sizes.pop(), data.noun)}" if len(sizes) == 1 else ""
+    return Table(f"Accuracy on {name}{counted_once}", columns, {"": body}, _chance_note(results, name))
 
 
-def _any(view: ResultsView, data: dict[str, Any], metric: str) -> bool:
-    found = (view.get(data["name"], model, metric) for model in view.models)
+def _any(results: EvaluationResults, data: DataEntry, metric: str) -> bool:
+    found = (results.get(data.name, model, metric) for model in results.names)
     return any(value and value.value > 0 for value in found)
 
 
-def _chance_note(view: ResultsView, data: str) -> str:
-    chance = view.chance(data)
+def _chance_note(results: EvaluationResults, data: str) -> str:
+    chance = results.chance(data)
     return f"Dots with 95 % intervals; the dashed line is guessing ({percent(chance)})." if chance is not None else ""
 
 
-def every_data_table(view: ResultsView) -> Table:
+def every_data_table(results: EvaluationResults) -> Table:
     """The accuracy of all models on all data sets of preferences: a row a data set."""
-    places = [(data["name"], data["name"], None, None) for data in view.preferences]
-    return _matrix(view, "Accuracy on every data set, %", "data set", {"": places})
+    places = [(data.name, data.name, None, None) for data in results.preferences]
+    return _matrix(results, "Accuracy on every data set, %", "data set", {"": places})
 
 
-def subset_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+def subset_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     """The accuracy of all models by section, subset, ...: a row a group."""
-    levels = view.groups(data["name"], "accuracy")
+    levels = results.groups(data.name, "accuracy")
     if not levels:
         return None
-    groups = {f"by {level}": [(g, data["name"], level, g) for g in found] for level, found in levels.items()}
-    return _matrix(view, f"Accuracy on parts of {data['name']}, %", "part", groups)
+    groups = {f"by {level}": [(g, data.name, level, g) for g in found] for level, found in levels.items()}
+    return _matrix(results, f"Accuracy on parts of {data.name}, %", "part", groups)
 
 
-def _matrix(view: ResultsView, caption: str, head: str, groups: dict) -> Table:
+def _matrix(results: EvaluationResults, caption: str, head: str, groups: dict) -> Table:
     """groups: for each heading, rows as (label, data, level, group)."""
-    look = looks(view)
+    look = looks(results)
     names = [
         name
-        for name in [*view.models, *view.baselines]
-        if any(view.get(d, name, "accuracy", lv, g) for rows in groups.values() for _, d, lv, g in rows)
+        for name in [*results.names, *results.baselines]
+        if any(results.get(d, name, "accuracy", lv, g) for rows in groups.values() for _, d, lv, g in rows)
     ]
     shown = [name for name in names if name != CHANCE]
-    chances = {view.chance(d) for rows in groups.values() for _, d, _, _ in rows}
+    chances = {results.chance(d) for rows in groups.values() for _, d, _, _ in rows}
     reference = chances.pop() if len(chances) == 1 and head != "part" else None
     every = [row[1:] for rows in groups.values() for row in rows]
-    axis = axis_of(extent(view.get(d, name, "accuracy", lv, g) for d, lv, g in every for name in shown), reference)
+    axis = axis_of(extent(results.get(d, name, "accuracy", lv, g) for d, lv, g in every for name in shown), reference)
     columns = [Column(head, text=True), Column("n"), Column("accuracy, %", axis=axis)]
     columns += [Column(breakable(name), look=look[name]) for name in names]
     body: dict[str | Markup, list[list[Cell]]] = {}
     for heading, rows in groups.items():
         body[heading] = []
         for label, d, level, group in rows:
-            found = {name: view.get(d, name, "accuracy", level, group) for name in names}
+            found = {name: results.get(d, name, "accuracy", level, group) for name in names}
             n = next((f"{f.n}" for f in found.values() if f), "")
             dots = [mark(name, value, look[name]) for name in shown if (value := found[name])]
             body[heading].append(
@@ -142,34 +141,36 @@ def _matrix(view: ResultsView, caption: str, head: str, groups: dict) -> Table:
     return Table(caption, columns, body)
 
 
-def comparison_tables(view: ResultsView, data: dict[str, Any]) -> tuple[Table, Table | None]:
+def comparison_tables(results: EvaluationResults, data: DataEntry) -> tuple[Table, Table | None]:
     """The comparisons of the best model, and all others where there are more than a few."""
-    found = view.comparisons(data["name"])
-    rank = {model: place for place, (model, _) in enumerate(view.ranked(data["name"]))}
+    found = results.comparisons_on(data.name)
+    rank = {model: place for place, (model, _) in enumerate(results.rank(data.name))}
     first = next(iter(rank), None)
-    turned = [_best_first(view, data["name"], c, rank) for c in found]
-    turned.sort(key=lambda c: (rank.get(c["model_a"], 99), rank.get(c["model_b"], 99)))
-    values = [v for c in turned for v in (c["difference"], *(c["interval"] or ()))]
+    ordered = [_best_first(results, data.name, c, rank) for c in found]
+    ordered.sort(key=lambda c: (rank.get(c.model_a, 99), rank.get(c.model_b, 99)))
+    values = [v for c in ordered for v in (c.difference, *(c.interval or ()))]
     axis = axis_of(values, 0.0, limits=(-1.0, 1.0))
-    best = [c for c in turned if c["model_a"] == first]
-    rest = [c for c in turned if c["model_a"] != first]
-    if len(turned) <= 4 or not rest:
-        return _comparisons(view, data, turned, axis, f"Comparisons on {data['name']}"), None
+    best = [c for c in ordered if c.model_a == first]
+    rest = [c for c in ordered if c.model_a != first]
+    if len(ordered) <= 4 or not rest:
+        return _comparisons(results, data, ordered, axis, f"Comparisons on {data.name}"), None
     return (
-        _comparisons(view, data, best, axis, f"The best model against all others on {data['name']}"),
-        _comparisons(view, data, rest, axis, f"All other comparisons on {data['name']}"),
+        _comparisons(results, data, best, axis, f"The best model against all others on {data.name}"),
+        _comparisons(results, data, rest, axis, f"All other comparisons on {data.name}"),
     )
 
 
-def _best_first(view: ResultsView, data: str, comparison: dict[str, Any], rank: dict[str, int]) -> dict[str, Any]:
-    a, b = comparison["model_a"], comparison["model_b"]
+def _best_first(results: EvaluationResults, data: str, comparison: Comparison, rank: dict[str, int]) -> Comparison:
+    a, b = comparison.model_a, comparison.model_b
     first, second = (b, a) if rank.get(b, 99) < rank.get(a, 99) else (a, b)
-    return view.comparison(data, first, second) or comparison
+    return results.compare(data, first, second) or comparison
 
 
-def _comparisons(view: ResultsView, data: dict[str, Any], found: list, axis: Axis, caption: str) -> Table:
-    look, noun = looks(view), f"{COUNTED[data['kind']]}s"
-    adjusted = any(c.get("p_adjusted") not in (None, c["p_value"]) for c in found)
+def _comparisons(
+    results: EvaluationResults, data: DataEntry, found: list[Comparison], axis: Axis, caption: str
+) -> Table:
+    look, noun = looks(results), f"{data.noun}s"
+    adjusted = any(c.p_adjusted not in (None, c.p_value) for c in found)
     columns = [
         Column("a", text=True),
         Column("against b", text=True),
@@ -182,43 +183,43 @@ def _comparisons(view: ResultsView, data: dict[str, Any], found: list, axis: Axi
     ]
     rows = []
     for c in found:
-        size = Cell(number(100 * c["difference"], 1, sign=True), between(c["interval"]))
-        told = f"{c['model_a']} against {c['model_b']}: {size.text} points {size.detail}"
-        dot = Mark(c["difference"], c["interval"] and tuple(c["interval"]), look[c["model_a"]], told)
+        size = Cell(number(100 * c.difference, 1, sign=True), between(c.interval))
+        told = f"{c.model_a} against {c.model_b}: {size.text} points {size.detail}"
+        dot = Mark(c.difference, c.interval, look[c.model_a], told)
         rows.append(
             [
-                Cell(breakable(c["model_a"]), look=look[c["model_a"]]),
-                Cell(breakable(c["model_b"]), look=look[c["model_b"]]),
+                Cell(breakable(c.model_a), look=look[c.model_a]),
+                Cell(breakable(c.model_b), look=look[c.model_b]),
                 size,
                 Cell(marks=(dot,)),
                 Cell(SHORT_READING[certainty(c)]),
                 Cell(p_cell(c)),
-                Cell(f"{c['only_a']}"),
-                Cell(f"{c['only_b']}"),
+                Cell(f"{c.only_a}"),
+                Cell(f"{c.only_b}"),
             ]
         )
-    tests = ", ".join(sorted({c["test"] for c in found}))
+    tests = ", ".join(sorted({c.test for c in found}))
     return Table(caption, columns, {"": rows}, f"Dots right of the dashed line: a is better. Test: {tests}.")
 
 
-def p_cell(comparison: dict[str, Any]) -> str:
+def p_cell(comparison: Comparison) -> str:
     """The p-value, adjusted where it was, without "p =", which the column's head has."""
-    adjusted = comparison.get("p_adjusted")
-    text = p_value(comparison["p_value"] if adjusted is None else adjusted)
+    adjusted = comparison.p_adjusted
+    text = p_value(comparison.p_value if adjusted is None else adjusted)
     return text.removeprefix("p").lstrip("\N{NO-BREAK SPACE}=")
 
 
-def trust_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+def trust_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     """For every model and measure: AUROC for errors, areas under risk-coverage, accuracy of what is kept."""
-    name, found = data["name"], []
+    name, found = data.name, []
     groups: dict[str | Markup, list[list[Cell]]] = {}
-    for model in view.models:
+    for model in results.names:
         variants = dict.fromkeys(
-            v for metric in ("auroc_errors", "accuracy_kept") for v in view.variants(name, model, metric)
+            v for metric in ("auroc_errors", "accuracy_kept") for v in results.variants(name, model, metric)
         )
         if variants:
-            groups[breakable(model)] = [_trust_row(view, name, model, variant) for variant in variants]
-            found += [view.get(name, model, "auroc_errors", variant=variant) for variant in variants]
+            groups[breakable(model)] = [_trust_row(results, name, model, variant) for variant in variants]
+            found += [results.get(name, model, "auroc_errors", variant=variant) for variant in variants]
     if not groups:
         return None
     axis = axis_of(extent(found) or [0.4, 0.6], 0.5, factor=1)
@@ -235,20 +236,20 @@ def trust_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
     return Table(f"How errors are flagged on {name}", columns, groups, note)
 
 
-def _trust_row(view: ResultsView, data: str, model: str, variant: str) -> list[Cell]:
-    auroc = view.get(data, model, "auroc_errors", variant=variant)
+def _trust_row(results: EvaluationResults, data: str, model: str, variant: str) -> list[Cell]:
+    auroc = results.get(data, model, "auroc_errors", variant=variant)
     told = f"{variant}: {plain_cell(auroc, 2).text} {plain_cell(auroc, 2).detail}"
-    look = measure_looks(view)[variant]
+    look = measure_looks(results)[variant]
     dots = (Mark(auroc.value, auroc.interval, look, told),) if auroc else ()
-    kept = [share_cell(view.get(data, model, "accuracy_kept", "kept", share, variant)) for share in KEPT]
-    gain = view.get(data, model, "accuracy_gain", "kept", GAIN, variant)
+    kept = [share_cell(results.get(data, model, "accuracy_kept", "kept", share, variant)) for share in KEPT]
+    gain = results.get(data, model, "accuracy_gain", "kept", GAIN, variant)
     gained = Cell(number(100 * gain.value, 1, sign=True), between(gain.interval)) if gain else Cell("–")
-    areas = [plain_cell(view.get(data, model, metric, variant=variant), 3) for metric in ("aurc", "excess_aurc")]
+    areas = [plain_cell(results.get(data, model, metric, variant=variant), 3) for metric in ("aurc", "excess_aurc")]
     head = Cell(MEASURES.get(variant, variant), Markup("<code>{}</code>").format(variant), look=look)
     return [head, plain_cell(auroc, 2), Cell(marks=dots), *kept, gained, *areas]
 
 
-def rows_table(view: ResultsView) -> Table:
+def rows_table(results: EvaluationResults) -> Table:
     """What was read of each data set."""
     columns = [
         Column("data set", text=True),
@@ -259,16 +260,16 @@ def rows_table(view: ResultsView) -> Table:
         Column("source", text=True),
     ]
     rows = []
-    for data in view.data:
-        left_out = "; ".join(f"{n}: {reason}" for reason, n in (data.get("skipped") or {}).items() if n) or "none"
-        at = [data.get("source"), data.get("split") and f"split {data['split']}", data.get("revision")]
+    for data in results.data:
+        left_out = "; ".join(f"{n}: {reason}" for reason, n in data.skipped.items() if n) or "none"
+        at = [data.source, data.split and f"split {data.split}", data.revision]
         source = Markup(", ").join(breakable(part) for part in at if part)
         rows.append(
             [
-                Cell(breakable(data["name"])),
-                Cell(data["kind"]),
-                Cell(f"{data['rows']}"),
-                Cell(f"{data['prompts']}"),
+                Cell(breakable(data.name)),
+                Cell(data.kind),
+                Cell(f"{data.rows}"),
+                Cell(f"{data.prompts}"),
                 Cell(left_out),
                 Cell(source),
             ]

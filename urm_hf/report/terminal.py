@@ -1,11 +1,11 @@
 """What `urm evaluate` prints: a table for every data set, and what it says in sentences."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import RATINGS, DataEntry, EvaluationResults, to_results
 from urm_hf.evaluation.text_table import aligned
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import pearson, rating_findings
@@ -18,65 +18,68 @@ NAME = 40  # characters of a model's name in a row, 20 over a column
 MOST_PARTS = 12  # more subsets than these are left to the report
 
 
-def print_table(results: dict[str, Any]):
+def print_table(results: EvaluationResults | Mapping[str, Any]):
     print(table_text(results))
 
 
-def table_text(results: dict[str, Any]) -> str:
+def table_text(results: EvaluationResults | Mapping[str, Any]) -> str:
     """
     Args:
-        results: the content of `results.json`.
+        results (`EvaluationResults` or `Mapping`): what was measured, or the content of a `results.json`.
     """
-    view = ResultsView(results)
-    blocks = [_sentences(overview(view))] if overview(view) else []
-    for data in view.data:
+    results = to_results(results)
+    blocks = [_sentences(overview(results))] if overview(results) else []
+    for data in results.data:
         blocks.append(_heading(data))
-        if data["kind"] == "ratings":
-            blocks += [_rating_rows(view, data), _sentences([*rating_findings(view, data), *row_findings(view, data)])]
+        if data.kind == RATINGS:
+            found = [*rating_findings(results, data), *row_findings(results, data)]
+            blocks += [_rating_rows(results, data), _sentences(found)]
             continue
-        found = accuracy_findings(view, data)
-        if len(view.models) <= MANY:
-            found += [*trust_findings(view, data), *calibration_findings(view, data)]
-        blocks += [_accuracy_rows(view, data), *_parts(view, data), _sentences([*found, *row_findings(view, data)])]
-    if len(view.models) > MANY and view.preferences:
+        found = accuracy_findings(results, data)
+        if len(results.names) <= MANY:
+            found += [*trust_findings(results, data), *calibration_findings(results, data)]
+        found += row_findings(results, data)
+        blocks += [_accuracy_rows(results, data), *_parts(results, data), _sentences(found)]
+    if len(results.names) > MANY and results.preferences:
         blocks.append("Which rewards to trust, probabilities, and every comparison are in the report.")
     return "\n\n".join(block for block in blocks if block)
 
 
-def _heading(data: dict[str, Any]) -> str:
-    split = f", split {data['split']}" if data.get("split") else ""
-    line = f"{data['name']} ({data['kind']}{split}): {data['rows']} rows, {data['prompts']} prompts"
+def _heading(data: DataEntry) -> str:
+    split = f", split {data.split}" if data.split else ""
+    line = f"{data.name} ({data.kind}{split}): {data.rows} rows, {data.prompts} prompts"
     return f"{line}\n{'-' * min(len(line), WIDTH)}"
 
 
-def _accuracy_rows(view: ResultsView, data: dict[str, Any]) -> str:
-    name = data["name"]
-    baselines = [(rule, view.get(name, rule, "accuracy")) for rule in view.baselines]
-    ranked = [*view.ranked(name), *((rule, found) for rule, found in baselines if found)]
+def _accuracy_rows(results: EvaluationResults, data: DataEntry) -> str:
+    name = data.name
+    baselines = [(rule, results.get(name, rule, "accuracy")) for rule in results.baselines]
+    ranked = [*results.rank(name), *((rule, found) for rule, found in baselines if found)]
     extra = [
         (metric, title)
         for metric, title in (("tied", "tied"), ("truncated", "cut"))
-        if any((found := view.get(name, model, metric)) and found.value > 0 for model, _ in ranked)
+        if any((found := results.get(name, model, metric)) and found.value > 0 for model, _ in ranked)
     ]
     rows = [["model", "right", "95 % interval", *(title for _, title in extra)]]
     for model, found in ranked:
-        shares = [view.get(name, model, metric) for metric, _ in extra]
+        shares = [results.get(name, model, metric) for metric, _ in extra]
         more = [percent(share.value) if share else "" for share in shares]
         rows.append([_short(model, NAME), percent(found.value), between(found.interval), *more])
     return _indented(rows)
 
 
-def _parts(view: ResultsView, data: dict[str, Any]) -> list[str]:
+def _parts(results: EvaluationResults, data: DataEntry) -> list[str]:
     """Tables of sections, subsets, ..., as far as they are short: a row a part, a column a model."""
-    name, blocks, left_out = data["name"], [], []
-    models = [model for model, _ in view.ranked(name)] + [b for b in view.baselines if view.get(name, b, "accuracy")]
-    for level, groups in view.groups(name, "accuracy").items():
+    name, blocks, left_out = data.name, [], []
+    models = [model for model, _ in results.rank(name)]
+    models += [baseline for baseline in results.baselines if results.get(name, baseline, "accuracy")]
+    for level, groups in results.groups(name, "accuracy").items():
         if len(groups) > MOST_PARTS:
             left_out.append(_number_of(groups, level))
             continue
         rows = [[level, "n", *(_short(model, 20) for model in models)]]
         for group in groups:
-            found = [view.get(name, model, "accuracy", level, group) for model in models]
+            found = [results.get(name, model, "accuracy", level, group) for model in models]
             n = next((f"{value.n}" for value in found if value), "")
             rows.append([_short(group, NAME), n, *map(_share, found)])
         text = _indented(rows)
@@ -91,22 +94,25 @@ def _share(found: Measured | None) -> str:
     return f"{number(100 * found.value, 1)} {between(found.interval, 0)}".strip() if found else "-"
 
 
-def _rating_rows(view: ResultsView, data: dict[str, Any]) -> str:
+def _rating_rows(results: EvaluationResults, data: DataEntry) -> str:
     titles = {
         "pearson": "r, mean ratings",
         "single_pearson": "r, single ratings",
         "nll": "NLL",
+        "coverage68": "in 68 %",
         "coverage95": "in 95 %",
     }
-    name = data["name"]
-    table = {model: {metric: view.get(name, model, metric) for metric in titles} for model in view.models}
+    name = data.name
+    # the constant stands beside the models: an NLL says nothing until it is compared with one that knows nothing
+    rows_of = [*results.names, *(rule for rule in results.baselines if results.get(name, rule, "nll"))]
+    table = {model: {metric: results.get(name, model, metric) for metric in titles} for model in rows_of}
     for model, found in table.items():
-        found["pearson"] = pearson(view, name, model)  # of the reward, if it predicts no ratings
+        found["pearson"] = pearson(results, name, model)  # of the reward, if it predicts no ratings
     metrics = [metric for metric in titles if any(found[metric] for found in table.values())]
     if not metrics:
         return ""
     rows = [["model", *(titles[metric] for metric in metrics)]]
-    ceilings = {metric: view.whosesoever(name, f"noise_ceiling_{of}") for metric, of in CEILINGS.items()}
+    ceilings = {metric: results.whosesoever(name, f"noise_ceiling_{of}") for metric, of in CEILINGS.items()}
     if any(ceilings.values()):
         table["noise ceiling"] = {metric: ceilings.get(metric) for metric in titles}
     rows += [[_short(model, NAME), *(_value(found[metric]) for metric in metrics)] for model, found in table.items()]

@@ -3,23 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup, escape
 
 from urm_hf.evaluation.measured import Measured
+from urm_hf.evaluation.results import Comparison
 
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 MANY = 2  # more models than these share sentences, and leave the details of each to tables
 LIKELY_NOISE = 0.05  # a p-value from here on may be noise
 
-# what accuracy and comparisons count in a kind of data, and what the overall accuracy is a mean of
-COUNTED = {"pairs": "pair", "rewardbench": "pair", "rewardbench2": "prompt", "rmbench": "pair"}
-MEANS = {
-    "rewardbench": "the mean of its sections",
-    "rewardbench2": "the mean of its subsets",
-    "rmbench": "the mean of its domains",
-}
 RULES = {
     "longest answer": "always taking the longest answer",
     "shortest answer": "always taking the shortest answer",
@@ -116,25 +109,25 @@ def p_value(p: float) -> str:
     return f"p = {p:.{3 if p < 0.1 else 2}f}".replace(" ", SPACE)
 
 
-def test_of(comparison: dict[str, Any]) -> str:
+def test_of(comparison: Comparison) -> str:
     """The test and its p-value, the adjusted one where several comparisons were made."""
-    p, adjusted = comparison["p_value"], comparison.get("p_adjusted")
+    p, adjusted = comparison.p_value, comparison.p_adjusted
     if adjusted is None or adjusted == p:
-        return f"{comparison['test']}: {p_value(p)}"
-    return f"{comparison['test']}, adjusted for several comparisons: {p_value(adjusted)}"
+        return f"{comparison.test}: {p_value(p)}"
+    return f"{comparison.test}, adjusted for several comparisons: {p_value(adjusted)}"
 
 
-def certainty(comparison: dict[str, Any]) -> str:
+def certainty(comparison: Comparison) -> str:
     """
     "equal", "sure", "noise", "borderline" where the test and the interval disagree, or "many" where they rule noise
     out for this comparison alone, but not for one of several.
     """
-    if number(100 * comparison["difference"], 1) == "0.0":
+    if number(100 * comparison.difference, 1) == "0.0":
         return "equal"
-    adjusted = comparison.get("p_adjusted")
-    alone = comparison["p_value"] < LIKELY_NOISE
+    adjusted = comparison.p_adjusted
+    alone = comparison.p_value < LIKELY_NOISE
     significant = alone and (adjusted is None or adjusted < LIKELY_NOISE)
-    interval = comparison["interval"]
+    interval = comparison.interval
     excludes = alone if interval is None else interval[0] > 0 or interval[1] < 0
     if alone and excludes and not significant:
         return "many"

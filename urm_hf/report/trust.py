@@ -1,12 +1,11 @@
 """What was found about trust, in sentences: uncertainty, probabilities, and rows that were left out."""
 
 import math
-from typing import Any
 
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import DataEntry, EvaluationResults
 from urm_hf.report.text import (
     MANY,
     MARGIN,
@@ -28,9 +27,9 @@ KEPT = "0.8"  # the share that sentences speak of
 COIN = math.log(2)  # NLL of always saying one half
 
 
-def trust_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
+def trust_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """The measure that tells each model's errors apart best, if any does, and what filtering by it buys."""
-    aurocs = {model: found for model in view.models if (found := _aurocs(view, data, model))}
+    aurocs = {model: found for model in results.names if (found := _aurocs(results, data, model))}
     helped, lost = [], []
     for model, known in aurocs.items():
         helpful = [v for v, found in known.items() if _low(found) > 0.5]
@@ -38,14 +37,15 @@ def trust_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
             lost.append(model)
         else:
             told = _brief if len(aurocs) > MANY else _helped
-            helped.append(told(view, data, model, known, helpful[0]))
+            helped.append(told(results, data, model, known, helpful[0]))
     return [*helped, *([_nothing_known({model: aurocs[model] for model in lost})] if lost else [])]
 
 
-def _aurocs(view: ResultsView, data: dict[str, Any], model: str) -> dict[str, Measured]:
+def _aurocs(results: EvaluationResults, data: DataEntry, model: str) -> dict[str, Measured]:
     """How well each measure tells errors, the best first."""
-    name = data["name"]
-    found = {v: view.get(name, model, "auroc_errors", variant=v) for v in view.variants(name, model, "auroc_errors")}
+    name = data.name
+    variants = results.variants(name, model, "auroc_errors")
+    found = {variant: results.get(name, model, "auroc_errors", variant=variant) for variant in variants}
     known = {variant: one for variant, one in found.items() if one and one.interval}
     return dict(sorted(known.items(), key=lambda item: -item[1].value))
 
@@ -64,16 +64,16 @@ def _nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
     return Finding(text.format(listed([named(model) for model in models]), tried, told), "warning")
 
 
-def _helped(view: ResultsView, data: dict[str, Any], model: str, known: dict[str, Measured], best: str) -> Finding:
+def _helped(results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str) -> Finding:
     text = Markup("{}: errors are flagged best by {}, AUROC {}; 0.5 is chance. {}").format(
-        named(model), measure_name(best), value_of(known[best]), _bought(view, data, model, best)
+        named(model), measure_name(best), value_of(known[best]), _bought(results, data, model, best)
     )
     return Finding(text + _rivals(known, best), "good")
 
 
-def _brief(view: ResultsView, data: dict[str, Any], model: str, known: dict[str, Measured], best: str) -> Finding:
+def _brief(results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str) -> Finding:
     """The same for one of many models."""
-    gain = view.get(data["name"], model, "accuracy_gain", "kept", KEPT, best)
+    gain = results.get(data.name, model, "accuracy_gain", "kept", KEPT, best)
     margin = known.get(MARGIN)
     text = Markup("{}: flagged best by {}, AUROC {}").format(named(model), measure_name(best), value_of(known[best]))
     if margin and best != MARGIN:
@@ -84,10 +84,10 @@ def _brief(view: ResultsView, data: dict[str, Any], model: str, known: dict[str,
     return Finding(text + ".", "good")
 
 
-def _bought(view: ResultsView, data: dict[str, Any], model: str, measure: str) -> Markup:
+def _bought(results: EvaluationResults, data: DataEntry, model: str, measure: str) -> Markup:
     """What keeping the rows that a measure is surest of does to the accuracy of pairs."""
-    kept = view.get(data["name"], model, "accuracy_kept", "kept", KEPT, measure)
-    gain = view.get(data["name"], model, "accuracy_gain", "kept", KEPT, measure)
+    kept = results.get(data.name, model, "accuracy_kept", "kept", KEPT, measure)
+    gain = results.get(data.name, model, "accuracy_gain", "kept", KEPT, measure)
     if kept is None or gain is None:
         return Markup("")
     return Markup("Keeping the {} of pairs that it is surest of takes accuracy from {} to {}: <b>{}</b>.").format(
@@ -117,26 +117,26 @@ def _rivals(known: dict[str, Measured], best: str) -> Markup:
     return Markup("")
 
 
-def calibration_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
+def calibration_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """Whether probabilities are too sure, and whether they say more than one half: of each model, or of many."""
-    judged = [(m, kind) for m in view.models for kind in view.variants(data["name"], m, "temperature")]
+    judged = [(m, kind) for m in results.names for kind in results.variants(data.name, m, "temperature")]
     if len({model for model, _ in judged}) > MANY:
-        return _calibration_of_many(view, data["name"], judged)
-    findings = [_calibration(view, data["name"], model, kind) for model, kind in judged]
+        return _calibration_of_many(results, data.name, judged)
+    findings = [_calibration(results, data.name, model, kind) for model, kind in judged]
     return [finding for finding in findings if finding]
 
 
-def _calibration_of_many(view: ResultsView, data: str, judged: list[tuple[str, str]]) -> list[Finding]:
+def _calibration_of_many(results: EvaluationResults, data: str, judged: list[tuple[str, str]]) -> list[Finding]:
     """A sentence for each verdict, and one on those that say no more than one half."""
     by_verdict: dict[str, list[Markup]] = {}
     empty = []
     for model, kind in judged:
-        temperature = view.get(data, model, "temperature", variant=kind)
+        temperature = results.get(data, model, "temperature", variant=kind)
         if temperature is None:
             continue
         told = Markup("{} ({}, {})").format(named(model), proper(kind), number(temperature.value, 2))
         by_verdict.setdefault(_sureness(temperature), []).append(told)
-        if _says_nothing(view.get(data, model, "nll", variant=f"{kind}, tempered")):
+        if _says_nothing(results.get(data, model, "nll", variant=f"{kind}, tempered")):
             empty.append(Markup("{} ({})").format(named(model), proper(kind)))
     findings = [
         Finding(Markup("<b>{}</b> (temperature): {}.").format(verdict[:1].upper() + verdict[1:], listed(models)))
@@ -161,9 +161,9 @@ def _says_nothing(nll: Measured | None) -> bool:
     return nll is not None and (nll.interval[1] if nll.interval else nll.value) >= COIN
 
 
-def _calibration(view: ResultsView, data: str, model: str, kind: str) -> Finding | None:
-    temperature = view.get(data, model, "temperature", variant=kind)
-    before, after = (view.get(data, model, "ece", variant=variant) for variant in (kind, f"{kind}, tempered"))
+def _calibration(results: EvaluationResults, data: str, model: str, kind: str) -> Finding | None:
+    temperature = results.get(data, model, "temperature", variant=kind)
+    before, after = (results.get(data, model, "ece", variant=variant) for variant in (kind, f"{kind}, tempered"))
     if temperature is None or before is None or after is None:
         return None
     text = Markup(
@@ -172,9 +172,9 @@ def _calibration(view: ResultsView, data: str, model: str, kind: str) -> Finding
     text = text.format(
         named(model), proper(kind), _sureness(temperature), value_of(temperature), *map(_share_only, (before, after))
     )
-    perfect = view.get(data, model, "ece_of_perfect", variant=f"{kind}, tempered")
+    perfect = results.get(data, model, "ece_of_perfect", variant=f"{kind}, tempered")
     text += f"; perfect ones would show {_share_only(perfect)} on so many pairs." if perfect else "."
-    nll = view.get(data, model, "nll", variant=f"{kind}, tempered")
+    nll = results.get(data, model, "nll", variant=f"{kind}, tempered")
     if nll and _says_nothing(nll):
         text += Markup(" Even then they are <b>not shown to say more than “one half” always</b> (NLL {}; {}).").format(
             with_interval(number(nll.value, 3), between(nll.interval, 3, 1)), f"one half: {number(COIN, 3)}"
@@ -188,21 +188,21 @@ def _sureness(temperature: Measured) -> str:
     return "too sure" if low > 1 else "not sure enough" if high < 1 else "about as sure as they should be"
 
 
-def row_findings(view: ResultsView, data: dict[str, Any]) -> list[Finding]:
+def row_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """Rows left out, cut or tied, where there are any."""
     findings = []
-    if data["prompts"] < 2:
+    if data.prompts < 2:
         text = Markup("{} has <b>one prompt only</b>: nothing here says how it would be with others.")
-        findings.append(Finding(text.format(named(data["name"])), "warning"))
-    skipped = data.get("skipped") or {}
+        findings.append(Finding(text.format(named(data.name)), "warning"))
+    skipped = data.skipped
     if any(skipped.values()):
         reasons = listed([f"{count} ({reason})" for reason, count in skipped.items() if count])
         rows = counted(sum(skipped.values()), "row")
-        text = Markup("{} of {} left out: {}.").format(rows, named(data["name"]), reasons)
+        text = Markup("{} of {} left out: {}.").format(rows, named(data.name), reasons)
         findings.append(Finding(text, "warning"))
-    findings += [Finding(Markup("{}: {}").format(named(data["name"]), told)) for told in data.get("remarks") or []]
+    findings += [Finding(Markup("{}: {}").format(named(data.name), told)) for told in data.remarks]
     for metric, told in (("truncated", "cut to fit"), ("tied", "tied, and counted as wrong")):
-        found = [(model, view.get(data["name"], model, metric)) for model in view.models]
+        found = [(model, results.get(data.name, model, metric)) for model in results.names]
         parts = [Markup("{} ({})").format(percent(f.value), named(m)) for m, f in found if f and f.value > 0]
         if parts:
             what = "Conversations" if metric == "truncated" else "Decisions"

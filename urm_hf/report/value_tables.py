@@ -1,11 +1,9 @@
 """The tables of the report on probabilities and ratings, and what was evaluated."""
 
-from typing import Any
-
 from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import ResultsView
+from urm_hf.evaluation.results import BASELINE, DataEntry, EvaluationResults
 from urm_hf.report.marks import Cell, Column, Look, Mark, Table, axis_of
 from urm_hf.report.rating_findings import pearson
 from urm_hf.report.tables import SHORT_READING, extent, looks, p_cell, plain_cell, share_cell
@@ -34,14 +32,14 @@ PROBABILITY_COLUMNS = {
 AVERAGE = "average"
 
 
-def calibration_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+def calibration_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     """Brier, NLL and ECE of every model's probabilities, before and after temperature."""
-    name = data["name"]
+    name = data.name
     groups: dict[str | Markup, list[list[Cell]]] = {}
-    for model in view.models:
-        variants = view.variants(name, model, "brier")
+    for model in results.names:
+        variants = results.variants(name, model, "brier")
         if variants:
-            groups[breakable(model)] = [_probability_row(view, name, model, variant) for variant in variants]
+            groups[breakable(model)] = [_probability_row(results, name, model, variant) for variant in variants]
     if not groups:
         return None
     head = [Column("probabilities", text=True), Column("temperature", ">1: too sure")]
@@ -50,29 +48,29 @@ def calibration_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
     return Table(f"Probabilities on {name}", columns, groups, note)
 
 
-def _probability_row(view: ResultsView, data: str, model: str, variant: str) -> list[Cell]:
-    temperature = view.get(data, model, "temperature", variant=variant.removesuffix(", tempered"))
+def _probability_row(results: EvaluationResults, data: str, model: str, variant: str) -> list[Cell]:
+    temperature = results.get(data, model, "temperature", variant=variant.removesuffix(", tempered"))
     tempered = variant.endswith(", tempered")
     cells = []
     for metric, (_, _, digits) in PROBABILITY_COLUMNS.items():
-        found = view.get(data, model, metric, variant=variant)
+        found = results.get(data, model, metric, variant=variant)
         cells.append(share_cell(found, digits) if metric.startswith("ece") else plain_cell(found, digits))
     return [Cell(proper(variant)), plain_cell(temperature, 2) if tempered else Cell("1", "as given"), *cells]
 
 
-def rating_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+def rating_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     """The other metrics of ratings, averaged and by attribute: rows of each model, of baselines and of the ceiling."""
-    name = data["name"]
-    metrics = [metric for metric in RATING_COLUMNS if any(view.get(name, m, metric) for m in view.models)]
+    name = data.name
+    metrics = [metric for metric in RATING_COLUMNS if any(results.get(name, m, metric) for m in results.names)]
     if not metrics:
         return None
-    attributes = [None, *view.groups(name, metrics[0]).get("attribute", [])]
+    attributes = [None, *results.groups(name, metrics[0]).get("attribute", [])]
     groups: dict[str | Markup, list[list[Cell]]] = {}
-    for model in [*view.models, *view.baselines]:
-        found = {a: [view.get(name, model, m, a and "attribute", a) for m in metrics] for a in attributes}
+    for model in [*results.names, *results.baselines]:
+        found = {a: [results.get(name, model, m, a and "attribute", a) for m in metrics] for a in attributes}
         groups[breakable(model)] = _rating_rows(metrics, found)
     ceilings = [f"noise_ceiling_{CEILINGS[metric]}" if metric in CEILINGS else "" for metric in metrics]
-    found = {a: [view.whosesoever(name, ceiling, a and "attribute", a) for ceiling in ceilings] for a in attributes}
+    found = {a: [results.whosesoever(name, ceiling, a and "attribute", a) for ceiling in ceilings] for a in attributes}
     groups["noise ceiling: annotators, each predicted by the others"] = _rating_rows(metrics, found)
     columns = [Column("attribute", text=True), *(Column(*RATING_COLUMNS[metric][:2]) for metric in metrics)]
     note = "In 50, 68, 95: the share of ratings inside the predicted intervals that promise so many percent."
@@ -92,14 +90,14 @@ def _rating_rows(metrics: list[str], found: dict[str | None, list[Measured | Non
     return rows
 
 
-def correlation_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+def correlation_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     """Pearson's r of every model as dots, by attribute."""
-    name, look = data["name"], looks(view)
-    models = {model: r for model in view.models if (r := pearson(view, name, model))}
+    name, look = data.name, looks(results)
+    models = {model: r for model in results.names if (r := pearson(results, name, model))}
     if not models:
         return None
-    attributes = view.groups(name, "pearson").get("attribute", [])
-    found = {(m, a): pearson(view, name, m, a) for m in models for a in (None, *attributes)}
+    attributes = results.groups(name, "pearson").get("attribute", [])
+    found = {(m, a): pearson(results, name, m, a) for m in models for a in (None, *attributes)}
     axis = axis_of(extent(found.values()), 0.0, factor=1, limits=(-1.0, 1.0))
     columns = [Column("attribute", text=True), Column("Pearson r", axis=axis)]
     columns += [Column(breakable(m), "its reward" if r.variant else "", look=look[m]) for m, r in models.items()]
@@ -116,9 +114,9 @@ def _mark_of_r(model: str, found: Measured, look: Look) -> Mark:
     return Mark(found.value, found.interval, look, f"{model}: {cell.text} {cell.detail}".strip())
 
 
-def likelihood_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
+def likelihood_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     """Every two models by NLL, where they were compared."""
-    found, look = view.comparisons(data["name"]), looks(view)
+    found, look = results.comparisons_on(data.name), looks(results)
     if not found:
         return None
     columns = [
@@ -130,34 +128,34 @@ def likelihood_table(view: ResultsView, data: dict[str, Any]) -> Table | None:
     ]
     rows = []
     for c in found:
-        a, b = (Cell(breakable(c[side]), look=look.get(c[side])) for side in ("model_a", "model_b"))
-        size = Cell(number(c["difference"], 3, sign=True), between(c["interval"], 3, 1))
+        a, b = (Cell(breakable(model), look=look.get(model)) for model in (c.model_a, c.model_b))
+        size = Cell(number(c.difference, 3, sign=True), between(c.interval, 3, 1))
         rows.append([a, b, size, Cell(SHORT_READING[certainty(c)]), Cell(p_cell(c))])
-    tests = ", ".join(sorted({c["test"] for c in found}))
-    return Table(f"NLL of ratings, compared on {data['name']}", columns, {"": rows}, f"Test: {tests}.")
+    tests = ", ".join(sorted({c.test for c in found}))
+    return Table(f"NLL of ratings, compared on {data.name}", columns, {"": rows}, f"Test: {tests}.")
 
 
-def absent_table(view: ResultsView) -> Table | None:
+def absent_table(results: EvaluationResults) -> Table | None:
     """What could not be measured, and why."""
     columns = [Column(title, text=True) for title in ("metric", "model", "data set", "why there is none")]
     rows = [
-        [Cell(entry["metric"]), Cell(breakable(entry["model"])), Cell(breakable(entry["data"])), Cell(entry["reason"])]
-        for entry in view.content.get("absent") or []
+        [Cell(entry.metric), Cell(breakable(entry.model)), Cell(breakable(entry.data)), Cell(entry.reason)]
+        for entry in results.absences
     ]
     return Table("Not measured", columns, {"": rows}) if rows else None
 
 
-def models_table(view: ResultsView) -> Table:
+def models_table(results: EvaluationResults) -> Table:
     """What was evaluated: kind, source and revision of every model."""
     columns = [Column(title, text=True) for title in ("model", "kind", "source", "says of its own uncertainty")]
     rows = []
-    for model in view.content["models"]:
-        if model["kind"] == "baseline":
+    for model in results.models:
+        if model.kind == BASELINE:
             continue
-        at = [model.get("source"), model.get("revision")]
+        at = [model.source, model.revision]
         source = Markup(" @ ").join(breakable(part) for part in at if part)
-        told = Markup(", ").join(Markup("<code>{}</code>").format(name) for name in model.get("uncertainties") or [])
-        kind = model["kind"]
-        look = looks(view)[model["name"]]
-        rows.append([Cell(breakable(model["name"]), look=look), Cell(kind), Cell(source), Cell(told or "nothing")])
+        told = Markup(", ").join(Markup("<code>{}</code>").format(name) for name in model.uncertainties or [])
+        kind = model.kind
+        look = looks(results)[model.name]
+        rows.append([Cell(breakable(model.name), look=look), Cell(kind), Cell(source), Cell(told or "nothing")])
     return Table("Models", columns, {"": rows})

@@ -128,7 +128,7 @@ def bootstrap_means(
 
 def compute_percentiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """The interval that leaves out equal tails of draws (S,), NaN left out; NaN if all are."""
-    tail = (1 - confidence) / 2
+    tail = round((1 - confidence) / 2, 12)  # 0.025, not the float beside it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="All-NaN slice encountered")
         low, high = np.nanquantile(draws, [tail, 1 - tail])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from urm_hf.evaluation.benchmarks.rewardbench import PRIOR_SETS, SECTIONS
-from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decide, random_accuracy
 from urm_hf.evaluation.pairs.data import preferences_of
 
 
@@ -19,9 +19,9 @@ def measured(subsets: dict[str, list[int]], kind: str | None = None) -> tuple[di
     preferences = preferences_of(rows, "rewardbench", kind=kind)
     won = np.concatenate(list(subsets.values()))
     rewards = np.stack([won, 1 - won], axis=1).ravel()
-    assert decisions(preferences, rewards)[0].tolist() == won.astype(bool).tolist()
+    assert decide(preferences, rewards)[0].tolist() == won.astype(bool).tolist()
     found = {(m.level, m.group): m.value for m in accuracy_of(preferences, rewards, 0) if m.metric == "accuracy"}
-    return found, remarks(preferences)
+    return found, preferences.remarks
 
 
 def every_subset(right: int = 0) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from urm_hf.evaluation.benchmarks import rewardbench2
-from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decide, random_accuracy
 from urm_hf.evaluation.pairs.data import preferences_of
 
 
@@ -40,7 +40,7 @@ def test_the_highest_of_four_wins_and_ties_for_it_share_the_point():
     rewards = [[3, 1, 2, 0], [2, 2, 1, 0], [2, 2, 2, 2], [1, 2, 0, 0], [2, 2, 1, 2]]
     assert values(rows, sum(rewards, []))["Math"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 0 + 1 / 3) / 5)
     assert values(rows, sum(rewards, []), "tied")[None] == pytest.approx(3 / 5)
-    assert decisions(preferences_of(rows, "rows"), sum(rewards, []))[0].tolist() == [True, False, False, False, False]
+    assert decide(preferences_of(rows, "rows"), sum(rewards, []))[0].tolist() == [True, False, False, False, False]
 
 
 def test_overall_is_the_mean_of_subsets_of_any_size():
@@ -79,7 +79,7 @@ def test_the_parts_of_ties_are_means_over_prompts_and_over_those_with_a_referenc
     rewards = [5, 4, 2, 3, 1.5, 1, 0, 2, 0, 1]  # tied:1 as above; tied:2 wrong and alone; ref:9 wrong and alone
     expected = 0.3 * 1 / 2 + 0.3 * 1 / 2 + 0.2 + 0.2 + 0.01 * math.tanh(0.5)
     assert values(rows, rewards)["Ties"] == pytest.approx(expected)
-    said = remarks(preferences_of(rows, "rows"))
+    said = preferences_of(rows, "rows").remarks
     assert said[-1] == "Ties: 2 of 4 prompts lack the one they go with, and count in its accuracies only."
 
 
@@ -93,8 +93,8 @@ def test_ties_of_a_prompt_and_its_reference_are_one_prompt_and_count_as_two_rows
 def test_decisions_and_ties_of_the_ties_subset():
     rows = [item("tied:1", "Ties", 2, 2), item("ref:1", "Ties", 1, 2)]
     preferences = preferences_of(rows, "rows")
-    assert decisions(preferences, [5, 4, 3, 3, 1, 1, 0])[0].tolist() == [True, False]
-    assert decisions(preferences, [5, 3, 4, 1, 1, 0, 0])[0].tolist() == [False, True]  # a wrong one between the right
+    assert decide(preferences, [5, 4, 3, 3, 1, 1, 0])[0].tolist() == [True, False]
+    assert decide(preferences, [5, 3, 4, 1, 1, 0, 0])[0].tolist() == [False, True]  # a wrong one between the right
     assert values(rows, [5, 4, 3, 3, 1, 1, 0], "tied")[None] == 0.5
 
 
@@ -120,7 +120,7 @@ def test_random_accuracies_of_tied_prompts_count_orders():
 
 
 def test_missing_subsets_are_said():
-    said = remarks(preferences_of([item("a", "Math"), item("b", "Mine")], "rows"))
+    said = preferences_of([item("a", "Math"), item("b", "Mine")], "rows").remarks
     assert "Factuality, Precise IF, Safety, Focus, Ties missing; the mean is over Math, Mine" in said[0]
     assert said[1] == "In the overall mean, but not of RewardBench 2: Mine."
 

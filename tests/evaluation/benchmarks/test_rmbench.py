@@ -8,7 +8,7 @@ import pytest
 
 from urm_hf.evaluation.benchmarks.rmbench import STYLES
 from urm_hf.evaluation.data import DataOptions, load_data
-from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, random_accuracy, remarks
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decide, random_accuracy
 from urm_hf.evaluation.pairs.data import preferences_of
 
 
@@ -105,7 +105,7 @@ def test_a_fancier_style_alone_wins_the_easy_pairs():
 def test_every_pair_is_a_decision_of_its_items_prompt():
     preferences = preferences_of([item(0), item(1)], "rows")
     rewards = [5, 2, 1, 0, 1, 4, *[5, 2, 1, 2, 1, 4]]
-    right, prompts = decisions(preferences, rewards)
+    right, prompts = decide(preferences, rewards)
     assert right.reshape(2, 3, 3).tolist() == [
         [[True, True, True], [True, True, False], [True, False, False]],
         [[True, True, True], [False, True, False], [False, False, False]],
@@ -130,7 +130,7 @@ def test_an_item_without_a_style_counts_with_its_other_pairs():
         of_pairs[pair["difficulty"]].append(reward_of[pair["chosen"]] > reward_of[pair["rejected"]])
     for name, won in of_pairs.items():
         assert found["difficulty", name] == pytest.approx(np.mean(won))
-    assert "1 of 2 items lack a style" in remarks(preferences_of(expanded, "rows"))[-1]
+    assert "1 of 2 items lack a style" in preferences_of(expanded, "rows").remarks[-1]
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])
@@ -141,15 +141,15 @@ def test_two_items_of_one_prompt_stay_two(side):
     ]
     rows = [pair for pair in pairs(item(0)) if pair not in late] + pairs(second) + late
     preferences = preferences_of(rows, "rows")
-    assert len(preferences.items) == 2 and preferences.prompts == 1
+    assert len(preferences.items) == 2 and preferences.n_prompts == 1
     assert {c["completion"] for c in preferences.conversations[6:]} == {*second["chosen"], *second["rejected"]}
 
 
 def test_what_is_missing_is_said():
     domains = ["chat", "math", "code", "safety-refuse", "safety-response"]
-    assert remarks(preferences_of([item(n, domain) for n, domain in enumerate(domains)], "rows")) == []
+    assert preferences_of([item(n, domain) for n, domain in enumerate(domains)], "rows").remarks == []
     preferences = preferences_of([item(0), item(1, "safety-refuse")], "rows")
-    said = remarks(preferences)
+    said = preferences.remarks
     assert said[0].startswith("Not RM-Bench's overall accuracy: math, code missing") and "over 2 of 4" in said[0]
     assert said[1] == "Safety has one part only: safety-refuse."
     assert "safety (safety-refuse only)" in [m.group for m in accuracy_of(preferences, np.arange(12), 0)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from urm_hf.evaluation.pairs.accuracy import accuracy_of, decisions, judged, random_accuracy, remarks
+from urm_hf.evaluation.pairs.accuracy import accuracy_of, decide, judge, random_accuracy
 from urm_hf.evaluation.pairs.data import preferences_of
 
 
@@ -25,7 +25,7 @@ def test_a_tie_is_wrong_and_reported():
     accuracy, tied = accuracy_of(preferences, rewards_of("++-=="))
     assert (accuracy.metric, accuracy.value, accuracy.n, accuracy.prompts) == ("accuracy", 2 / 5, 5, 5)
     assert (tied.metric, tied.value, tied.interval) == ("tied", 2 / 5, None)
-    assert decisions(preferences, rewards_of("++-=="))[0].tolist() == [True, True, False, False, False]
+    assert decide(preferences, rewards_of("++-=="))[0].tolist() == [True, True, False, False, False]
 
 
 def test_subsets_follow_the_overall_accuracy():
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_intervals():
 
 
 def overall(preferences, rewards, samples: int = 300):
-    return accuracy_of(preferences, rewards, samples)[0], judged(preferences, rewards, samples)
+    return accuracy_of(preferences, rewards, samples)[0], judge(preferences, rewards, samples)
 
 
 def of_rewardbench(subsets: str, **kind) -> list[dict]:
@@ -114,7 +114,7 @@ def test_what_decisions_add_is_the_accuracy_of_the_benchmark(preferences):
 
 def test_what_is_in_no_section_is_not_compared():
     preferences = preferences_of(of_rewardbench("ppm"), "rb", kind="rewardbench")
-    found = judged(preferences, rewards_of("+-+"))
+    found = judge(preferences, rewards_of("+-+"))
     assert found.right.tolist() == [True, False] and found.shares.tolist() == [0.5, 0]
 
 
@@ -122,7 +122,7 @@ def test_chance_on_pairs_is_one_half_of_each_group():
     preferences = preferences_of(rows(3, "aab"), "rows")
     found = [(m.level, m.group, m.value, m.interval, m.n) for m in random_accuracy(preferences)]
     assert found == [(None, None, 0.5, None, 3), ("subset", "a", 0.5, None, 2), ("subset", "b", 0.5, None, 1)]
-    assert remarks(preferences) == []
+    assert preferences.remarks == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_chance_on_pairs_is_one_half_of_each_group():
         ([1.0, 2.0, float("nan"), 0.0], "the reward of rows, row 1, chosen is nan; it must be finite"),
     ],
 )
-@pytest.mark.parametrize("measure", [accuracy_of, decisions, judged])
+@pytest.mark.parametrize("measure", [accuracy_of, decide, judge])
 def test_bad_rewards_are_named(measure, rewards, message):
     with pytest.raises(ValueError, match=message):
         measure(preferences_of(rows(2), "rows"), rewards)

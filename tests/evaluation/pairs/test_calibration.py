@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from sklearn.metrics import brier_score_loss, log_loss
 from tests.helpers.made_scores import scalar_pairs, table, urm_pairs
 from urm_hf.evaluation.pairs.calibration import (
     BINS,
+    build_reliability_curve,
     calibration,
     calibration_error,
+    compute_evidence,
     error_of_perfect,
-    evidence_of,
-    reliability_curve,
     wilson_interval,
 )
 from urm_hf.evaluation.pairs.temperature import LINKS, crossfitted, fit_temperature
@@ -55,7 +56,7 @@ def test_brier_and_nll_are_those_of_sklearn_whichever_side_comes_first():
 def test_gaussian_probabilities_are_those_of_compare():
     pairs = urm_pairs(MARGINS, *STDS)
     p = compare(pairs.chosen, pairs.rejected)
-    assert norm.cdf(evidence_of(pairs)["gaussian"]) == pytest.approx(p, abs=1e-12)
+    assert norm.cdf(compute_evidence(pairs)["gaussian"]) == pytest.approx(p, abs=1e-12)
     found = table(calibration(pairs, samples=0))
     assert found["brier", "gaussian", None].value == pytest.approx(np.square(1 - p).mean())
     z = MARGINS / np.sqrt(STDS[0] ** 2 + STDS[1] ** 2)
@@ -169,13 +170,14 @@ def test_what_has_no_temperature_says_why_and_nothing_is_nan(margins, prompts, t
     found = calibration(scalar_pairs(margins, prompts), samples=40)
     assert told in found.absent["temperature (logistic)"]
     assert ("temperature", "logistic", None) not in table(found)
-    json.dumps([[one.value, one.interval] for one in found.metrics] + found.curves, allow_nan=False)
+    numbers = [[one.value, one.interval] for one in found.metrics]
+    json.dumps([numbers, [asdict(curve) for curve in found.curves]], allow_nan=False)
 
 
 def test_scalar_models_have_logistic_probabilities_only():
     found = calibration(scalar_pairs(MARGINS), samples=0)
     assert {one.variant for one in found.metrics} == {"logistic", "logistic, tempered"}
-    assert [curve["variant"] for curve in found.curves] == ["logistic", "logistic, tempered"]
+    assert [curve.variant for curve in found.curves] == ["logistic", "logistic, tempered"]
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error():
@@ -232,11 +234,11 @@ def test_the_curve_has_the_pairs_and_the_error_of_the_metric():
     pairs = scalar_pairs(MARGINS)
     found = calibration(pairs, samples=0)
     curve = found.curves[0]
-    assert curve["curve"] == "reliability" and sum(curve["n"]) == 400 and len(curve["n"]) <= BINS
-    x, y, n = (np.array(curve[name]) for name in "xyn")
+    assert curve.curve == "reliability" and sum(curve.n) == 400 and len(curve.n) <= BINS
+    x, y, n = (np.array(getattr(curve, name)) for name in "xyn")
     assert (n * np.abs(y - x)).sum() / 400 == pytest.approx(table(found)["ece", "logistic", None].value)
     assert (np.diff(x) > 0).all() and (x >= 0.5).all()
-    assert (np.array(curve["low"]) <= y).all() and (y <= np.array(curve["high"])).all()
+    assert (np.array(curve.low) <= y).all() and (y <= np.array(curve.high)).all()
 
 
 @pytest.mark.parametrize("right, trials", [(0, 5), (5, 5), (3, 8), (70, 90)])
@@ -247,7 +249,7 @@ def test_wilson_s_interval_is_that_of_scipy(right, trials):
 
 def test_pairs_of_one_prompt_count_as_one_in_the_curve():
     confidence, right = np.full(12, 0.8), np.array([True, True, True, False] * 3)
-    once = reliability_curve(confidence[:4], right[:4], list("abcd"))
-    many = reliability_curve(confidence, right, list("abcd") * 3)
-    assert (many["low"], many["high"]) == (pytest.approx(once["low"]), pytest.approx(once["high"]))
-    assert (once["n"], many["n"]) == ([4], [12])
+    once = build_reliability_curve(confidence[:4], right[:4], list("abcd"))
+    many = build_reliability_curve(confidence, right, list("abcd") * 3)
+    assert (many.low, many.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert (once.n, many.n) == ([4], [12])

@@ -57,7 +57,7 @@ def one(row: dict, **how) -> tuple[dict, dict]:
     ],
 )
 def test_columns_tell_the_kind(row, kind):
-    assert preference_data.kind_of([row], PreferenceColumns()) == kind
+    assert preference_data.find_benchmark([row], PreferenceColumns()).name == kind
 
 
 @pytest.mark.parametrize("row", [MIXED, MESSAGES, WHOLE, MESSAGES | WHOLE, WHOLE | {"prompt": "2 + 2?"}])
@@ -87,7 +87,7 @@ def test_texts_that_hold_the_prompt_stay_whole_and_share_its_key():
 
 def test_texts_with_nothing_in_common_are_prompts_of_their_own():
     rows = [{"chosen": "yes", "rejected": "no"}, {"chosen": "good", "rejected": "bad"}]
-    assert preferences_of(rows, "rows").prompts == 2
+    assert preferences_of(rows, "rows").n_prompts == 2
 
 
 def test_the_last_turns_may_differ_in_several_messages():

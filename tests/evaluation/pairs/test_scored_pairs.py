@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.made_scores import scalar_pairs, urm_pairs
+from urm_hf.evaluation.benchmarks import PAIRS, REWARDBENCH2
+from urm_hf.evaluation.benchmarks.benchmark import PreferenceItem, PreferenceSet
 from urm_hf.evaluation.pairs.baselines import longest_answer, random_metrics
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs, scored_pairs
-from urm_hf.evaluation.preferences import PreferenceItem, PreferenceSet
 from urm_hf.scores import RewardScore
 
 
@@ -18,7 +19,7 @@ def item(chosen, rejected, prompt, number=0) -> PreferenceItem:
 @pytest.fixture
 def preferences() -> PreferenceSet:
     return PreferenceSet(
-        "made up", "pairs", [item(["aa"], ["b"], "x", 0), item(["c"], ["dddd"], "y", 1), item(["e"], ["f"], "x", 2)]
+        "made up", PAIRS, [item(["aa"], ["b"], "x", 0), item(["c"], ["dddd"], "y", 1), item(["e"], ["f"], "x", 2)]
     )
 
 
@@ -31,7 +32,7 @@ def test_margins_are_of_the_chosen_less_the_rejected_answer_of_an_item(preferenc
 
 
 def test_every_chosen_goes_with_every_rejected_answer():
-    data = PreferenceSet("made up", "rewardbench2", [item(["a", "b"], ["c", "d", "e"], "x")])
+    data = PreferenceSet("made up", REWARDBENCH2, [item(["a", "b"], ["c", "d", "e"], "x")])
     pairs = scored_pairs(data, [RewardScore(reward=reward) for reward in (10.0, 20.0, 1.0, 2.0, 3.0)])
     assert sorted(pairs.margins.tolist()) == [7, 8, 9, 17, 18, 19]
 

@@ -1,6 +1,7 @@
 """Risk-coverage against brute force over all orders of ties, scikit-learn, and the filter that users call."""
 
 import json
+from dataclasses import asdict
 from itertools import permutations
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_the_order_of_rows_does_not_matter(seed):
     shuffled = np.random.default_rng(seed).permutation(margins)
     before, after = (selective(scalar_pairs(m), samples=0) for m in (margins, shuffled))
     assert [one.value for one in after.metrics] == pytest.approx([one.value for one in before.metrics], abs=1e-12)
-    assert after.curves[0]["y"] == pytest.approx(before.curves[0]["y"])
+    assert after.curves[0].y == pytest.approx(before.curves[0].y)
 
 
 def test_excess_aurc_is_that_over_an_order_with_all_errors_last():
@@ -147,9 +148,9 @@ def test_what_is_kept_is_what_the_filter_keeps(share):
 def test_the_curve_ends_with_everything_and_keeps_what_the_filter_keeps():
     pairs = scalar_pairs(MARGINS)
     curve = selective(pairs, samples=50).curves[0]
-    assert (curve["curve"], curve["variant"], len(curve["x"])) == ("risk_coverage", MARGIN, POINTS)
-    assert curve["x"][-1] == 1 and curve["y"][-1] == pytest.approx((MARGINS <= 0).mean())
-    for x, y, low, high in zip(*(curve[name] for name in ("x", "y", "low", "high"))):
+    assert (curve.curve, curve.variant, len(curve.x)) == ("risk_coverage", MARGIN, POINTS)
+    assert curve.x[-1] == 1 and curve.y[-1] == pytest.approx((MARGINS <= 0).mean())
+    for x, y, low, high in zip(*(getattr(curve, name) for name in ("x", "y", "low", "high"))):
         kept = filter_values(-np.abs(MARGINS), keep=x).kept
         assert (kept.mean(), (MARGINS <= 0)[kept].mean()) == (pytest.approx(x), pytest.approx(y))
         assert 0 <= low <= high <= 1
@@ -159,7 +160,7 @@ def test_the_band_of_the_whole_curve_is_the_interval_of_the_error():
     curve = selective(scalar_pairs(MARGINS), samples=3000).curves[0]
     error = (MARGINS <= 0).mean()
     half = 1.96 * np.sqrt(error * (1 - error) / 150)
-    assert (curve["low"][-1], curve["high"][-1]) == (
+    assert (curve.low[-1], curve.high[-1]) == (
         pytest.approx(error - half, abs=0.01),
         pytest.approx(error + half, abs=0.01),
     )
@@ -167,10 +168,10 @@ def test_the_band_of_the_whole_curve_is_the_interval_of_the_error():
 
 def test_a_curve_of_ties_has_a_point_for_each_share_that_can_be_kept():
     curve = selective(scalar_pairs(TIED), samples=0).curves[0]
-    assert curve["x"] == pytest.approx([2 / 8, 4 / 8, 7 / 8, 1])
-    assert curve["y"] == pytest.approx([1 / 2, 2 / 4, 3 / 7, 4 / 8])
+    assert curve.x == pytest.approx([2 / 8, 4 / 8, 7 / 8, 1])
+    assert curve.y == pytest.approx([1 / 2, 2 / 4, 3 / 7, 4 / 8])
     alone = selective(scalar_pairs([1.0, -1.0, 1.0]), samples=0).curves[0]
-    assert (alone["x"], alone["y"]) == ([1.0], [pytest.approx(1 / 3)])
+    assert (alone.x, alone.y) == ([1.0], [pytest.approx(1 / 3)])
 
 
 @pytest.mark.parametrize(
@@ -183,14 +184,15 @@ def test_without_errors_or_without_anything_else_there_is_no_auroc(margins, told
     assert ("auroc_errors", MARGIN, None) not in values
     assert values["aurc", MARGIN, None].value == float(margins[0] <= 0)
     assert values["excess_aurc", MARGIN, None].value == 0
-    json.dumps([[one.value, one.interval] for one in found.metrics] + found.curves, allow_nan=False)
+    numbers = [[one.value, one.interval] for one in found.metrics]
+    json.dumps([numbers, [asdict(curve) for curve in found.curves]], allow_nan=False)
 
 
 def test_one_prompt_has_values_and_no_intervals():
     found = selective(scalar_pairs(TIED, ["x"] * 8), samples=40)
     assert all(one.interval is None for one in found.metrics)
-    assert found.curves[0]["low"] == [None] * 4
-    json.dumps(found.curves, allow_nan=False)
+    assert found.curves[0].low == [None] * 4
+    json.dumps([asdict(curve) for curve in found.curves], allow_nan=False)
 
 
 def test_nothing_but_right_pairs_kept_has_the_exact_interval():

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.helpers.simulated_results import Simulated, decisions, model, preference_set
-from urm_hf.hub.card.evaluate_results import results_of
+from urm_hf.evaluation.results import EvaluationResults
+from urm_hf.hub.card.evaluate_results import build_results
 
 RIGHT = decisions(300, 0.7, 1)
 
@@ -12,7 +13,7 @@ def shown(**data) -> list:
     simulated = Simulated(model("a", source="/home/me/a"))
     simulated.preferences(preference_set("rb", source="/home/me/rb.jsonl", **data), {"a": RIGHT})
     simulated.known("rb", "a", RIGHT, {"reward_std": 0.5}, {})
-    return results_of(simulated.done(), ["/home/me/a"], Path("results.json"))
+    return build_results(EvaluationResults.from_json(simulated.done()), ["/home/me/a"], Path("results.json"))
 
 
 def test_the_gain_stands_beside_what_is_kept():

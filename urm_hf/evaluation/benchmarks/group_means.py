@@ -80,7 +80,7 @@ def mean_draws(outcomes: Outcomes, means: Sequence[GroupMean], samples: int, see
     return bootstrap_means(sums, sizes, strata, samples, seed) @ weights
 
 
-def shares_of(mean: GroupMean) -> np.ndarray:
+def compute_shares(mean: GroupMean) -> np.ndarray:
     """(N) what each value is multiplied by in this mean."""
     return sum((weight / mask.sum() * mask for mask, weight in mean.parts), np.zeros(len(mean.parts[0][0])))
 

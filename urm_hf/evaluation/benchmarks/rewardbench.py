@@ -5,12 +5,21 @@ A section is the mean of its subsets weighted by the numbers of examples that th
 the mean of the sections. Where subsets are missing, as in a local part of the benchmark, the means are over those that
 are there: the section is then named with what it holds, as in "Reasoning (3 of 7 subsets)", and `remarks` lists what
 is missing.
+
+Paper: Lambert et al. (2024), "RewardBench: Evaluating Reward Models for Language Modeling", arXiv:2403.13787.
+Data: https://huggingface.co/datasets/allenai/reward-bench, split "filtered"; prior sets:
+https://huggingface.co/datasets/allenai/preference-test-sets, one split each.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from urm_hf.evaluation.benchmarks.benchmark import Benchmark, PreferenceItem, PreferenceSet, RowContext, count_pairs
 from urm_hf.evaluation.benchmarks.group_means import GroupMean
-from urm_hf.evaluation.preferences import PreferenceSet
+from urm_hf.evaluation.benchmarks.pairs import read_pair
+from urm_hf.evaluation.benchmarks.rows import PreferenceColumns, find_first
 
 SECTIONS = {
     "Chat": {
@@ -58,6 +67,18 @@ PRIOR_SETS = (
 )
 AVERAGED_PRIOR_SETS = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")  # in the published average
 PRIOR_SETS_REPOSITORIES = ("allenai/preference-test-sets", "allenai/pref-test-sets")
+
+
+def reads(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> bool:
+    """Whether rows name the models of their answers, and some a subset of a section."""
+    if "chosen_model" not in find_first(rows, columns):
+        return False
+    return any(row.get(columns.subset) in SECTION_OF for row in rows)
+
+
+def read_item(row: Mapping[str, Any], number: int, context: RowContext) -> PreferenceItem:
+    """A pair whose prompt of plain text is a user's turn; every row has a subset."""
+    return read_pair(row, number, context.columns, is_chat=True, has_subsets=True)
 
 
 def group_means(preferences: PreferenceSet) -> list[GroupMean]:
@@ -119,3 +140,17 @@ def check_subsets(preferences: PreferenceSet):
 def _section_name(section: str, present: int) -> str:
     whole = len(SECTIONS[section])
     return section if present == whole else f"{section} ({present} of {whole} subsets)"
+
+
+REWARDBENCH = Benchmark(
+    name="rewardbench",
+    reads=reads,
+    read_item=read_item,
+    outcomes=count_pairs,
+    group_means=group_means,
+    remarks=remarks,
+    noun="pair",
+    mean="the mean of its sections",
+    check=check_subsets,
+    repositories={"allenai/reward-bench": ["filtered"]} | dict.fromkeys(PRIOR_SETS_REPOSITORIES, PRIOR_SETS),
+)

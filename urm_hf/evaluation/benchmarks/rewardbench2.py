@@ -16,25 +16,36 @@ and the highest wrong one, the score is the sum of
 | 0.01 | tanh(smaller margin / spread - 1); 0 where both are 0 |
 
 so that it can reach 1.01. Prompts whose reference is missing are in the first two only.
+
+Paper: Malik et al. (2025), "RewardBench 2: Advancing Reward Model Evaluation", arXiv:2506.01937.
+Data: https://huggingface.co/datasets/allenai/reward-bench-2, split "test".
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
 import numpy as np
 
+from urm_hf.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    PreferenceItem,
+    PreferenceSet,
+    RowContext,
+    compute_subset_means,
+)
 from urm_hf.evaluation.benchmarks.group_means import GroupMean, Outcomes
 from urm_hf.evaluation.benchmarks.rows import (
     PreferenceColumns,
     answers_in,
     conversations_in,
     filled,
+    find_first,
+    form_of,
     reject_equal,
     subset_of,
 )
-from urm_hf.evaluation.preferences import PreferenceItem, PreferenceSet
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
 TIES = "ties"  # in any case
@@ -43,7 +54,15 @@ RANDOM_DRAWS = 2000  # of normal rewards, for the expected score of "Ties"
 _TIES_ID = re.compile(r"(ref|tied):(\d+)")
 
 
-def read_item(row: Mapping[str, Any], number: int, columns: PreferenceColumns) -> PreferenceItem:
+def reads(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> bool:
+    """Whether rows have lists of answers on both sides."""
+    first = find_first(rows, columns)
+    return form_of(first[columns.chosen]) == form_of(first[columns.rejected]) == "answers"
+
+
+def read_item(row: Mapping[str, Any], number: int, context: RowContext) -> PreferenceItem:
+    """One prompt with its right and wrong answers; of Ties, `details["ties"]` has the kind and number of its id."""
+    columns = context.columns
     subset = subset_of(row, columns.subset)
     sides = {column: answers_in(row, column) for column in (columns.chosen, columns.rejected)}
     chosen, rejected = sides.values()
@@ -132,6 +151,13 @@ def group_means(preferences: PreferenceSet) -> list[GroupMean]:
     return [GroupMean(None, None, overall)] + [GroupMean("subset", name, of_one) for name, of_one in of_subset.items()]
 
 
+def count_tied_items(preferences: PreferenceSet, rewards: np.ndarray) -> tuple[Outcomes, list[GroupMean]]:
+    """Each item counts 1 if its lowest right answer and its best wrong one have the same reward."""
+    tied = [right.min() == wrong.max() for right, wrong in preferences.rewards_of_items(rewards)]
+    items = np.arange(len(tied))
+    return Outcomes(np.array(tied, float), items, preferences.prompts), compute_subset_means(preferences, items)
+
+
 def remarks(preferences: PreferenceSet) -> list[str]:
     """What distinguishes these numbers from those of the whole benchmark; empty if nothing does."""
     there, found = preferences.subsets, []
@@ -205,3 +231,19 @@ def _check_counts(row: Mapping[str, Any], right: int, wrong: int):
     for column, count in {"num_correct": right, "num_incorrect": wrong, "total_completions": right + wrong}.items():
         if row.get(column) not in (None, count):
             raise ValueError(f"`{column}` is {row[column]}, but {right} answers are chosen and {wrong} rejected.")
+
+
+REWARDBENCH2 = Benchmark(
+    name="rewardbench2",
+    reads=reads,
+    read_item=read_item,
+    outcomes=outcomes,
+    group_means=group_means,
+    remarks=remarks,
+    noun="prompt",
+    mean="the mean of its subsets",
+    random_outcomes=random_outcomes,
+    ties=count_tied_items,
+    check=check_ties,
+    repositories={"allenai/reward-bench-2": ["test"]},
+)

@@ -8,23 +8,35 @@ over the domains. The safety domain is its refusals and its responses together.
 Rows are items with three `chosen` and three `rejected` answers, from plain to fancy, or pairs with `chosen_style` and
 `rejected_style`: pairs of one prompt whose answers agree make up an item. An item may lack a style; its pairs then
 count where they are.
+
+Paper: Liu et al. (2024), "RM-Bench: Benchmarking Reward Models of Language Models with Subtlety and Style",
+arXiv:2410.16184. Data: https://github.com/THU-KEG/RM-Bench, one file a domain.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from urm_hf.evaluation.benchmarks.benchmark import (
+    Benchmark,
+    PreferenceItem,
+    PreferenceSet,
+    RowContext,
+    count_pairs,
+    decide_pairs,
+)
 from urm_hf.evaluation.benchmarks.group_means import GroupMean
 from urm_hf.evaluation.benchmarks.rows import (
     PreferenceColumns,
     answers_in,
     conversations_in,
     filled,
+    find_first,
+    form_of,
     reject_equal,
 )
-from urm_hf.evaluation.preferences import PreferenceItem, PreferenceSet
 
 STYLES = ("concise", "detailed_plain", "detailed_markdown")  # from plain to fancy
 DIFFICULTIES = ("easy", "normal", "hard")
@@ -32,9 +44,19 @@ DOMAINS = ("chat", "math", "code", "safety")
 PARTS_OF_SAFETY = ("safety-refuse", "safety-response")
 
 
-def read_item(row: Mapping[str, Any], number: int, columns: PreferenceColumns, file: str) -> PreferenceItem:
-    """An item of three by three answers, or with one pair of them that `whole_items` puts together with the others."""
-    subset = _domain(row, columns, file)
+def reads(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> bool:
+    """Whether rows have three answers a side, or pairs with their styles; RewardBench 2 counts its answers."""
+    first = find_first(rows, columns)
+    sides = [first[columns.chosen], first[columns.rejected]]
+    if all(form_of(side) == "answers" for side in sides):
+        return all(len(side) == len(STYLES) for side in sides) and "num_correct" not in first
+    return "chosen_style" in first and "rejected_style" in first
+
+
+def read_item(row: Mapping[str, Any], number: int, context: RowContext) -> PreferenceItem:
+    """An item of three by three answers, or with one pair of them that `join_pairs` puts together with the others."""
+    columns = context.columns
+    subset = _domain(row, columns, context.file)
     if "chosen_style" in row:
         return _pair(row, number, columns, subset)
     sides = {column: answers_in(row, column) for column in (columns.chosen, columns.rejected)}
@@ -49,14 +71,12 @@ def read_item(row: Mapping[str, Any], number: int, columns: PreferenceColumns, f
     return PreferenceItem(tuple(found[:3]), tuple(found[3:]), key, subset, number, styles)
 
 
-def whole_items(
-    items: list[PreferenceItem], name: str, skipped: dict[str, int] | None = None
-) -> Iterator[PreferenceItem]:
+def join_pairs(items: list[PreferenceItem], name: str, skipped: dict[str, int] | None) -> Iterator[PreferenceItem]:
     """
     Items as they are, or pairs put together to items.
 
     Args:
-        skipped (*optional*): where to count the pairs of items that lack a pair of their answers; default: an error.
+        skipped: where to count the pairs of items that lack a pair of their answers; None: an error.
     """
     pairs = [item for item in items if "pair" in item.details]
     if not pairs:
@@ -217,3 +237,17 @@ def _cells(mask: np.ndarray, difficulties: np.ndarray) -> dict[str, tuple[np.nda
     cells = {name: mask & (difficulties == name) for name in DIFFICULTIES}
     there = {name: cell for name, cell in cells.items() if cell.any()}
     return {name: (cell, 1 / len(there)) for name, cell in there.items()}
+
+
+RMBENCH = Benchmark(
+    name="rmbench",
+    reads=reads,
+    read_item=read_item,
+    outcomes=count_pairs,
+    group_means=group_means,
+    remarks=remarks,
+    noun="pair",
+    mean="the mean of its domains",
+    decisions=decide_pairs,
+    join_items=join_pairs,
+)

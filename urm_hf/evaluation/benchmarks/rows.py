@@ -20,6 +20,12 @@ class PreferenceColumns:
     subset: str = "subset"
 
 
+def find_first(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> Mapping[str, Any]:
+    """The first row with answers, which tells the form of all."""
+    answered = (row for row in rows if row.get(columns.chosen) and row.get(columns.rejected))
+    return next(answered, rows[0])
+
+
 class UnusableRow(ValueError):
     """A row that no model can be judged by. `reason`: what such rows are counted by when they are left out."""
 

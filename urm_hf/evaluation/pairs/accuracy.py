@@ -8,25 +8,18 @@ point if k answers share the highest reward) accuracies follow it. The share of 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from urm_hf.evaluation.benchmarks import rewardbench, rewardbench2, rmbench
-from urm_hf.evaluation.benchmarks.group_means import GroupMean, Outcomes, mean_draws, measured_means, shares_of
-from urm_hf.evaluation.comparison import Judged
+from urm_hf.evaluation.benchmarks.benchmark import Decisions, PreferenceSet
+from urm_hf.evaluation.benchmarks.group_means import compute_shares, mean_draws, measured_means
+from urm_hf.evaluation.comparison import JudgedModel
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.preferences import PreferenceSet
 
 
 def accuracy_of(preferences: PreferenceSet, rewards: ArrayLike, samples: int = 1000, seed: int = 0) -> list[Measured]:
     """
     "accuracy" and "tied", overall and of each group, with 95 % intervals over prompts drawn within their groups.
 
-    | kind | overall | groups |
-    |---|---|---|
-    | pairs | all pairs | subset |
-    | rewardbench | mean of the sections | section, subset, prior set |
-    | rewardbench2 | mean of the subsets | subset |
-    | rmbench | mean of the domains | domain, difficulty, subset (parts of safety) |
-
-    "tied" has no interval: the share of decisions in this data that were ties.
+    Which groups there are, and what the overall accuracy is a mean of, the benchmark says. "tied" has no interval: the
+    share of decisions in this data that were ties.
 
     Args:
         rewards: (N) of `preferences.conversations`.
@@ -34,9 +27,11 @@ def accuracy_of(preferences: PreferenceSet, rewards: ArrayLike, samples: int = 1
     Raises:
         ValueError: another number of rewards, or one that is not a number.
     """
-    rewards = _checked(preferences, rewards)
-    accuracies = measured_means("accuracy", _outcomes(preferences, rewards), _group_means(preferences), samples, seed)
-    return accuracies + measured_means("tied", *_ties(preferences, rewards))
+    benchmark, rewards = preferences.benchmark, _check_rewards(preferences, rewards)
+    counted, means = benchmark.outcomes(preferences, rewards), benchmark.group_means(preferences)
+    tied, tied_means = benchmark.ties(preferences, rewards)
+    accuracies = measured_means("accuracy", counted, means, samples, seed)
+    return accuracies + measured_means("tied", tied, tied_means)
 
 
 def random_accuracy(preferences: PreferenceSet) -> list[Measured]:
@@ -46,101 +41,42 @@ def random_accuracy(preferences: PreferenceSet) -> list[Measured]:
     In closed form, but for RewardBench 2's score of Ties, a part of which depends on how rewards are distributed: it
     is simulated with normal ones (`rewardbench2.random_outcomes`).
     """
-    if preferences.kind == "rewardbench2":
-        outcomes = rewardbench2.random_outcomes(preferences)
-    else:  # of two answers
-        outcomes = _of_pairs(preferences, np.full(len(preferences.pairs[0]), 0.5))
-    return measured_means("accuracy", outcomes, _group_means(preferences))
+    benchmark = preferences.benchmark
+    return measured_means("accuracy", benchmark.random_outcomes(preferences), benchmark.group_means(preferences))
 
 
-def decisions(preferences: PreferenceSet, rewards: ArrayLike) -> tuple[np.ndarray, list[str]]:
+def decide(preferences: PreferenceSet, rewards: ArrayLike) -> Decisions:
     """
-    K decisions, right or wrong, and the prompt of each.
-
-    An item is right if every chosen answer has a higher reward than every rejected one. RM-Bench's items are mostly
-    won in part: there every pair is a decision.
+    K decisions, right or wrong, and the prompt of each, as the benchmark takes them: of items, or of pairs.
 
     Args:
-        rewards: (N) of `preferences.conversations`.
+        rewards (`ArrayLike`): (N) of `preferences.conversations`.
     """
-    rewards = _checked(preferences, rewards)
-    prompts = [item.prompt for item in preferences.items]
-    if preferences.kind == "rmbench":
-        items, chosen, rejected = preferences.pairs
-        return rewards[chosen] > rewards[rejected], [prompts[number] for number in items]
-    right = [chosen.min() > rejected.max() for chosen, rejected in preferences.rewards_of_items(rewards)]
-    return np.array(right), prompts
+    return preferences.benchmark.decisions(preferences, _check_rewards(preferences, rewards))
 
 
-def judged(preferences: PreferenceSet, rewards: ArrayLike, samples: int = 1000, seed: int = 0) -> Judged:
+def judge(preferences: PreferenceSet, rewards: ArrayLike, samples: int = 1000, seed: int = 0) -> JudgedModel:
     """
     What two models are compared by: the decisions that count in the overall accuracy, and what each adds to it.
 
     Args:
-        rewards: (N) of `preferences.conversations`.
+        rewards (`ArrayLike`): (N) of `preferences.conversations`.
+        samples (`int`, *optional*, defaults to 1000): of prompts, for the interval of a difference.
+        seed (`int`, *optional*, defaults to 0): of these samples.
     """
-    rewards = _checked(preferences, rewards)
-    outcomes, (right, prompts) = _outcomes(preferences, rewards), decisions(preferences, rewards)
-    means = _group_means(preferences)
-    shares = shares_of(means[0])
-    added, weights = (
-        np.bincount(outcomes.rows, values, minlength=len(right)) for values in (outcomes.values * shares, shares)
-    )
-    counted = np.flatnonzero(weights)
+    benchmark, rewards = preferences.benchmark, _check_rewards(preferences, rewards)
+    outcomes, decided = benchmark.outcomes(preferences, rewards), benchmark.decisions(preferences, rewards)
+    means = benchmark.group_means(preferences)
+    shares = compute_shares(means[0])
+    n = len(decided.right)
+    added = np.bincount(outcomes.rows, outcomes.values * shares, minlength=n)
+    weights = np.bincount(outcomes.rows, shares, minlength=n)
+    counted = np.flatnonzero(weights)  # a prior set beside sections has no part in the overall accuracy
     draws = mean_draws(outcomes, means, samples, seed)[:, 0]
-    return Judged(right[counted], added[counted], [prompts[row] for row in counted], draws)
+    return JudgedModel(decided.right[counted], added[counted], [decided.prompts[row] for row in counted], draws)
 
 
-def remarks(preferences: PreferenceSet) -> list[str]:
-    """What a reader must know who compares these accuracies with published ones; empty if nothing."""
-    if preferences.kind == "rewardbench":
-        return rewardbench.remarks(preferences)
-    if preferences.kind == "rewardbench2":
-        return rewardbench2.remarks(preferences)
-    return rmbench.remarks(preferences) if preferences.kind == "rmbench" else []
-
-
-def _outcomes(preferences: PreferenceSet, rewards: np.ndarray) -> Outcomes:
-    if preferences.kind == "rewardbench2":
-        return rewardbench2.outcomes(preferences, rewards)
-    _, chosen, rejected = preferences.pairs
-    return _of_pairs(preferences, rewards[chosen] > rewards[rejected])
-
-
-def _of_pairs(preferences: PreferenceSet, values: np.ndarray) -> Outcomes:
-    prompts = [preferences.items[number].prompt for number in preferences.pairs[0]]
-    return Outcomes(values.astype(float), np.arange(len(values)), prompts)
-
-
-def _group_means(preferences: PreferenceSet) -> list[GroupMean]:
-    if preferences.kind == "rewardbench":
-        return rewardbench.group_means(preferences)
-    if preferences.kind == "rewardbench2":
-        return rewardbench2.group_means(preferences)
-    if preferences.kind == "rmbench":
-        return rmbench.group_means(preferences)
-    return _plain_means(preferences, np.arange(len(preferences.items)))
-
-
-def _plain_means(preferences: PreferenceSet, items: np.ndarray) -> list[GroupMean]:
-    """Of values of these items: all, and each subset."""
-    subsets = np.array([preferences.items[number].subset for number in items])
-    every = GroupMean(None, None, [(np.ones(len(items), bool), 1.0)])
-    return [every, *(GroupMean("subset", name, [(subsets == name, 1.0)]) for name in preferences.subsets)]
-
-
-def _ties(preferences: PreferenceSet, rewards: np.ndarray) -> tuple[Outcomes, list[GroupMean]]:
-    if preferences.kind == "rewardbench2":
-        items = np.arange(len(preferences.items))
-        tied = [right.min() == wrong.max() for right, wrong in preferences.rewards_of_items(rewards)]
-        outcomes = Outcomes(np.array(tied, float), items, [item.prompt for item in preferences.items])
-    else:
-        items, chosen, rejected = preferences.pairs
-        outcomes = _of_pairs(preferences, rewards[chosen] == rewards[rejected])
-    return outcomes, _plain_means(preferences, items)
-
-
-def _checked(preferences: PreferenceSet, rewards: ArrayLike) -> np.ndarray:
+def _check_rewards(preferences: PreferenceSet, rewards: ArrayLike) -> np.ndarray:
     rewards = np.asarray(rewards, dtype=np.float64)
     count = len(preferences.conversations)
     if rewards.shape != (count,):

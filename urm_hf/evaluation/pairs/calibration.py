@@ -13,14 +13,14 @@ probability, both of the evidence e of a pair:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
+from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
 from urm_hf.evaluation.pairs.temperature import LINKS, Link, crossfitted, fit_temperature
+from urm_hf.evaluation.results import Curve
 from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
 from urm_hf.uncertainty.measures import measure
 
@@ -29,7 +29,7 @@ TEMPERATURE_SAMPLES = 200  # of prompts, for the interval of the temperature: ea
 Z95 = 1.959963984540054
 
 
-def calibration(pairs: ScoredPairs, samples: int = 1000, seed: int = 0) -> Found:
+def calibration(pairs: ScoredPairs, samples: int = 1000, seed: int = 0) -> Measurements:
     """
     "brier", "nll", "ece" and the reliability curve of each kind of probability, before and after temperature, and the
     "temperature" that is best for all pairs (above 1: the probabilities are too sure).
@@ -38,14 +38,14 @@ def calibration(pairs: ScoredPairs, samples: int = 1000, seed: int = 0) -> Found
     any finite sample: "ece_of_perfect" is its mean where these very probabilities are true. Intervals are over samples
     of prompts; those after temperature take the fitted temperatures as they are.
     """
-    found = Found()
-    for kind, evidence in evidence_of(pairs).items():
-        found += _judged(kind, evidence, LINKS[kind], pairs.prompts, samples, seed)
-        found += _tempered(kind, evidence, LINKS[kind], pairs.prompts, samples, seed)
+    found = Measurements()
+    for kind, evidence in compute_evidence(pairs).items():
+        found += _judge(kind, evidence, LINKS[kind], pairs.prompts, samples, seed)
+        found += _judge_tempered(kind, evidence, LINKS[kind], pairs.prompts, samples, seed)
     return found
 
 
-def evidence_of(pairs: ScoredPairs) -> dict[str, np.ndarray]:
+def compute_evidence(pairs: ScoredPairs) -> dict[str, np.ndarray]:
     """The evidence (P) of each kind of probability that these scores give; infinite for pairs without any variance."""
     evidence = {"logistic": pairs.margins}
     if pairs.has_stds:
@@ -55,7 +55,9 @@ def evidence_of(pairs: ScoredPairs) -> dict[str, np.ndarray]:
     return evidence
 
 
-def _judged(variant: str, evidence: np.ndarray, link: Link, prompts: Sequence[str], samples: int, seed: int) -> Found:
+def _judge(
+    variant: str, evidence: np.ndarray, link: Link, prompts: Sequence[str], samples: int, seed: int
+) -> Measurements:
     right, p = evidence > 0, link.probability(evidence)
     confidence = np.maximum(p, 1 - p)
     losses = {"brier": np.square(1 - p), "nll": -link.log_probability(evidence)}
@@ -76,10 +78,10 @@ def _judged(variant: str, evidence: np.ndarray, link: Link, prompts: Sequence[st
     values["ece_of_perfect"] = float(perfect.mean())
     n, distinct = len(p), len(set(prompts))
     metrics = [Measured(m, value, intervals.get(m), n, distinct, variant=variant) for m, value in values.items()]
-    return Found(metrics, [reliability_curve(confidence, right, prompts) | {"variant": variant}], absent)
+    return Measurements(metrics, [build_reliability_curve(confidence, right, prompts, variant)], absent)
 
 
-def bin_of(confidence: np.ndarray) -> np.ndarray:
+def number_bins(confidence: np.ndarray) -> np.ndarray:
     """The bin, from 0 to BINS - 1, of each confidence: (1/2, 1/2 + 1/(2 BINS)], ...; 1/2 itself is in the first."""
     return np.digitize(confidence, np.linspace(0.5, 1, BINS + 1)[1:-1], right=True)
 
@@ -113,7 +115,7 @@ def error_of_perfect(confidence: np.ndarray, prompts: Sequence[str], samples: in
 
 def _in_bins(confidence: np.ndarray) -> np.ndarray:
     """(P, BINS) 1 in the bin of each pair, else 0."""
-    return (bin_of(confidence)[:, None] == np.arange(BINS)).astype(np.float64)
+    return (number_bins(confidence)[:, None] == np.arange(BINS)).astype(np.float64)
 
 
 def _interval_of_error(value: float, draws: np.ndarray | None, perfect: np.ndarray) -> tuple[float, float] | None:
@@ -129,25 +131,25 @@ def _interval_of_error(value: float, draws: np.ndarray | None, perfect: np.ndarr
     return min(low, value), max(2 * value - percentiles[0], value)
 
 
-def reliability_curve(confidence: np.ndarray, right: np.ndarray, prompts: Sequence[str]) -> dict[str, Any]:
+def build_reliability_curve(
+    confidence: np.ndarray, right: np.ndarray, prompts: Sequence[str], variant: str = ""
+) -> Curve:
     """
     Mean confidence, accuracy and count of each bin that is not empty, with Wilson's 95 % interval.
 
     Its number of trials is that of Kish, (sum m)^2 / sum m^2 for prompts with m pairs in the bin: pairs of one prompt
     count as if they were all alike, so that the interval is rather too wide than too narrow.
     """
-    bins, names = bin_of(confidence), np.asarray(prompts, dtype=object)
-    curve: dict[str, Any] = {"curve": "reliability", "x": [], "y": [], "low": [], "high": [], "n": []}
+    bins, names = number_bins(confidence), np.asarray(prompts, dtype=object)
+    points = []
     for number in np.unique(bins):
         inside = bins == number
         sizes = np.array([len(rows) for rows in rows_by_group(names[inside])])
         accuracy = right[inside].mean()
         low, high = wilson_interval(accuracy, sizes.sum() ** 2 / np.square(sizes).sum())
-        point = {"x": confidence[inside].mean(), "y": accuracy, "low": low, "high": high}
-        for name, value in point.items():
-            curve[name].append(float(value))
-        curve["n"].append(int(inside.sum()))
-    return curve
+        points.append((float(confidence[inside].mean()), float(accuracy), float(low), float(high), int(inside.sum())))
+    x, y, lows, highs, n = map(list, zip(*points, strict=True))
+    return Curve("reliability", variant, x, y, lows, highs, n)
 
 
 def wilson_interval(share: float, trials: float) -> tuple[float, float]:
@@ -158,23 +160,26 @@ def wilson_interval(share: float, trials: float) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
-def _tempered(kind: str, evidence: np.ndarray, link: Link, prompts: Sequence[str], samples: int, seed: int) -> Found:
+def _judge_tempered(
+    kind: str, evidence: np.ndarray, link: Link, prompts: Sequence[str], samples: int, seed: int
+) -> Measurements:
     variant = f"{kind}, tempered"
     clusters = rows_by_group(prompts)
     reason = _why_no_temperature(evidence, len(clusters))
     if reason:
-        return Found(absent={f"temperature ({kind})": reason, f"brier, nll, ece ({variant})": reason})
-    found = _judged(variant, evidence / crossfitted(evidence, link, clusters, seed), link, prompts, samples, seed)
+        return Measurements(absent={f"temperature ({kind})": reason, f"brier, nll, ece ({variant})": reason})
+    found = _judge(variant, evidence / crossfitted(evidence, link, clusters, seed), link, prompts, samples, seed)
     best = fit_temperature(evidence, link)
     if best.unbounded:
-        return found + Found(absent={f"temperature ({kind})": best.unbounded})
+        return found + Measurements(absent={f"temperature ({kind})": best.unbounded})
 
     def fitted(counts: np.ndarray) -> dict[str, np.ndarray]:
         return {"temperature": np.array([fit_temperature(evidence, link, drawn).value for drawn in counts])}
 
     draws = resample_counts(fitted, prompts, min(samples, TEMPERATURE_SAMPLES), seed)
     bounds = compute_interval(draws.get("temperature"))
-    return found + Found([Measured("temperature", best.value, bounds, len(evidence), len(clusters), variant=kind)])
+    temperature = Measured("temperature", best.value, bounds, len(evidence), len(clusters), variant=kind)
+    return found + Measurements([temperature])
 
 
 def _why_no_temperature(evidence: np.ndarray, prompts: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.evaluation.preferences import PreferenceSet
+from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
 
 
 @dataclass(frozen=True)

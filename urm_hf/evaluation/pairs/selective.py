@@ -7,14 +7,14 @@ an order among them, it is the mean over all orders, so that the order of the ro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.pairs.calibration import evidence_of
+from urm_hf.evaluation.measurements import Measurements
+from urm_hf.evaluation.pairs.calibration import compute_evidence
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
+from urm_hf.evaluation.results import Curve
 from urm_hf.statistics.auroc import compute_auroc, compute_auroc_of_counts
 from urm_hf.statistics.bootstrap import compute_interval, compute_interval_of_share, resample_counts
 from urm_hf.uncertainty.filtering import filter_values, pair_values
@@ -24,7 +24,7 @@ SHARES = (0.9, 0.8, 0.5)
 POINTS = 50  # of a curve, at most
 
 
-def selective(pairs: ScoredPairs, samples: int = 1000, seed: int = 0, above: str = "either") -> Found:
+def selective(pairs: ScoredPairs, samples: int = 1000, seed: int = 0, above: str = "either") -> Measurements:
     """
     For every uncertainty of `uncertainties`, as the variant:
 
@@ -40,9 +40,9 @@ def selective(pairs: ScoredPairs, samples: int = 1000, seed: int = 0, above: str
     Args:
         above: "either" or "both": as in `urm_hf.filtering.pair_values`, for the uncertainties of single answers.
     """
-    found = Found()
+    found = Measurements()
     for name, values in uncertainties(pairs, above).items():
-        found += _by_one(name, values, pairs, samples, seed)
+        found += _measure_one(name, values, pairs, samples, seed)
     return found
 
 
@@ -58,17 +58,17 @@ def uncertainties(pairs: ScoredPairs, above: str = "either") -> dict[str, np.nda
     found = {name: pair_values(measure(pairs.chosen, name), measure(pairs.rejected, name), above) for name in names}
     if all(score.get("member_rewards") is not None for score in both):
         found["margin gap"] = margin_gap(pairs.chosen, pairs.rejected)
-    evidence = evidence_of(pairs)
+    evidence = compute_evidence(pairs)
     if "gaussian" in evidence:
         # |z| has the order of |p - 1/2|, also where p rounds to 1
         found["probability near 1/2"] = -np.nan_to_num(np.abs(evidence["gaussian"]))
     return found | {"margin near 0": -np.abs(pairs.margins)}
 
 
-def _by_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int, seed: int) -> Found:
+def _measure_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int, seed: int) -> Measurements:
     wrong, prompts = ~pairs.right, np.asarray(pairs.prompts, dtype=object)
-    order, starts = _groups(values)
-    grid = _grid(values)
+    order, starts = _group_equal(values)
+    grid = _choose_shares(values)
 
     def measure_of(counts: np.ndarray) -> dict[str, np.ndarray]:
         kept = np.add.reduceat(counts[:, order], starts, axis=1)
@@ -77,28 +77,28 @@ def _by_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int, see
 
     values_of_all = measure_of(np.ones((1, len(values)), dtype=np.int64))
     draws = resample_counts(measure_of, pairs.prompts, samples, seed)
-    n, distinct, found = len(values), len(set(prompts)), Found()
+    n, distinct = len(values), len(set(prompts))
+    metrics: list[Measured] = []
+    absent: dict[str, str] = {}
     for metric in ("aurc", "excess_aurc"):
         value, bounds = values_of_all[metric].item(), compute_interval(draws.get(metric))
-        found.metrics.append(Measured(metric, value, bounds, n, distinct, variant=name))
+        metrics.append(Measured(metric, value, bounds, n, distinct, variant=name))
     if wrong.all() or not wrong.any():
-        found.absent[f"auroc_errors ({name})"] = "every pair is wrong" if wrong.all() else "no pair is wrong"
+        absent[f"auroc_errors ({name})"] = "every pair is wrong" if wrong.all() else "no pair is wrong"
     else:
-        auroc, bounds = (
-            float(compute_auroc(values[~wrong], values[wrong])),
-            compute_interval(draws.get("auroc_errors")),
-        )
-        found.metrics.append(Measured("auroc_errors", auroc, bounds, n, distinct, variant=name))
+        auroc = float(compute_auroc(values[~wrong], values[wrong]))
+        bounds = compute_interval(draws.get("auroc_errors"))
+        metrics.append(Measured("auroc_errors", auroc, bounds, n, distinct, variant=name))
     errors = draws.get("errors", np.empty((0, len(SHARES) + len(grid))))
+    draws_of_all = 1 - errors[:, -1] if len(errors) else None  # the last point of the grid keeps every pair
     for number, share in enumerate(SHARES):
         kept = filter_values(values, keep=share).kept
-        draws_kept, draws_all = (1 - errors[:, n] if len(errors) else None for n in (number, -1))
-        found.metrics.extend(_kept(name, share, kept, pairs, draws_kept, draws_all))
-    found.curves.append(_curve(values_of_all, errors[:, len(SHARES) :]) | {"variant": name})
-    return found
+        draws_of_kept = 1 - errors[:, number] if len(errors) else None
+        metrics += _measure_kept(name, share, kept, pairs, draws_of_kept, draws_of_all)
+    return Measurements(metrics, [_build_curve(name, values_of_all, errors[:, len(SHARES) :])], absent)
 
 
-def _kept(
+def _measure_kept(
     name: str,
     share: float,
     kept: np.ndarray,
@@ -122,26 +122,26 @@ def _kept(
     ]
 
 
-def _groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _group_equal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows from the surest on, (P), and where in that order each group of equal values starts."""
     order = np.argsort(values, kind="stable")
     return order, np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
 
 
-def _grid(values: np.ndarray) -> np.ndarray:
+def _choose_shares(values: np.ndarray) -> np.ndarray:
     """Shares that a curve shows, POINTS at most, each as ties allow: none twice."""
     ranks = np.unique(np.ceil(np.linspace(0, 1, POINTS + 1)[1:] * len(values)).astype(int))
     ascending = np.sort(values)
     return np.unique(np.searchsorted(ascending, ascending[ranks - 1], side="right")) / len(values)
 
 
-def _curve(values: dict[str, np.ndarray], errors: np.ndarray) -> dict[str, Any]:
+def _build_curve(variant: str, values: dict[str, np.ndarray], errors: np.ndarray) -> Curve:
     x, y = (values[name][0, len(SHARES) :] for name in ("kept", "errors"))
-    curve = {"curve": "risk_coverage", "x": x.tolist(), "y": y.tolist()}
-    if not len(errors):
-        return curve | {"low": [None] * len(x), "high": [None] * len(x)}
-    low, high = np.quantile(errors, [0.025, 0.975], axis=0)
-    return curve | {"low": low.tolist(), "high": high.tolist()}
+    low: list[float | None] = [None] * len(x)
+    high = low
+    if len(errors):
+        low, high = np.quantile(errors, [0.025, 0.975], axis=0).tolist()
+    return Curve("risk_coverage", variant, x.tolist(), y.tolist(), low, high)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured, with_intervals
+from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.ratings.data import RatingSet
 from urm_hf.evaluation.ratings.metrics import measured_ratings
 from urm_hf.statistics.bootstrap import rows_by_group
@@ -14,7 +14,7 @@ CONSTANT = "constant"
 JUDGED = ("nll", "crps", "coverage50", "coverage68", "coverage95", "sharpness")
 
 
-def constant_metrics(data: RatingSet, samples: int = 1000, seed: int = 0) -> Found:
+def constant_metrics(data: RatingSet, samples: int = 1000, seed: int = 0) -> Measurements:
     """
     The metrics of one Gaussian for all conversations: mean and standard deviation of the ratings of all other prompts.
 
@@ -23,7 +23,7 @@ def constant_metrics(data: RatingSet, samples: int = 1000, seed: int = 0) -> Fou
     """
     clusters = rows_by_group(data.prompts)
     if len(clusters) < 2:
-        return Found(absent={CONSTANT: "there is one prompt only: nothing is left to predict its ratings from"})
+        return Measurements(absent={CONSTANT: "there is one prompt only: nothing is left to predict its ratings from"})
     means, stds = np.empty(data.ratings.shape[:2]), np.empty(data.ratings.shape[:2])
     for rows in clusters:
         others = np.delete(data.ratings, rows, axis=0)
@@ -31,14 +31,14 @@ def constant_metrics(data: RatingSet, samples: int = 1000, seed: int = 0) -> Fou
             known = others[:, k][~np.isnan(others[:, k])]
             if len(known) < 2 or known.std() == 0:
                 why = f"without one prompt, the ratings of {data.attributes[k]} are too few, or all the same"
-                return Found(absent={CONSTANT: why})
+                return Measurements(absent={CONSTANT: why})
             means[rows, k], stds[rows, k] = known.mean(), known.std()
     found = measured_ratings(data, data.attributes, means, stds, samples, seed)
     absent = {name: why for name, why in found.absent.items() if name.partition("/")[0] in JUDGED}
-    return Found([metric for metric in found.metrics if metric.metric in JUDGED], absent=absent)
+    return Measurements([metric for metric in found.metrics if metric.metric in JUDGED], absent=absent)
 
 
-def noise_ceiling(data: RatingSet, samples: int = 1000, seed: int = 0) -> Found:
+def noise_ceiling(data: RatingSet, samples: int = 1000, seed: int = 0) -> Measurements:
     """
     How well an annotator is predicted by the others of the same conversation, each left out in turn.
 
@@ -50,16 +50,17 @@ def noise_ceiling(data: RatingSet, samples: int = 1000, seed: int = 0) -> Found:
     A ceiling of what the other annotators know: where they are few, a model that has learnt from many conversations
     can pass it. n: ratings of conversations with several. Averages over the attributes that have a ceiling.
     """
-    found, columns = Found(), {}
+    columns, absent = {}, dict[str, str]()
+    metrics: list[Measured] = []
     for k, attribute in enumerate(data.attributes):
         ratings = data.ratings[:, k]
         several = (~np.isnan(ratings)).sum(1) > 1
         if not several.any():
-            found.absent[f"noise_ceiling/{attribute}"] = "no conversation has several ratings"
+            absent[f"noise_ceiling/{attribute}"] = "no conversation has several ratings"
             continue
         columns[attribute] = others_predict(np.where(several[:, None], ratings, np.nan))
         if columns[attribute][2] is None:
-            found.absent[f"noise_ceiling_nll/{attribute}"] = "the annotators of a conversation never differ"
+            absent[f"noise_ceiling_nll/{attribute}"] = "the annotators of a conversation never differ"
 
     def measure(rows: np.ndarray) -> dict[str, float]:
         values = {}
@@ -73,10 +74,13 @@ def noise_ceiling(data: RatingSet, samples: int = 1000, seed: int = 0) -> Found:
         return values | means
 
     if not columns:
-        return found
+        return Measurements(absent=absent)
     for one in with_intervals(measure, len(data.prompts), rows_by_group(data.prompts), samples, seed):
-        _place(one, columns, data, found)
-    return found
+        if np.isnan(one.value):
+            absent[one.metric] = "no variation"
+        else:
+            metrics.append(_place(one, columns, data))
+    return Measurements(metrics, absent=absent)
 
 
 def others_predict(ratings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -129,14 +133,11 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _place(one: Measured, columns: dict, data: RatingSet, found: Found):
-    """Adds it to what was found, with its level and the ratings behind it."""
+def _place(one: Measured, columns: dict, data: RatingSet) -> Measured:
+    """With its level, and the ratings behind it."""
     metric, _, attribute = one.metric.partition("/")
-    if np.isnan(one.value):
-        found.absent[one.metric] = "no variation"
-        return
     given = [~np.isnan(others) for name, (_, others, _) in columns.items() if attribute in ("", name)]
     rows = np.flatnonzero(np.any([part.any(1) for part in given], axis=0))
     n, prompts = int(sum(part.sum() for part in given)), len({data.prompts[row] for row in rows})
     level, group = ("attribute", attribute) if attribute else (None, None)
-    found.metrics.append(Measured(metric, one.value, one.interval, n, prompts, level, group))
+    return Measured(metric, one.value, one.interval, n, prompts, level, group)

@@ -1,7 +1,7 @@
 """Conversations with human ratings, to evaluate on: rows as in docs/data.md, and which attribute is which."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from urm_hf.data.conversations import ANSWER_COLUMNS
 from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
 from urm_hf.evaluation.benchmarks.rows import key_of
 
+RATINGS = "ratings"  # the kind, and the column that tells it
 COLUMNS = ("prompt", *ANSWER_COLUMNS, "messages", "text", "input_ids")  # of a conversation
 
 
@@ -33,6 +34,43 @@ class RatingSet:
     ratings: np.ndarray
     scales: dict[str, list[float]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        return RATINGS
+
+    @property
+    def origins(self) -> list[str]:
+        """(N) where each conversation comes from, for errors."""
+        return [f"{self.name}, conversation {number}" for number in range(len(self.conversations))]
+
+    @property
+    def subsets(self) -> dict[str, int]:
+        return {}
+
+    @property
+    def remarks(self) -> list[str]:
+        return []
+
+    @property
+    def noun(self) -> str:
+        return "rating"
+
+    @property
+    def mean(self) -> str:
+        return ""
+
+    def select(self, rows: Sequence[int]) -> "RatingSet":
+        """These rows alone."""
+        return replace(
+            self,
+            conversations=[self.conversations[row] for row in rows],
+            prompts=[self.prompts[row] for row in rows],
+            ratings=self.ratings[list(rows)],
+        )
+
+    def rename(self, name: str) -> "RatingSet":
+        return replace(self, name=name)
 
 
 def rating_set(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from urm_hf.evaluation.found import Found
 from urm_hf.evaluation.measured import Measured, with_intervals
+from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.ratings.data import RatingSet, matched
 from urm_hf.statistics.bootstrap import rows_by_group
 from urm_hf.statistics.likelihoods import gaussian_nll_of_arrays
@@ -40,7 +40,7 @@ def rating_metrics(
     mapping: Mapping[str, str] | None = None,
     samples: int = 1000,
     seed: int = 0,
-) -> Found:
+) -> Measurements:
     """
     Metrics of a model's attributes, and of its reward.
 
@@ -57,23 +57,24 @@ def rating_metrics(
     """
     _check_scores(data, scores)
     columns, ratings = list(range(len(data.attributes))), data.ratings
-    found = Found()
+    found, absent = Measurements(), dict[str, str]()
     own = scores[0].get("attribute_means")
     if own is not None and mapping is not None and not mapping:
         told = f"the model has the attributes {', '.join(own)}, which are not those of the data: its reward is judged"
-        found.absent[", ".join(name for name in REPORTED if name not in ("pearson", "spearman"))] = told
+        absent[", ".join(name for name in REPORTED if name not in ("pearson", "spearman"))] = told
     elif own is not None:
         names = matched(data, list(scores[0]["attribute_means"]), mapping)
         columns = [data.attributes.index(attribute) for attribute in names]
         means, stds = predictions(scores, names)
-        found += measured_ratings(data, list(names), means, stds, samples, seed)
+        found = measured_ratings(data, list(names), means, stds, samples, seed)
     rewards = np.array([score["reward"] for score in scores], dtype=np.float64)
     attributes = [data.attributes[k] for k in columns]
 
     def of_reward(rows: np.ndarray) -> dict[str, float]:
         return _reward_correlations(rewards[rows], ratings[rows][:, columns], attributes)
 
-    return found + _measured(of_reward, data, attributes, samples, seed, variant="reward")
+    own_reward = _measured(of_reward, data, attributes, samples, seed, variant="reward")
+    return found + Measurements(absent=absent) + own_reward
 
 
 def predictions(scores: Sequence[Any], names: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def predictions(scores: Sequence[Any], names: Mapping[str, str]) -> tuple[np.nda
 
 def measured_ratings(
     data: RatingSet, attributes: Sequence[str], means: np.ndarray, stds: np.ndarray, samples: int, seed: int
-) -> Found:
+) -> Measurements:
     """All metrics of predictions (N, n) for these attributes of the data."""
     ratings = data.ratings[:, [data.attributes.index(attribute) for attribute in attributes]]
     neutral = [0.0] * len(attributes), [1.0] * len(attributes)  # ratings stay in their own unit
@@ -153,7 +154,7 @@ def _measured(
     samples: int,
     seed: int,
     variant: str | None = None,
-) -> Found:
+) -> Measurements:
     """`<metric>/<attribute>` of rows as metrics at the level of attributes, and their averages."""
     whole = measure(np.arange(len(data.prompts)))
     names = [f"{metric}/{attribute}" for metric in REPORTED for attribute in attributes]
@@ -176,7 +177,7 @@ def _measured(
             name = one.metric + (f" ({variant})" if variant else "")
             absent[name] = f"no variation, or fewer than two conversations{several}"
     kept = [_placed(one, data, attributes, variant) for one in found if not np.isnan(one.value)]
-    return Found(kept, absent=absent)
+    return Measurements(kept, absent=absent)
 
 
 def _one_range(data: RatingSet, attributes: Sequence[str]) -> bool:

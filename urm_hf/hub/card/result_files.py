@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from urm_hf.checkpoints.files import read_json
-from urm_hf.hub.card.evaluate_results import results_of
+from urm_hf.evaluation.results import EvaluationResults
+from urm_hf.hub.card.evaluate_results import build_results
 from urm_hf.hub.card.results import METRICS, Result
 
 FILES = ("results.json", "all_results.json", "eval_results.json")
@@ -28,7 +29,7 @@ def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
         return next((found for name in FILES if (found := read_results(path / name, names))), [])
     content = read_json(path)
     if "schema" in content:
-        return results_of(content, names, path)
+        return build_results(EvaluationResults.from_json(content), names, path)
     if isinstance(content.get("attributes"), dict) or "pairs" in content:
         results = [*_ratings_of_example(content), *_pairs_of_example(content)]
     else:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from urm_hf.evaluation.preferences import PreferenceItem, PreferenceSet
+from urm_hf.evaluation.benchmarks import PAIRS
+from urm_hf.evaluation.benchmarks.benchmark import PreferenceItem, PreferenceSet
 
 
 def conversation(answer, prompt="p") -> dict:
@@ -20,7 +21,7 @@ ITEMS = [
         5,
     ),
 ]
-SET = PreferenceSet("mine", "pairs", ITEMS)
+SET = PreferenceSet("mine", PAIRS, ITEMS)
 
 
 def test_conversations_and_pairs_are_item_by_item():
@@ -64,5 +65,5 @@ def test_origins_name_the_row_and_the_side():
 
 
 def test_prompts_and_subsets_are_counted():
-    assert SET.prompts == 2 and SET.subsets == {"x": 2, "y": 1}
-    assert PreferenceSet("none", "pairs", [PreferenceItem((), (), "p", None, 0)]).subsets == {}
+    assert SET.n_prompts == 2 and SET.subsets == {"x": 2, "y": 1}
+    assert PreferenceSet("none", PAIRS, [PreferenceItem((), (), "p", None, 0)]).subsets == {}
