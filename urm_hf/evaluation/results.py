@@ -58,7 +58,7 @@ class DataEntry:
         skipped (`dict[str, int]`, *optional*): rows left out, by reason.
         subsets (`dict[str, int]`, *optional*): rows by subset.
         remarks (`list[str]`, *optional*): how it differs from the whole benchmark.
-        noun (`str`, *optional*): what accuracy counts; of files without, that of the benchmark of this name.
+        noun (`str`, *optional*): what accuracy counts: "pair", "prompt".
         mean (`str`, *optional*): what the overall accuracy is, where it is not the mean of all.
     """
 
@@ -225,7 +225,7 @@ class EvaluationResults:
         header = {name: getattr(self, name) for name in HEADER if name != "command"}
         content = {"schema": SCHEMA, "version": VERSION} | header
         content["models"] = [_write_model(model) for model in self.models]
-        content["data"] = [asdict(data) for data in self.data]
+        content["data"] = [_write_data(data) for data in self.data]
         content["metrics"] = [
             {"data": metric.data, "model": metric.model} | asdict(metric.measured) for metric in self.metrics
         ]
@@ -373,12 +373,11 @@ def _read_entry(entry_type: type[Entry], entry: Any, where: str, **known: Any) -
 
 
 def _read_data(entry: Any, where: str) -> DataEntry:
-    """Of files that do not say what they count, the benchmark of that name does."""
+    """What is counted, a benchmark of this package says by its name; any other said it in the file."""
     data = _read_entry(DataEntry, entry, where)
-    benchmark = BY_NAME.get(data.kind)
-    if data.noun or benchmark is None:
-        return replace(data, noun=data.noun or "pair")
-    return replace(data, noun=benchmark.noun, mean=benchmark.mean)
+    if data.kind in BY_NAME:
+        return replace(data, noun=BY_NAME[data.kind].noun, mean=BY_NAME[data.kind].mean)
+    return replace(data, noun=data.noun or ("rating" if data.kind == RATINGS else "pair"))
 
 
 def _read_metric(entry: Any, where: str) -> Metric | None:
@@ -429,6 +428,14 @@ def _is_number(value: Any) -> bool:
 
 def _write_model(model: ModelEntry) -> dict[str, Any]:
     return {"name": model.name, "kind": model.kind} if model.kind == BASELINE else asdict(model)
+
+
+def _write_data(data: DataEntry) -> dict[str, Any]:
+    """`noun` and `mean` stand there only where no benchmark of this package has that name."""
+    entry = asdict(data)
+    if data.kind in BY_NAME or data.kind == RATINGS:
+        del entry["noun"], entry["mean"]
+    return entry
 
 
 def _write_comparison(comparison: Comparison) -> dict[str, Any]:
