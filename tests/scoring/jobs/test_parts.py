@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from urm_hf.data.source import read_items
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_output
 
 MANIFEST = {"model": ["a@1"], "rows": 5}
@@ -59,13 +60,25 @@ def test_equal_parts_make_equal_files(tmp_path, name):
 
 def test_types_of_parquet_columns_are_those_that_hold_all_parts(tmp_path):
     folder = folder_of(tmp_path / "out.parquet", parts=2)
-    folder.write(0, [{"a": 1, "b": None, "c": {"x": 1}}], [], counts(1))
+    folder.write(0, [{"a": 1, "b": None, "c": {"x": 1, "y": None}}], [], counts(1))
     folder.write(1, [{"a": 0.5, "b": ["t"], "c": {"x": 2, "y": "z"}}], [], counts(1))
     folder.merge()
     assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == [
         {"a": 1.0, "b": None, "c": {"x": 1, "y": None}},
         {"a": 0.5, "b": ["t"], "c": {"x": 2, "y": "z"}},
     ]
+
+
+def test_what_parquet_cannot_hold_is_json_text_there_and_read_as_it_was(tmp_path):
+    values = [{}, {"x": 1}, {"y": None}, 1 << 63, 1 << 70, "5", 5, [1, "a"], "half a pair: \ud800", None, 1e300]
+    rows = [{"id": value, "key": number} for number, value in enumerate(values)]
+    folder = folder_of(tmp_path / "out.parquet", parts=2)
+    folder.write(0, rows[:4], [], counts(4))
+    folder.write(1, rows[4:], [], counts(len(rows) - 4))
+    folder.merge()
+    assert list(read_items(tmp_path / "out.parquet")) == rows
+    texts = parquet.read_table(tmp_path / "out.parquet")["id"].to_pylist()
+    assert [None if text is None else json.loads(text) for text in texts] == values
 
 
 def test_a_part_without_rows_is_a_part(tmp_path):

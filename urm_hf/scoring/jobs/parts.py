@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 from filelock import FileLock, Timeout
 from pyarrow import parquet
+
+from urm_hf.data.column_types import build_table, column_types
 
 OUTPUT_TYPES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 COUNTS = ("rows", "scored", "skipped", "truncated", "duplicates", "tokens", "plain_tokens", "computed_tokens")
@@ -117,26 +118,15 @@ class PartFolder:
                 file.close()
 
     def _merge_parquet(self, path: Path):
-        """A row group for each part; a column that parts read as different types gets one that holds them all."""
-        schema = pyarrow.schema([])
-        for number in range(self.parts):
-            table = self._table(number)
-            schema = pyarrow.unify_schemas([schema, table.schema], promote_options="permissive")
-        with parquet.ParquetWriter(path, schema) as writer:
+        """A row group for each part. Whatever the columns hold, they are written: some of them as JSON text."""
+        types = column_types(row for number in range(self.parts) for row in self._rows(number))
+        with parquet.ParquetWriter(path, build_table([], types).schema) as writer:
             for number in range(self.parts):
-                table = self._table(number)
-                have = set(table.column_names)
-                columns = [
-                    table[field.name].cast(field.type) if field.name in have else pyarrow.nulls(len(table), field.type)
-                    for field in schema
-                ]
-                writer.write_table(pyarrow.table(columns, schema=schema))
+                writer.write_table(build_table(list(self._rows(number)), types))
 
-    def _table(self, number: int) -> pyarrow.Table:
+    def _rows(self, number: int) -> Iterator[dict[str, Any]]:
         with open(self._file(number, "rows"), "rb") as file:
-            rows = [json.loads(line) for line in file]
-        names = list(dict.fromkeys(name for row in rows for name in row))  # from_pylist reads those of the first row
-        return pyarrow.table({name: [row.get(name) for row in rows] for name in names})
+            yield from map(json.loads, file)
 
     def _file(self, number: int, kind: str) -> Path:
         return self.path / f"part-{number:06}.{kind}"
