@@ -1,7 +1,8 @@
 """What stays frozen while a head trains: its weights, and the hidden states that are computed from it once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from datasets import Dataset
 from torch import nn
 
@@ -50,8 +51,24 @@ class FeatureStore(Mapping):
         sequences, indices = deduplicate([ids for column in id_columns for ids in dataset[column]])
         while name in self._maps:  # another dataset passed to `evaluate`
             name += "'"
-        with trainer.accelerator.main_process_first(), trainer.accelerator.autocast():
-            self._maps[name] = pooled_features(
+        accelerator = trainer.accelerator
+        if accelerator.num_processes > 1:
+            # Each process computes a share of them. Were all computed by one, the others would wait for it, at 8B for
+            # an hour, which is longer than torch.distributed lets them.
+            share = find_share(list(map(len, sequences)), accelerator.process_index, accelerator.num_processes)
+            self._read_or_compute(sequences[share], name)
+            accelerator.wait_for_everyone()
+        # where the processes share no file system, what others computed is not here, and is computed again
+        self._maps[name] = self._read_or_compute(sequences, name)
+        columns = {column: dataset[column] for column in dataset.column_names if column not in id_columns}
+        for number, column in enumerate(id_columns.values()):
+            columns[column] = indices[number * rows : (number + 1) * rows]
+        return Dataset.from_dict({**columns, "feature_file": [name] * rows})
+
+    def _read_or_compute(self, sequences: Sequence[Sequence[int]], name: str) -> Features:
+        trainer = self._trainer
+        with trainer.accelerator.autocast():
+            return pooled_features(
                 trainer.model,
                 sequences,
                 trainer.processing_class.pad_token_id,
@@ -60,10 +77,17 @@ class FeatureStore(Mapping):
                 f"Hidden states ({name})",
                 self._fingerprint,
             )
-        columns = {column: dataset[column] for column in dataset.column_names if column not in id_columns}
-        for number, column in enumerate(id_columns.values()):
-            columns[column] = indices[number * rows : (number + 1) * rows]
-        return Dataset.from_dict({**columns, "feature_file": [name] * rows})
+
+
+def find_share(lengths: Sequence[int], process: int, processes: int) -> slice:
+    """
+    The part of sequences, one after the other, that a process computes: all have nearly the same number of tokens.
+
+    Neighbours stay together, since the answers to one prompt share its tokens.
+    """
+    done = np.concatenate([[0], np.cumsum(lengths)])
+    bounds = np.searchsorted(done, [done[-1] * part / processes for part in (process, process + 1)])
+    return slice(int(bounds[0]), len(lengths) if process == processes - 1 else int(bounds[1]))
 
 
 def index_datasets(trainer, store: FeatureStore, id_columns: dict[str, str]):
