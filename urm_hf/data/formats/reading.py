@@ -66,9 +66,14 @@ def read_row(row: Row, name: str | None = None, ignore: Collection[str] = ()) ->
             looks like a part of the question is left unread.
     """
     seen = {column: value for column, value in row.items() if column not in ignore}
-    chosen = find_format(seen, name)
-    read = chosen.read(seen)
-    check_unread(seen, chosen, read)
+    return read_with(find_format(seen, name), row, ignore)
+
+
+def read_with(read_by: Format, row: Row, ignore: Collection[str] = ()) -> dict[str, Any]:
+    """The same, by a format that is known already."""
+    seen = {column: value for column, value in row.items() if column not in ignore}
+    read = read_by.read(seen)
+    check_unread(seen, read_by, read)
     ignored = {column: row[column] for column in row if column in ignore and column not in read}
     return {**read, **ignored} if ignored else read
 

@@ -1,0 +1,246 @@
+"""
+One pass over the rows of a file, and what is found on the way: formats, conversations, numbers, and what looks wrong.
+
+What grows with the data are digests of prompts and conversations, 8 bytes each and what a set needs around them.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from urm_hf.data.answers import list_conversations
+from urm_hf.data.conversations import Conversation
+from urm_hf.data.formats.format import UNDECIDED, Format, Row
+from urm_hf.data.formats.reading import find_format, kind_of, read_with
+from urm_hf.data.survey.columns import Column, add_columns
+from urm_hf.data.survey.numbers import NumberColumn
+
+MOST_TOLD = 5  # bad rows of one kind that are named one by one
+# that a chat template writes: in a text they say that one was applied already
+TEMPLATE_MARKS = (
+    *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "<|begin_of_text|>", "<|endoftext|>"),
+    *("[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "</s>"),
+    *("### Response:", "### Instruction:", "<extra_id_1>"),
+)
+NOT_RATINGS = ("id", "idx", "index", "turn", "turns", "split", "row", "line", "length", "seed", "timestamp", "tstamp")
+
+
+@dataclass
+class Problem:
+    """Rows that have one fault. `rows`: the numbers of the first ones."""
+
+    count: int = 0
+    rows: list[int] = field(default_factory=list)
+
+    def add(self, row: int):
+        self.count += 1
+        if len(self.rows) < MOST_TOLD:
+            self.rows.append(row)
+
+
+@dataclass
+class Survey:
+    """
+    Args:
+        shown (`list`): the first conversations, as [`Conversation`].
+        lengths (`Counter`): conversations by length, in tokens with a tokenizer, else in characters.
+        limit (`int`, *optional*): longest conversation that can be scored.
+        problems (`dict[str, Problem]`): rows that are refused, by what is said of them.
+        warnings (`dict[str, Problem]`): rows that are read and look wrong.
+        undecided (`Counter`): rows that prefer no answer, by why.
+        numbers (`dict[str, NumberColumn]`): ratings by attribute, and columns of numbers.
+    """
+
+    rows: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, Column] = field(default_factory=dict)
+    shown: list[Conversation] = field(default_factory=list)
+    conversations: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    limit: int | None = None
+    problems: dict[str, Problem] = field(default_factory=dict)
+    warnings: dict[str, Problem] = field(default_factory=dict)
+    undecided: Counter[str] = field(default_factory=Counter)
+    numbers: dict[str, NumberColumn] = field(default_factory=dict)
+    prompts: int = 0
+    repeated_prompts: int = 0
+    repeated_conversations: int = 0
+    longer_chosen: int = 0
+    compared: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    shared_prompts: int = 0
+
+    @property
+    def over_limit(self) -> int:
+        """Conversations that are longer than the limit."""
+        return sum(count for length, count in self.lengths.items() if self.limit is not None and length > self.limit)
+
+    def quantile(self, share: float) -> int:
+        """The length that this share of the conversations does not exceed."""
+        wanted, seen = share * sum(self.lengths.values()), 0
+        for length in sorted(self.lengths):
+            seen += self.lengths[length]
+            if seen >= wanted:
+                return length
+        return 0
+
+
+class Surveyor:
+    """
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): conversations are encoded by it, and lengths are in tokens.
+        limit (`int`, *optional*): longest conversation, in tokens.
+        format (`str`, *optional*): of the rows; default: what each row tells.
+        ignore (`Collection[str]`): columns that are not looked at.
+        show (`int`, defaults to 1): how many conversations are kept to be shown.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        limit: int | None = None,
+        format: str | None = None,
+        ignore: Collection[str] = (),
+        show: int = 1,
+    ):
+        self.tokenizer, self.format, self.ignore, self.show = tokenizer, format, ignore, show
+        self.found = Survey(limit=limit if tokenizer is not None else None)
+        self._prompts: dict[int, str | None] = {}  # digest of a prompt, and the split that it was first seen in
+        self._shared: set[int] = set()
+        self._conversations: set[int] = set()
+
+    def add(self, row: Row):
+        """The next row; it is counted whatever it holds."""
+        found, number = self.found, self.found.rows
+        found.rows += 1
+        split = row.get("split")
+        if isinstance(split, str):
+            found.splits[split] += 1
+        read_by: Format | None = None
+        try:
+            seen = {name: value for name, value in row.items() if name not in self.ignore}
+            read_by = find_format(seen, self.format)
+            canonical = read_with(read_by, row, self.ignore)
+            self._add_kind(read_by, canonical)
+            conversations = list_conversations(canonical)
+            self._add_conversations(number, conversations)
+            self._add_pair(number, canonical, conversations)
+            self._add_prompt(canonical, conversations, split)
+            self._add_numbers(canonical)
+        except ValueError as error:
+            self.refuse(str(error), number)
+        columns = (*read_by.columns, *read_by.optional) if read_by is not None else ()
+        add_columns(found.columns, row, columns, found.numbers)
+
+    def skip(self, told: str):
+        """The next row is none: why."""
+        self.refuse(told, self.found.rows)
+        self.found.rows += 1
+
+    def refuse(self, told: str, number: int):
+        """A row that cannot be used, and why."""
+        self.found.problems.setdefault(told, Problem()).add(number)
+
+    def warn(self, told: str, number: int):
+        self.found.warnings.setdefault(told, Problem()).add(number)
+
+    def _add_kind(self, read_by: Format, canonical: Row):
+        self.found.formats[read_by.name] += 1
+        self.found.kinds[kind_of(canonical)] += 1
+        if canonical.get(UNDECIDED) is not None:
+            self.found.undecided[str(canonical[UNDECIDED])] += 1
+
+    def _add_conversations(self, number: int, conversations: list[Conversation]):
+        found = self.found
+        for conversation in conversations:
+            length = len(conversation.encode(self.tokenizer)) if self.tokenizer else len(text_of(conversation))
+            found.conversations += 1
+            found.lengths[length] += 1
+            key = _digest(conversation.key)
+            found.repeated_conversations += key in self._conversations
+            self._conversations.add(key)
+            if len(found.shown) < self.show:
+                found.shown.append(conversation)
+            self._check_text(number, conversation)
+
+    def _check_text(self, number: int, conversation: Conversation):
+        if conversation.ids is not None:
+            return
+        text = text_of(conversation)
+        mark = next((mark for mark in TEMPLATE_MARKS if mark in text), None)
+        if mark is not None:
+            self.warn(f"{mark} stands in the text, as if a chat template had been applied already", number)
+        if "�" in text:
+            self.warn("� stands in the text: it was decoded wrongly before", number)
+
+    def _add_pair(self, number: int, canonical: Row, conversations: list[Conversation]):
+        if kind_of(canonical) != "pair" or len(conversations) != 2:
+            return
+        chosen, rejected = conversations
+        if chosen.key == rejected.key:
+            self.warn("`chosen` and `rejected` are equal", number)
+            return
+        lengths = [len(text_of(side)) for side in (chosen, rejected)]
+        if lengths[0] != lengths[1]:
+            self.found.compared += 1
+            self.found.longer_chosen += lengths[0] > lengths[1]
+
+    def _add_prompt(self, canonical: Row, conversations: list[Conversation], split: Any):
+        prompt = conversations[0].prompt if conversations else canonical.get("prompt")
+        if not prompt:
+            return
+        key, found = _digest(str(prompt)), self.found
+        if key not in self._prompts:
+            self._prompts[key] = split if isinstance(split, str) else None
+            found.prompts += 1
+            return
+        found.repeated_prompts += 1
+        if isinstance(split, str) and self._prompts[key] != split and key not in self._shared:
+            self._shared.add(key)
+            found.shared_prompts += 1
+
+    def _add_numbers(self, canonical: Row):
+        scales = canonical.get("scale") if isinstance(canonical.get("scale"), dict) else {}
+        for name, value in find_numbers(canonical):
+            self.found.numbers.setdefault(name, NumberColumn()).add(value, (scales or {}).get(name))
+
+
+def text_of(conversation: Conversation) -> str:
+    """All that is said in a conversation; of token ids nothing."""
+    if conversation.text is not None:
+        return conversation.text
+    return "\n".join(str(turn.get("content") or "") for turn in conversation.turns or ())
+
+
+def find_numbers(canonical: Row) -> Iterator[tuple[str, Any]]:
+    """Names and values of what could be ratings: those in `ratings`, columns of numbers, and those of candidates."""
+    ratings = canonical.get("ratings")
+    if isinstance(ratings, dict):
+        yield from ((name, value) for name, value in ratings.items() if _is_numeric(value))
+    for name, value in canonical.items():
+        if name != "input_ids" and _is_numeric(value) and not _counts_something(name):
+            yield name, value
+    for candidate in canonical.get("candidates") or []:
+        if isinstance(candidate, dict):
+            yield from find_numbers({name: value for name, value in candidate.items() if name != "candidates"})
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        given = [one for one in value if one is not None]
+        return bool(given) and all(_is_numeric(one) and not isinstance(one, (list, tuple)) for one in given)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _counts_something(name: str) -> bool:
+    lowered = name.lower()
+    return lowered.endswith(("_id", "_ids", "_idx")) or lowered.startswith(("num_", "n_")) or lowered in NOT_RATINGS
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
