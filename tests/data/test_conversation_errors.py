@@ -85,8 +85,8 @@ def test_text_needs_no_chat_template():
 
 
 def test_a_row_without_a_known_column_is_an_error_that_names_its_columns():
-    with pytest.raises(ValueError, match=r"columns \['instruction', 'output'\]; expected `messages`"):
-        encode_conversation(tiny_tokenizer(), {"output": "a", "instruction": "b"})
+    with pytest.raises(ValueError, match="the columns output, note are of no known format. Nearest: "):
+        encode_conversation(tiny_tokenizer(), {"output": "a", "note": "b"})
 
 
 def test_an_answer_without_a_prompt_is_an_error():

@@ -36,6 +36,10 @@ def _chat(question: str, answer: str) -> list[dict[str, str]]:
     return [user(question), assistant(answer)]
 
 
+def _scored(text: str, score: float) -> dict[str, Any]:
+    return {"response": text, "score": score}
+
+
 def _notes(**ratings: str) -> dict[str, Any]:
     return {name: {"Rating": value, "Rationale": "because"} for name, value in ratings.items()}
 
@@ -113,6 +117,26 @@ EXAMPLES = [
     ),
     Example("responses", "candidates", [{"prompt": RIVER, "responses": ["The Po.", "No."], "gold": [1, 0]}]),
     Example("completions", "candidates", [{"prompt": "A river is", "completions": [" the Po.", " a sea."]}]),
+    Example(
+        "system-messages",
+        "conversation",
+        [
+            {"system": "Be brief.", "messages": _chat(RIVER, "The Po.")},
+            {"system": "", "messages": _chat(SEA, "Aral.")},
+        ],
+    ),
+    Example(
+        "question",
+        "conversation",
+        [{"question": RIVER, "response": "The Po."}, {"system": "Be brief.", "question": SEA, "response": "Aral."}],
+    ),
+    Example("query", "candidates", [{"query": RIVER, "candidates": [_scored("No.", 1), _scored("The Po.", 2)]}]),
+    Example("problem", "candidates", [{"problem": RIVER, "responses": ["The Po.", "No."]}]),
+    Example("request", "conversation", [{"request": RIVER, "completion": "The Po."}]),
+    Example("user_prompt", "conversation", [{"user_prompt": RIVER, "response": "The Po."}]),
+    Example("instruction", "conversation", [{"instruction": "Translate.", "input": "il fiume", "response": "river"}]),
+    Example("input", "conversation", [{"input": RIVER, "response": "The Po."}]),
+    Example("context-preference", "pair", [{"context": [user(RIVER)], "chosen": "The Po.", "rejected": "No."}]),
     Example("prompts", "prompt", [{"prompt": RIVER}, {"prompt": [user(SEA)]}]),
     Example(
         "helpsteer2",

@@ -93,7 +93,7 @@ LABELLED = ("chosen", "rejected")
 BAD = [
     ({"prompt": "Why?", "response": "So."}, "it holds 1 answers"),
     ({"prompt": "Why?", "candidates": ["a", "b", "c"]}, "it holds 3 answers"),
-    ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "c"}, "no prompt beside its answer"),
+    ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "c"}, "only `chosen` marks its turns"),
     ({"prompt": "", "chosen": "a", "rejected": "b"}, "no prompt beside its answer"),
     ({"prompt": "Why?", "chosen": " ", "rejected": "b"}, "is empty"),
     ({"prompt": "Why?", "chosen": 5, "rejected": "b"}, "`chosen` must be text or messages, got int"),

@@ -9,7 +9,10 @@ import os
 import sys
 
 COMMANDS = {
-    "data": ("urm_hf.cli.data", "what is in a file of rows: format, conversations, lengths, ratings, what looks wrong"),
+    "data": (
+        "urm_hf.cli.data",
+        "what is in a file of rows: format, conversations, lengths, ratings, what looks wrong",
+    ),
     "demo": ("urm_hf.cli.demo", "train an ensemble of three on built-in conversations and show what it knows"),
     "train": ("urm_hf.cli.train", "train the attribute stage or the gating stage: `urm train attributes --help`"),
     "score": ("urm_hf.cli.score", "score conversations of a file or dataset with a model or an ensemble"),

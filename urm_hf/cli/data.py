@@ -24,7 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="repository or folder: lengths are in its tokens, its template writes")
     parser.add_argument("--revision", help="commit, branch or tag of the model")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that a tokenizer brings")
-    parser.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's positions)")
+    parser.add_argument(
+        "--max-length", type=int, help="longest conversation in tokens (default: the model's positions)"
+    )
     parser.add_argument("--head", type=int, default=1, metavar="N", help="conversations to show (default: 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object for programs")
     return parser

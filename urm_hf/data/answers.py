@@ -5,7 +5,7 @@ A row with one conversation stays as it is. One with several (`chosen` and `reje
 one row for each: its other columns, `answer_column`, `answer_index`, `response`, and a candidate's own fields.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ from urm_hf.data.conversations import (
     read_conversation,
 )
 from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.formats.reading import kind_of, read_row
+from urm_hf.data.questions import check_unread
 
 __all__ = ["AS_TEXT", "Columns", "conversations_of", "list_answers", "telling_answer"]
 
@@ -29,12 +31,42 @@ ANSWER_KEYS = ("response", "completion", "content", "text")  # where a candidate
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns to read; None finds them by their usual names."""
+    """
+    Which columns to read. Where none is named, the format of the rows says so.
+
+    Args:
+        prompt, messages, text (`str`, *optional*): columns with a question, whole conversations, and plain texts.
+        answers (`tuple[str, ...]`, *optional*): columns with answers.
+        format (`str`, *optional*): of the rows, by name; default: what each row tells.
+        ignore (`tuple[str, ...]`, defaults to none): columns that are not looked at.
+    """
 
     prompt: str | None = None
     answers: tuple[str, ...] | None = None
     messages: str | None = None
     text: str | None = None
+    format: str | None = None
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.format is not None and self.named:
+            raise ValueError("`format` says which columns are read; leave the names of single columns out.")
+
+    @property
+    def named(self) -> bool:
+        """Whether single columns are named, so that the format of the rows says nothing."""
+        return any(name is not None for name in (self.prompt, self.answers, self.messages, self.text))
+
+    def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The canonical row, or the row as it is where its columns are named."""
+        return dict(row) if self.named else read_row(row, self.format, self.ignore)
+
+
+def list_conversations(row: Mapping[str, Any]) -> list[Conversation]:
+    """The conversations of a canonical row, in the order of its answers; none of a prompt without an answer."""
+    if kind_of(row) == "prompt":
+        return []
+    return [conversation for _, conversation in conversations_in(dict(row), Columns())]
 
 
 def conversations_of(row: dict[str, Any], columns: Columns) -> list[tuple[dict[str, Any], Conversation]]:
@@ -46,12 +78,20 @@ def conversations_of(row: dict[str, Any], columns: Columns) -> list[tuple[dict[s
             the question would not be read.
     """
     with telling_rows():
+        return conversations_in(columns.read(row), columns)
+
+
+def conversations_in(row: dict[str, Any], columns: Columns) -> list[tuple[dict[str, Any], Conversation]]:
+    """The same of a canonical row, or of one whose columns are named."""
+    with telling_rows():
         for kind in ("messages", "text"):
             name = getattr(columns, kind)
             if name is not None:
                 also = {other: row.get(other) for other in ("tools", "chat_template_kwargs", "system")}
                 return [(row, read_conversation(also | {kind: _value(row, name)}))]
         names = columns.answers or _answer_columns(row)
+        if columns.answers and columns.prompt is None and row.get("prompt") is None:
+            check_unread(row, columns.answers, "")
         if names is None:
             return [(row, read_conversation(row, prompt_column=columns.prompt))]
         found = [(name, *answer) for name in names for answer in list_answers(name, _value(row, name))]

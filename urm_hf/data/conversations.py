@@ -6,11 +6,12 @@ From a row to a conversation, and to token ids: the one reading by which all is 
 | `[{"role": ..., "content": ...}, ...]` or `{"messages": [...]}` | the tokenizer's chat template |
 | `{"prompt": [messages], "completion" or "response": str or [messages]}` | the same, prompt and answer joined |
 | `{"prompt": str, "response": str}`, as in HelpSteer2 | the same; `<extra_id_1>` splits the prompt into turns |
-| `{"question": str, "chosen": str, ...}`, `instruction`, `query`, ... | the same: the question is a user's turn |
 | `{"prompt": ..., "chosen": [the whole conversation]}` | the same; the prompt is not repeated |
 | `{"prompt": str, "completion": str}`, as standard in TRL | plain text, with BOS and EOS as in TRL's RewardTrainer |
 | `str` or `{"text": str}` | that text exactly: no BOS, EOS or template is added |
 | `{"input_ids": [...]}` | those ids |
+
+Rows of all other known formats are read as one of these by `urm_hf.data.formats`.
 
 `tools` and `chat_template_kwargs` beside messages go to the chat template. A second BOS is never added: templates
 bring their own, and tokenizers are called without special tokens on their text.
@@ -34,14 +35,8 @@ from urm_hf.data.content import (
     split_turns,
 )
 from urm_hf.data.errors import RowError, telling_rows
-from urm_hf.data.questions import (
-    QUESTION_COLUMNS,
-    Question,
-    check_unread,
-    find_question,
-    read_system,
-    with_system,
-)
+from urm_hf.data.formats.reading import read_row
+from urm_hf.data.questions import Question, check_unread, find_question, with_system
 from urm_hf.data.rendering import check_ids, encode_text, encode_turns
 
 __all__ = [
@@ -188,6 +183,9 @@ def read_conversation(
         if not isinstance(conversation, Mapping):
             kind = type(conversation).__name__
             raise RowError(f"a conversation must be messages, a text or a row of a table, got {kind}.")
+        # a single side of a pair, that a caller has taken out of its row, is of no format
+        if prompt_column is None and (answer_column is None or {"chosen", "rejected"} <= conversation.keys()):
+            conversation = read_row(conversation)
         if answer_column is None:
             whole = _read_whole(conversation)
             if whole is not None:
@@ -224,8 +222,8 @@ def read_answer(
         else:
             turns = question.turns
             conversation = Conversation(turns=(*turns, *answer), prompt_length=len(turns), **_for_template(row))
-        bare = question is None and isinstance(answer, str)  # so that a guess at its question is in order
-        check_unread(row, used, None if bare else _all_text(conversation))
+        if prompt_column is not None:
+            check_unread(row, used, _all_text(conversation))
         return conversation
 
 
@@ -269,7 +267,6 @@ def _read_whole(row: Mapping[str, Any]) -> Conversation | None:
             raise RowError(f"`messages` must be messages, got {type(value).__name__}.", column="messages")
         turns = read_messages(value)
         _check_same_answer(row, turns)
-        turns = with_system(turns, read_system(row))
         return Conversation(turns=tuple(turns), **_for_template(row))
     if row.get("text") is not None:
         if not isinstance(row["text"], str):
@@ -325,7 +322,7 @@ def _answer_of_text(
         if column == "completion" or "prompt" in row:  # in `chosen` and `rejected` the question may stand too
             raise _no_question(row, column, used)
         return Conversation(text=answer, closed=True)
-    if as_text and isinstance(question.value, str) and not question.chat and not _is_rewardbench(row):
+    if as_text and isinstance(question.value, str) and not question.chat:
         if _for_template(row).get("tools"):
             raise RowError("`tools` beside a prompt of plain text: no chat template writes them. Write messages.")
         return Conversation(text=question.value + answer, closed=True, prompt_length=len(question.value))
@@ -349,8 +346,7 @@ def _whole_answer(row: Mapping[str, Any], column: str, whole: Messages, question
                 "prompt out, or only the last turn in each answer.",
                 column=column,
             )
-    system = question.system if question else read_system(row)
-    turns = with_system(whole, system)
+    turns = with_system(whole, question.system) if question else whole
     last = max((number for number, turn in enumerate(turns[:-1]) if turn.get("role") == "user"), default=0)
     return Conversation(turns=tuple(turns), prompt_length=last + 1, **_for_template(row))
 
@@ -386,19 +382,13 @@ def _for_template(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"tools": tools or None, "chat_template_kwargs": plain_value(kwargs or {})}
 
 
-def _is_rewardbench(row: Mapping[str, Any]) -> bool:
-    """RewardBench's prompts of text are user's turns; its rows are known by who wrote the answers."""
-    return row.get("chosen_model") is not None and row.get("rejected_model") is not None and "subset" in row
-
-
 def _no_question(row: Mapping[str, Any], column: str, used: Sequence[str]) -> RowError:
     try:
-        check_unread(row, used, None)
+        check_unread(row, used, "")
     except RowError as error:
         return error
     state = "is null" if "prompt" in row else "is missing"
-    names = ", ".join(QUESTION_COLUMNS)
-    return RowError(f"`prompt` {state} beside `{column}`, and no other column is known for a question ({names}).")
+    return RowError(f"`prompt` {state} beside `{column}`.", column="prompt")
 
 
 def _all_text(conversation: Conversation) -> str:

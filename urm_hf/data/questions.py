@@ -1,36 +1,13 @@
-"""Where a row keeps the question that its answers are for, and whether one would be left unread."""
+"""The question of a canonical row, or of one whose question stands in a column that somebody named."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from urm_hf.data.content import Messages, is_messages, messages_from_json, read_messages, split_turns
+from urm_hf.data.content import Messages, messages_from_json, read_messages, split_turns
 from urm_hf.data.errors import RowError
-
-# Names under which published data keep the question. A column `prompt` of text may be continued as text, which is
-# TRL's standard form; under any of these other names it is what a user says.
-QUESTION_COLUMNS = (
-    "question",
-    "instruction",
-    "query",
-    "problem",
-    "context",
-    "history",
-    "input",
-    "user",
-    "user_prompt",
-)
-SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
-_QUESTION_WORDS = {
-    *("prompt", "prompts", "question", "questions", "instruct", "instruction", "instructions", "query", "queries"),
-    *("problem", "request", "input", "inputs", "context", "history", "dialog", "dialogue", "conversation", "post"),
-    *("user", "human", "task", "title", "ask", "system"),
-}
-_NOT_QUESTIONS = {
-    *("id", "ids", "hash", "source", "type", "name", "length", "len", "tokens", "model", "score", "language", "lang"),
-    *("category", "url", "index", "idx", "key", "date", "count", "num", "rating", "response", "answer", "split"),
-}
+from urm_hf.data.formats.reading import QUESTION_COLUMNS, SYSTEM_COLUMNS, find_texts
+from urm_hf.data.formats.trl import is_system_prompt
 
 
 @dataclass(frozen=True)
@@ -59,41 +36,28 @@ def find_question(row: Mapping[str, Any], column: str | None = None) -> Question
     The question of a row; None if it has none.
 
     Args:
-        column (`str`, *optional*): where it is. Default: in `prompt`, else under one of the names that data have.
+        column (`str`, *optional*): where it is, beside a system prompt. Default: in `prompt`.
 
     Raises:
-        RowError: the column that was named is not there or null, or several columns could be the question.
+        RowError: the column that was named is not there or null.
     """
-    name = column or "prompt"
-    if column is not None and row.get(column) is None:
+    if column is None:
+        value = row.get("prompt")
+        return None if value is None else Question(_read("prompt", value), False, None, ("prompt",))
+    if row.get(column) is None:
         state = "null" if column in row else "missing"
         raise RowError(f"column `{column}` is {state}; the row has {', '.join(map(str, row))}.", column=column)
-    system = read_system(row, name)
-    value = row.get(name)
-    others = [other for other in QUESTION_COLUMNS if other != name and _says_something(row.get(other))]
-    if value is not None and (column is not None or value != "" or not others):
-        chat = name in QUESTION_COLUMNS or system is not None
-        return Question(_read(name, value), chat, system or None, (name, *SYSTEM_COLUMNS))
-    if not others:
-        return None
-    if others == ["instruction", "input"] and all(isinstance(row[other], str) for other in others):
-        joined = f"{row['instruction']}\n{row['input']}"  # as LLaMA-Factory joins them
-        return Question(joined, True, system or None, ("instruction", "input", *SYSTEM_COLUMNS))
-    if len(others) > 1:
-        told = " and ".join(f"`{other}`" for other in others)
-        raise RowError(
-            f"its question could be in {told}. Say which holds it (the prompt column), and rename or drop the others, "
-            "or join them in a column `prompt`.",
-            column=others[0],
-        )
-    return Question(_read(others[0], row[others[0]]), True, system or None, (others[0], *SYSTEM_COLUMNS))
+    system = read_system(row, column)
+    chat = column != "prompt" or system is not None
+    return Question(_read(column, row[column]), chat, system or None, (column, *SYSTEM_COLUMNS))
 
 
 def read_system(row: Mapping[str, Any], prompt_column: str | None = None) -> str | None:
-    """The text of a column with the system turn, also if it is empty; None if there is no such column."""
+    """The text of a column with the system prompt, also if it is empty; None if there is no such column."""
     for name in SYSTEM_COLUMNS:
-        if name != prompt_column and isinstance(row.get(name), str):
-            return row[name]
+        value = row.get(name)
+        if name != prompt_column and isinstance(value, str) and is_system_prompt({**row, "system": value}):
+            return value
     return None
 
 
@@ -108,19 +72,17 @@ def with_system(turns: Messages, system: str | None, columns: Iterable[str] = SY
     return [{"role": "system", "content": system}, *turns]
 
 
-def check_unread(row: Mapping[str, Any], read: Sequence[str], text: str | None):
+def check_unread(row: Mapping[str, Any], read: Sequence[str], text: str):
     """
+    Of a row whose columns are named.
+
     Raises:
-        RowError: a column that looks like a question is not among those read, and what it says not in `text`. Of a
-            row without any question (`text` is None), also columns that look like one to a guess.
+        RowError: a column that looks like a question is not among those read, and what it says not in `text`.
     """
     for name, value in row.items():
-        if name in read or name in SYSTEM_COLUMNS or not _says_something(value):
+        if name in read or name in SYSTEM_COLUMNS or name not in QUESTION_COLUMNS:
             continue
-        suspected = name in QUESTION_COLUMNS or name == "prompt"
-        if text is None:
-            suspected = suspected or _looks_like_question(name, value)
-        if not suspected or (text is not None and _contained(value, text)):
+        if all(said in text for said in find_texts(value)):
             continue
         raise RowError(
             f"column `{name}` looks like the question, or a part of it, and would not be read. Name it as the prompt "
@@ -138,21 +100,3 @@ def _read(column: str, value: Any) -> str | Messages:
     if not isinstance(value, (list, tuple)):
         raise RowError(f"`{column}` must be text or messages, got {type(value).__name__}.", column=column)
     return read_messages(value)
-
-
-def _says_something(value: Any) -> bool:
-    return bool(value.strip()) if isinstance(value, str) else is_messages(value)
-
-
-def _contained(value: Any, text: str) -> bool:
-    if isinstance(value, str):
-        return value.strip() in text
-    return all(str(message.get("content") or "").strip() in text for message in value)
-
-
-def _looks_like_question(name: Any, value: Any) -> bool:
-    words = [word for word in re.split(r"[^a-z]+", str(name).lower()) if word]
-    if not words or words[-1] in _NOT_QUESTIONS:
-        return False
-    asks = isinstance(value, str) and value.rstrip().endswith("?") and len(value.split()) > 1
-    return asks or not _QUESTION_WORDS.isdisjoint(words)

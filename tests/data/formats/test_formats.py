@@ -21,7 +21,9 @@ def better_and_worse(row, name=None):
 
 def test_every_detected_format_has_an_example():
     derived = {"rmbench-pairs", "pairrm-candidates"} | {f"distilabel-{end}" for end in ("prompt", "responses")}
-    derived |= {"distilabel-prompt-responses"} | {one for one in BY_NAME if one.startswith("helpsteer3-")}
+    derived |= {"distilabel-prompt-responses", "context"}
+    derived |= {f"{question}-preference" for question in ("query", "problem", "request", "user_prompt")}
+    derived |= {one for one in BY_NAME if one.startswith("helpsteer3-")}
     assert {one.name for one in FORMATS if one.detected} - derived == {one.format for one in EXAMPLES}
 
 
@@ -108,12 +110,12 @@ def test_two_ids_must_agree_or_one_is_named(columns, ids):
     "row,column",
     [
         ({"question": RIVER, "prompt": "x", "chosen": "a", "rejected": "b"}, "question"),
-        ({"chosen": "a b", "rejected": "a c", "context": "A long story."}, "context"),
+        ({"chosen": "a b", "rejected": "a c", "article": "A long story."}, "article"),
         ({"prompt": RIVER, "response": "The Po.", "history": [["Hi", "Hello"]]}, "history"),
         ({"prompt": RIVER, "completion": "The Po.", "system": "You are a pirate"}, "system"),
         ({"messages": [user(RIVER), assistant("Po.")], "prompt": SEA}, "prompt"),
         ({"prompt": RIVER, "response": "A cat.", "image": "cat.png"}, "image"),
-        ({"messages": [user(RIVER), assistant("Po.")], "system": "Be brief."}, "system"),
+        ({"text": "A river is the Po.", "system": "Be brief."}, "system"),
     ],
 )
 def test_a_part_of_the_question_that_nobody_reads_is_an_error(row, column):

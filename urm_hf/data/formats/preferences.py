@@ -227,7 +227,7 @@ FORMATS = (
         "alpaca-preference",
         "github.com/hiyouga/LLaMA-Factory, data/README.md",
         ("instruction", "chosen", "rejected"),
-        _sides(is_text),
+        fits_any_values,
         read_alpaca_pair,
         ("input", "history", "system"),
     ),

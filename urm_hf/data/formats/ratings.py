@@ -15,6 +15,7 @@ Confirmed in the dataset card of HelpSteer3 and in public loaders of all. Not co
 from collections.abc import Mapping
 from typing import Any
 
+from urm_hf.data.content import split_turns
 from urm_hf.data.formats.choices import choose, choose_by_strength
 from urm_hf.data.formats.format import (
     Format,
@@ -38,7 +39,7 @@ def read_helpsteer2_preference(row: Row) -> dict[str, Any]:
     better = choose_by_strength(row, "preference_strength")
     columns = ("prompt", "response_1", "response_2")
     pair = choose(row, row["prompt"], columns[1:], better, columns, "`preference_strength` is 0")
-    return {**pair, "prompt": _marked_turns(require(row, "prompt", str))}
+    return {**pair, "prompt": split_turns(require(row, "prompt", str))}
 
 
 def read_helpsteer3(row: Row) -> dict[str, Any]:
@@ -96,12 +97,6 @@ def _read_rating(note: Any, where: str) -> float | None:
         return float(rating)
     except (TypeError, ValueError):
         raise ValueError(f"{where} has the Rating {rating!r:.40}, which is not a number.") from None
-
-
-def _marked_turns(prompt: str) -> list[dict[str, Any]]:
-    from urm_hf.data.conversations import split_turns
-
-    return split_turns(prompt)
 
 
 def _has_annotations(row: Row) -> bool:

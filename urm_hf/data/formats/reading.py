@@ -15,6 +15,7 @@ from urm_hf.data.formats import (
     benchmarks,
     chat_logs,
     preferences,
+    questions,
     rankings,
     ratings,
     trl,
@@ -27,6 +28,7 @@ FORMATS: tuple[Format, ...] = (
     *rankings.FORMATS,
     *benchmarks.FORMATS,
     *chat_logs.FORMATS,
+    *questions.FORMATS,
     *trl.FORMATS,
 )
 BY_NAME = {one.name: one for one in FORMATS}
@@ -49,7 +51,7 @@ QUESTION_COLUMNS = (
     *("context", "history", "conversation", "conversations", "messages", "dialogue", "dialog", "post", "article"),
     *("system", "system_prompt", "system_message", "text", "document", "passage", "image", "images"),
 )
-_SYSTEM = ("system", "system_prompt", "system_message")
+SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 
 
 def read_row(row: Row, name: str | None = None, ignore: Collection[str] = ()) -> dict[str, Any]:
@@ -91,8 +93,9 @@ def find_format(row: Row, name: str | None = None) -> Format:
     if not fitting:  # a null in a column that a format needs is told by its reader
         fitting = _fitting(row, list(row))
     if not fitting:
+        columns = ", ".join(map(str, row)) or "(none)"
         raise ValueError(
-            f"the columns {', '.join(map(str, row)) or '(none)'} are of no known format. Nearest: "
+            f"{_missing_prompt(row)}the columns {columns} are of no known format. Nearest: "
             f"{'; '.join(_nearest(row))}. Name one with `format`, or rename the columns."
         )
     if IDS in fitting:  # they were made from what else is there
@@ -172,7 +175,7 @@ def kind_of(row: Row) -> str:
 def _is_question(row: Row, column: Any) -> bool:
     if str(column).lower() not in QUESTION_COLUMNS:
         return False
-    if str(column).lower() not in _SYSTEM:
+    if str(column).lower() not in SYSTEM_COLUMNS:
         return True
     return trl.is_system_prompt({**row, "system": row[column]})
 
@@ -200,6 +203,11 @@ def _check_columns(row: Row, named: Format) -> Format:
             f"{', '.join(missing)} (it has {', '.join(map(str, row))})."
         )
     return named
+
+
+def _missing_prompt(row: Row) -> str:
+    answer = next((name for name in ("response", "completion") if row.get(name) is not None), None)
+    return f"`prompt` is missing beside `{answer}`: " if answer is not None and "prompt" not in row else ""
 
 
 def _nearest(row: Row) -> list[str]:

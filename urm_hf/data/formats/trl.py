@@ -72,7 +72,14 @@ def _begins_with_question(value: Any) -> bool:
 
 
 def _is_implicit(row: Row) -> bool:
-    return "prompt" not in row and not any(is_human_assistant(row[side]) for side in ("chosen", "rejected"))
+    return "prompt" not in row and not all(is_human_assistant(row[side]) for side in ("chosen", "rejected"))
+
+
+def _read_implicit(row: Row) -> dict[str, Any]:
+    marked = [side for side in ("chosen", "rejected") if is_human_assistant(row[side])]
+    if marked:
+        raise ValueError(f'only `{marked[0]}` marks its turns with "\\n\\nHuman:" and "\\n\\nAssistant:"; both must.')
+    return dict(row)
 
 
 def _is_pair(row: Row) -> bool:
@@ -93,6 +100,11 @@ def _prompt_turns(row: Row) -> Messages:
 
 def _read_with_system(row: Row) -> dict[str, Any]:
     return replace_columns(row, ("prompt", "system"), {"prompt": _prompt_turns(row)})
+
+
+def _read_messages_with_system(row: Row) -> dict[str, Any]:
+    messages = with_system([dict(turn) for turn in decode_list(require(row, "messages"))], row["system"])
+    return read_messages_row(replace_columns(row, ("messages", "system"), {"messages": messages}))
 
 
 def _read_pair_with_system(row: Row) -> dict[str, Any]:
@@ -121,13 +133,21 @@ FORMATS = (
         ("tools",),
     ),
     Format("preference", TRL, ("prompt", "chosen", "rejected"), _is_pair, read_pair, ("tools",)),
-    Format("preference-implicit", TRL, ("chosen", "rejected"), _is_implicit, keep_row, ("tools",)),
+    Format("preference-implicit", TRL, ("chosen", "rejected"), _is_implicit, _read_implicit, ("tools",)),
     Format(
         "system-preference",
         "the same, with the system prompt in a column of its own",
         ("system", "prompt", "chosen", "rejected"),
         lambda row: _is_pair(row) and is_system_prompt(row),
         _read_pair_with_system,
+        ("tools",),
+    ),
+    Format(
+        "system-messages",
+        "the same as messages, with the system prompt in a column of its own",
+        ("system", "messages"),
+        is_system_prompt,
+        _read_messages_with_system,
         ("tools",),
     ),
     *(

@@ -83,7 +83,9 @@ def describe_repeats(found: Survey) -> list[str]:
     """What repeats, and how pairs and splits are made."""
     lines = []
     if found.prompts:
-        lines.append(f"{_plural(found.prompts, 'distinct prompt')}; {_plural(found.repeated_prompts, 'row')} repeat one")
+        lines.append(
+            f"{_plural(found.prompts, 'distinct prompt')}; {_plural(found.repeated_prompts, 'row')} repeat one"
+        )
     if found.repeated_conversations:
         lines.append(f"{_plural(found.repeated_conversations, 'conversation')} occurred before, word for word")
     undecided = sum(found.undecided.values())
@@ -108,8 +110,8 @@ def describe_warnings(found: Survey) -> list[str]:
     if found.over_limit:
         share = found.over_limit / found.conversations
         lines.append(
-            f"{_plural(found.over_limit, 'conversation')} ({share:.1%}) are longer than {found.limit} tokens: they are "
-            "errors unless you say how to cut or drop them (`truncation`)"
+            f"{_plural(found.over_limit, 'conversation')} ({share:.1%}) are longer than {found.limit} tokens: they "
+            "are errors unless you say how to cut or drop them (`truncation`)"
         )
     return lines
 
