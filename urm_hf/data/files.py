@@ -127,5 +127,5 @@ def _damage_told(path: str | Path, lines_read: Callable[[], int]) -> Iterator[No
 
 def _suggest_file(folder: Path) -> str:
     """A file of the folder that could be meant, as the end of an error."""
-    files = sorted(path for path in folder.iterdir() if has_ending(path, FILE_TYPES))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and has_ending(path, FILE_TYPES))
     return f" Name a file in it, such as {files[0]}." if files else f" It holds no {', '.join(FILE_TYPES)} either."
