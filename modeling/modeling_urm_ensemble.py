@@ -5,6 +5,7 @@ Shapes: M members, B conversations, T tokens, n attributes. The member axis come
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -170,6 +171,11 @@ class URMEnsemble(PreTrainedModel):
         Raises:
             ValueError: fewer than two conversations, or a member gives all of them the same reward.
         """
+        if not isinstance(rewards, Tensor):
+            raise ValueError(
+                f"`rewards` must be a tensor of shape (M, N), got {type(rewards).__name__}. For conversations, call "
+                "`urm_hf.scoring.standardize_rewards(ensemble, conversations)`, which scores them first."
+            )
         if rewards.ndim != 2 or rewards.shape[1] < 2:
             raise ValueError(
                 f"`rewards` needs two or more conversations, got rewards of shape {tuple(rewards.shape)}."
@@ -179,6 +185,11 @@ class URMEnsemble(PreTrainedModel):
             constant = self.config.members[int(stds.argmin())]
             raise ValueError(f"Member {constant} gives all reference conversations the same reward.")
         self.config.reward_means, self.config.reward_stds = rewards.double().mean(1).tolist(), stds.tolist()
+
+    def standardise(self, rewards: Tensor, tokenizer: Any = None, progress: bool = False):
+        """The former name of `standardize`. It took conversations too, which is an error that names their function."""
+        warnings.warn("URMEnsemble.standardise is now URMEnsemble.standardize.", DeprecationWarning, stacklevel=2)
+        self.standardize(rewards)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, revisions=None, config=None, **kwargs):

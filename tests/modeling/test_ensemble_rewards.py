@@ -109,6 +109,15 @@ def test_standardising_needs_a_spread():
         ensemble.standardize(torch.tensor([[0.0, 1.0], [2.0, 2.0], [0.0, 1.0]]))
 
 
+def test_the_former_name_warns_and_says_where_conversations_go():
+    ensemble, rewards = in_memory(), torch.arange(6.0).reshape(3, 2)
+    with pytest.warns(DeprecationWarning, match="is now URMEnsemble.standardize"):
+        ensemble.standardise(rewards)
+    assert ensemble.config.reward_means == [0.5, 2.5, 4.5]
+    with pytest.warns(DeprecationWarning), pytest.raises(ValueError, match="urm_hf.scoring.standardize_rewards"):
+        ensemble.standardise(TEXTS, tiny_tokenizer(), progress=True)
+
+
 def test_a_failed_standardisation_changes_nothing():
     ensemble = in_memory(reward_means=[0.0, 1.0, 2.0], reward_stds=[1.0, 1.0, 1.0])
     with pytest.raises(ValueError, match="same reward"):

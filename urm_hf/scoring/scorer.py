@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -51,24 +51,37 @@ class RewardScorer:
     scores[0].reward, scores[0].reward_std
     ```
 
+    A list of names is an ensemble, `RewardScorer(["org/a", "org/b"])`, and `scorer(rows)` is `scorer.score(rows)`.
+
     Equal conversations are scored once. Tokens that conversations have in common from the start on (a prompt with its
     candidates, a dialogue and its continuations) are computed once, where the backbone is a decoder of the usual kind;
     other models get padded batches, sorted by length. Members of an ensemble go over the data one after the other.
 
     Args:
-        model: an instance, or a repository or folder that `AutoModelForSequenceClassification` loads, or of a LoRA
-            adapter of a URM, which is merged into its base.
-        tokenizer (*optional*): default: the one saved with the model.
-        max_tokens_per_batch (`int`, *optional*): tokens that pass the model at once, with their padding. Halved for
-            good when memory runs out. Default: 8192, on a CPU 4096.
-        max_length (`int`, *optional*): longest conversation in tokens. Default: what the model's positions allow.
-        truncation (`str`): for longer ones: "error", "left" (keep the end) or "right" (keep the beginning).
-        compile (`bool`): compiles the layers of the model in place with `torch.compile`: worth a minute's wait where
+        model (`PreTrainedModel`, `str`, `PathLike` or `list[str]`):
+            An instance; a repository or folder that `AutoModelForSequenceClassification` loads, or of a LoRA adapter
+            of a URM, which is merged into its base; or a list of them, the members of an ensemble.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*):
+            By default the one saved with the model.
+        max_tokens_per_batch (`int`, *optional*):
+            Tokens that pass the model at once, with their padding. Halved for good when memory runs out. By default
+            8192, on a CPU 4096.
+        max_length (`int`, *optional*):
+            Longest conversation in tokens. By default what the model's positions allow.
+        truncation (`str`, *optional*, defaults to `"error"`):
+            What happens to longer ones: "error", "left" (keep the end) or "right" (keep the beginning).
+        compile (`bool`, *optional*, defaults to `False`):
+            Whether the layers of the model are compiled in place with `torch.compile`: worth a minute's wait where
             much is to be scored.
-        trust_remote_code, revision, **model_kwargs: for loading `model` by name (`dtype`, `device_map`, ...).
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether code that a checkpoint brings may run, for a `model` loaded by name.
+        revision (`str` or `list[str]`, *optional*):
+            Commit, branch or tag of a `model` loaded by name; of an ensemble a list, one for each member.
+        model_kwargs:
+            Further arguments of `from_pretrained` for a `model` loaded by name (`dtype`, `device_map`, ...).
 
     Attributes:
-        source: of a model loaded by name, where it comes from, at the commit that was loaded.
+        source (`MemberSource`): of a model loaded by name, where it comes from, at the commit that was loaded.
         stats (`dict`): of the last call: conversations, and how many of them were duplicates or truncated; tokens;
             distinct_tokens (common prefixes once); passes over them (1, or one for each member); computed_tokens (with
             the padding of batches, of all passes); seconds.
@@ -76,7 +89,7 @@ class RewardScorer:
 
     def __init__(
         self,
-        model: PreTrainedModel | str | os.PathLike,
+        model: PreTrainedModel | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         max_tokens_per_batch: int | None = None,
@@ -84,14 +97,18 @@ class RewardScorer:
         truncation: str = "error",
         compile: bool = False,
         trust_remote_code: bool = False,
-        revision: str | None = None,
+        revision: str | Sequence[str | None] | None = None,
         **model_kwargs: Any,
-    ):
+    ) -> None:
         if check_truncation(truncation) == "drop":
             raise ValueError('`truncation="drop"` would lose rows of the result; use "error", "left" or "right".')
         for name, value in (("max_tokens_per_batch", max_tokens_per_batch), ("max_length", max_length)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive, got {value}.")
+        if isinstance(model, (list, tuple)):
+            model, model_kwargs, revision = _load_ensemble(model, revision, model_kwargs), {}, None
+        if not (revision is None or isinstance(revision, str)):
+            raise ValueError(f"`revision` must be one commit, branch or tag for one `model`, got {revision!r}.")
         place = {key: model_kwargs[key] for key in HUB if key in model_kwargs}
         refuse_published(model, revision=revision, **place)
         hub = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -126,6 +143,10 @@ class RewardScorer:
         """What makes the ids of a conversation."""
         return Encoder(self.tokenizer, self.max_length, self.truncation, embeddings_of(self.model.config))
 
+    def __call__(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
+        """The same as [`~RewardScorer.score`]."""
+        return self.score(conversations, progress)
+
     def encode(self, conversations: Iterable[Any], first_row: int = 0) -> tuple[list[list[int]], list[bool]]:
         """Token ids of each conversation, and whether it was truncated. An error names the row."""
         encoder, sequences, cut = self.encoder, [], []
@@ -143,14 +164,20 @@ class RewardScorer:
         One score for each conversation, in their order.
 
         Args:
-            conversations: messages, rows with `prompt` and `completion` or `response`, texts or token ids, as the
-                table in `urm_hf.data.conversations` lists.
-            progress: shows a progress bar.
+            conversations (`Iterable`):
+                Messages, rows with `prompt` and `completion` or `response`, texts or token ids, as the table in
+                `urm_hf.data.conversations` lists.
+            progress (`bool`, *optional*, defaults to `False`):
+                Whether to show a progress bar.
+
+        Returns:
+            `list[RewardScore]`: a reward with its uncertainty for each conversation.
 
         Raises:
-            ValueError: a row cannot be encoded or is too long, or its reward is not finite; the row is named.
+            ValueError: a row cannot be encoded or is too long, or its reward is not finite; the row is named. Or
+                `conversations` is a single one, which must be in a list.
         """
-        conversations = list(conversations)
+        conversations = list(check_several(conversations))
         return list(self.score_stream(conversations, progress, rows_at_once=max(1, len(conversations))))
 
     def score_stream(
@@ -163,7 +190,7 @@ class RewardScorer:
         """
         if rows_at_once < 1:
             raise ValueError(f"`rows_at_once` must be positive, got {rows_at_once}.")
-        rows, first = iter(conversations), 0
+        rows, first = iter(check_several(conversations)), 0
         total = len(conversations) if isinstance(conversations, Sized) else None
         with self._begin(total, progress) as bar:
             while window := list(islice(rows, rows_at_once)):
@@ -250,3 +277,43 @@ def _not_finite(distinct: Sequence[int], index_of: Sequence[int], rows: Sequence
     numbers = list(dict.fromkeys(rows[place] for place in indices))
     more = "" if len(numbers) == 1 else f" So it is with {len(numbers)} rows: {numbers[:8]}."
     return NonFiniteScores(f"row {numbers[0]}: {told}{more}", row=numbers[0], indices=indices)
+
+
+def check_several(conversations: Iterable[Any]) -> Iterable[Any]:
+    """
+    The conversations, unless they are a single one: iterated over, it would give scores of its keys or letters.
+
+    Raises:
+        ValueError: a row, a text, the messages of one conversation, its token ids, or a table of pandas.
+    """
+    remedy = None
+    if isinstance(conversations, Mapping):
+        remedy = "one row, or a table of columns: pass a list of rows, `score([row])`"
+    elif isinstance(conversations, (str, bytes)):
+        remedy = "one text: pass a list of texts, `score([text])`"
+    elif type(conversations).__name__ == "DataFrame":  # of pandas, which gives the names of its columns
+        remedy = 'a table of pandas: pass its rows, `score(table.to_dict("records"))`'
+    elif isinstance(conversations, (list, tuple)) and conversations:
+        if all(map(_is_message, conversations)):
+            remedy = "the messages of one conversation: pass a list of conversations, `score([messages])`"
+        elif all(isinstance(row, int) for row in conversations):
+            remedy = 'the token ids of one conversation: pass rows, `score([{"input_ids": ids}])`'
+    if remedy is not None:
+        raise ValueError(f"`conversations` must be a list of conversations, but this is {remedy}.")
+    return conversations
+
+
+def _is_message(row: Any) -> bool:
+    """Whether it has the columns of a message and of no row; a row may well have a column `role` of its own."""
+    rows_have = ("prompt", "messages", "text", "input_ids", "completion", "response")
+    return isinstance(row, Mapping) and "role" in row and not any(name in row for name in rows_have)
+
+
+def _load_ensemble(
+    members: Sequence[str | os.PathLike[str]],
+    revisions: str | Sequence[str | None] | None,
+    model_kwargs: dict[str, Any],
+) -> URMEnsemble:
+    if isinstance(revisions, str):
+        raise ValueError(f"`revision` must be a list, one for each of the {len(members)} members, got {revisions!r}.")
+    return URMEnsemble.from_pretrained([os.fspath(name) for name in members], revisions=revisions, **model_kwargs)
