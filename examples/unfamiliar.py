@@ -18,13 +18,13 @@ from unfamiliar_plots import plot_densities, plot_kept, plot_measures
 from unfamiliar_texts import arithmetic, garbled, hard_prompts, long_arithmetic
 
 from urm_hf.data import load_rows
-from urm_hf.filtering import filter_values, fit_threshold, pair_values
+from urm_hf.filtering import combine_pair_uncertainty, filter_values, fit_threshold
 from urm_hf.modeling import URMEnsemble
 from urm_hf.ood import ood_report
 from urm_hf.scoring import RewardScore, RewardScorer, output_rows
 from urm_hf.scoring.features import output_of_cached
 from urm_hf.statistics.auroc import compute_auroc
-from urm_hf.uncertainty import MEASURES, compare, margin_gap, measure
+from urm_hf.uncertainty import MEASURES, compute_preference_probability, compute_uncertainty, margin_gap
 
 SHARES = np.arange(1, 0.15, -0.05)
 
@@ -98,7 +98,9 @@ def unfamiliar(args, scorer: RewardScorer) -> dict:
                 row.name: [row.auroc, *row.auroc_interval, row.fpr95, row.trivial, *row.gain_interval]
                 for row in report.rows
             }
-            means = {m: [float(measure(s, m).mean()) for s in (ours, scores)] for m in (measures or MEASURES)}
+            means = {}
+            for name in measures or MEASURES:
+                means[name] = [float(compute_uncertainty(side, name).mean()) for side in (ours, scores)]
             found[kind] |= {"means": means, "n": [len(ours), len(scores)]}
         if not standardised:
             plot_measures(scored, args.out / "measures.png")
@@ -122,9 +124,11 @@ def pairs(args, scorer: RewardScorer) -> dict:
     ]
     rewards = [np.array([score.reward for score in side]) for side in sides]
     correct = rewards[0] > rewards[1]
-    curves = {name: pair_values(*(measure(side, name) for side in sides)) for name in MEASURES}
+    curves = {}
+    for name in MEASURES:
+        curves[name] = combine_pair_uncertainty(*(compute_uncertainty(side, name) for side in sides))
     curves["margin gap"] = margin_gap(*sides)
-    curves["P(chosen > rejected) near 1/2"] = -np.abs(compare(*sides) - 0.5)
+    curves["P(chosen > rejected) near 1/2"] = -np.abs(compute_preference_probability(*sides) - 0.5)
     curves["margin near 0"] = -np.abs(rewards[0] - rewards[1])
     curves["random"] = np.random.default_rng(args.seed).random(len(rows))
     found = {"n": len(rows), "accuracy": float(correct.mean()), "shares": SHARES.tolist(), "curves": {}}

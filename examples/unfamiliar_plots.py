@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import norm
 
 from urm_hf.modeling import URMEnsembleOutput
-from urm_hf.uncertainty import MEASURES, measure
+from urm_hf.uncertainty import MEASURES, compute_uncertainty
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -21,7 +21,7 @@ def plot_measures(scores: dict[str, list], path: Path):
     shown = ["attribute_variance", "covariance_norm", "epistemic", "attribute_gap", "reward_gap", "reward_std"]
     figure, axes = plt.subplots(2, 3, figsize=(12, 6), sharey=True)
     for axis, name in zip(axes.flat, shown, strict=True):
-        values = [measure(side, name) for side in scores.values()]
+        values = [compute_uncertainty(side, name) for side in scores.values()]
         boxes = axis.boxplot(values, vert=False, whis=(5, 95), showfliers=False, patch_artist=True, widths=0.6)
         for box, colour in zip(boxes["boxes"], COLOURS, strict=False):
             box.set(facecolor=colour, alpha=0.6)

@@ -1,7 +1,28 @@
 """TRL `RewardTrainer` subclasses: the attribute stage and the gating stage."""
 
-from urm_hf.trainers.attribute_trainer import URMAttributeTrainer
-from urm_hf.trainers.configs import URMAttributeConfig, URMGatingConfig
-from urm_hf.trainers.gating_trainer import URMGatingTrainer
+import importlib
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
+    from urm_hf.trainers.attribute_trainer import URMAttributeTrainer
+    from urm_hf.trainers.configs import URMAttributeConfig, URMGatingConfig
+    from urm_hf.trainers.gating_trainer import URMGatingTrainer
+
+_HOMES = {
+    "URMAttributeConfig": "urm_hf.trainers.configs",
+    "URMAttributeTrainer": "urm_hf.trainers.attribute_trainer",
+    "URMGatingConfig": "urm_hf.trainers.configs",
+    "URMGatingTrainer": "urm_hf.trainers.gating_trainer",
+}
 __all__ = ["URMAttributeConfig", "URMAttributeTrainer", "URMGatingConfig", "URMGatingTrainer"]
+
+
+def __getattr__(name: str) -> Any:
+    # lazily: TRL takes seconds to import, and a pure function of the losses needs none of it
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

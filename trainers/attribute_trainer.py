@@ -10,14 +10,15 @@ Where this differs from the paper:
 
 import copy
 import math
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
-from transformers import EvalPrediction
+from transformers import DataCollator, EvalPrediction, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
@@ -28,6 +29,15 @@ from urm_hf.data.template_dates import fix_dates
 from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.statistics.rating_metrics import attribute_metrics, scales_tensor
+from urm_hf.trainers.argument_types import (
+    ComputeMetrics,
+    EvalDataset,
+    ModelSource,
+    OptimizerClass,
+    Optimizers,
+    PreprocessLogits,
+    TrainDataset,
+)
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
@@ -41,6 +51,10 @@ from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.stage_records import record_stage
+
+if TYPE_CHECKING:  # both are optional
+    from peft import PeftConfig
+    from transformers import BitsAndBytesConfig
 
 ENCODED = {"input_ids", "ratings", "weight"}  # the columns of a dataset that was prepared before
 ID_COLUMNS = {"input_ids": "feature"}
@@ -59,12 +73,36 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
     ```
 
     Args:
-        model: a URM, or a name or path of one, or of a causal LM or scalar reward model that gets fresh heads.
-        train_dataset, eval_dataset: rows of a conversation (see `urm_hf.data.conversations`) with a column per
-            attribute: a number, a list of numbers, or null (see `urm_hf.data.ratings`). A column `weight` multiplies
-            the loss of its row.
-        other arguments: as in TRL's [`RewardTrainer`]. With `peft_config`, the heads are always among
-            `modules_to_save`.
+        model (`str`, `PathLike`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            A URM, or the repository or folder of one, or of a causal LM or scalar reward model that gets fresh heads.
+        args ([`URMAttributeConfig`], *optional*):
+            Settings of the run. By default `URMAttributeConfig("urm-attributes")`.
+        data_collator ([`~transformers.DataCollator`], *optional*):
+            By default [`DataCollatorForRatings`].
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Rows of a conversation (see `urm_hf.data.conversations`) with a column for each attribute: a number, a list
+            of numbers, or null (see `urm_hf.data.ratings`). A column `weight` multiplies the loss of its row.
+        eval_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or `dict` of them, *optional*):
+            Rows of the same form to evaluate on, and to choose the best heads by.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            The tokenizer. By default the one saved with a `model` that is named.
+        compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*):
+            By default likelihood, calibration and correlations of each attribute.
+        callbacks (`list[TrainerCallback]`, *optional*):
+            Added to the default ones.
+        optimizers (`tuple[Optimizer | None, LambdaLR | None]`, *optional*, defaults to `(None, None)`):
+            Optimizer and schedule in place of those that `args` describe.
+        optimizer_cls_and_kwargs (`tuple[type[Optimizer], dict]`, *optional*):
+            Class and arguments of the optimizer, in place of `args.optim`.
+        preprocess_logits_for_metrics (`Callable[[Tensor, Tensor], Tensor]`, *optional*):
+            What is done to a batch's outputs before they are kept for `compute_metrics`.
+        quantization_config ([`~transformers.BitsAndBytesConfig`], *optional*):
+            How to quantize a backbone that is loaded by name.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            Trains an adapter instead of the backbone; the heads are always among `modules_to_save`.
+
+    Raises:
+        ValueError: ratings that cannot be read, with their row, or settings that exclude each other.
     """
 
     _tag_names = ["trl", "urm", "uncertainty", "reward-model"]
@@ -72,26 +110,66 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
 
     def __init__(
         self,
-        model,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        processing_class=None,
-        **kwargs,
-    ):
+        model: ModelSource,
+        args: URMAttributeConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: TrainDataset | None = None,
+        eval_dataset: EvalDataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: ComputeMetrics | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: Optimizers = (None, None),
+        optimizer_cls_and_kwargs: OptimizerClass | None = None,
+        preprocess_logits_for_metrics: PreprocessLogits | None = None,
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+    ) -> None:
         args = args or URMAttributeConfig("urm-attributes")
-        source = pinned_source(model, args) if isinstance(model, str) else None
+        model, source = _read_source(model, args)
         if processing_class is None and source is not None:
             processing_class = tokenizer_of(source, args)
+        keep_best = _keeps_best(args, eval_dataset)
+        if peft_config is not None:
+            peft_config = _with_head(peft_config, source, args)
         model = load_urm(
             model,
             args,
             attributes=args.attributes,
             attribute_scales=args.attribute_scales,
             gating_hidden_size=args.gating_hidden_size,
-            quantization_config=kwargs.pop("quantization_config", None),  # TRL ignores it: the model is loaded here
+            quantization_config=quantization_config,
         )
+        self._read_training_data(model, args, train_dataset)
+        self._features: FeatureStore | None = None
+        self._noises: dict[int, int] = {}  # how many were drawn in the current step
+        super().__init__(
+            model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            peft_config=peft_config,  # TRL need not quantize: the model is loaded already
+        )
+        fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
+        if self.model.score.gate is not None:
+            self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
+        if not args.freeze_backbone:
+            check_master_weights(self.model, self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.compute_metrics = compute_metrics or self._attribute_metrics
+        self.label_names = ["ratings"]
+        if args.freeze_backbone:
+            self._freeze(keep_best)
+        if data_collator is None:
+            self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features or {})
+
+    def _read_training_data(self, model, args, train_dataset):
+        """What the config says of scales, labels and this stage, before TRL prepares the rows."""
         self._urm_config = config = model.config
         args.max_length = longest_for(config, args.max_length)
         _set_scales(config, args)
@@ -99,34 +177,6 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
         self._measure_ratings(model, train_dataset, args)
         config.attribute_loss = args.loss_type
         record_stage(config, "attribute_stage", args, train_dataset)
-        if kwargs.get("peft_config") is not None:
-            if args.freeze_backbone:
-                raise ValueError(
-                    "`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained."
-                )
-            kwargs["peft_config"] = _with_head(kwargs["peft_config"], source)
-        if isinstance(eval_dataset, dict) and args.freeze_backbone and args.keep_best:
-            raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
-        keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
-        if keep_best and args.eval_strategy == IntervalStrategy.NO:
-            args.eval_strategy = IntervalStrategy.EPOCH
-        self._features: FeatureStore | None = None
-        self._noises: dict[int, int] = {}  # how many were drawn in the current step
-        super().__init__(
-            model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
-        )
-        fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
-        if self.model.score.gate is not None:
-            self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
-        if not args.freeze_backbone:
-            check_master_weights(self.model, self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        if self.compute_metrics is None:
-            self.compute_metrics = self._attribute_metrics
-        self.label_names = ["ratings"]
-        if args.freeze_backbone:
-            self._freeze(keep_best)
-        if data_collator is None:
-            self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features or {})
 
     def _measure_ratings(self, model, dataset, args):
         """Reads all training ratings once: errors come before any computing, label statistics go into the config."""
@@ -265,8 +315,28 @@ def _set_scales(config: URMConfig, args: Any):
         raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
 
 
-def _with_head(peft_config: Any, base: MemberSource | None) -> Any:
+def _read_source(model: ModelSource, args: URMAttributeConfig) -> tuple[Any, MemberSource | None]:
+    """A model by name, with its commit; an instance comes from nowhere."""
+    if not isinstance(model, (str, os.PathLike)):
+        return model, None
+    name = os.fspath(model)
+    return name, pinned_source(name, args)
+
+
+def _keeps_best(args: URMAttributeConfig, eval_dataset: EvalDataset | None) -> bool:
+    """Whether the heads that did best on the eval set are kept, which needs an evaluation every epoch at least."""
+    keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
+    if keep_best and isinstance(eval_dataset, dict):
+        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
+    if keep_best and args.eval_strategy == IntervalStrategy.NO:
+        args.eval_strategy = IntervalStrategy.EPOCH
+    return keep_best
+
+
+def _with_head(peft_config: Any, base: MemberSource | None, args: URMAttributeConfig) -> Any:
     """A copy that trains the heads too, and names the commit of the base, which may move on."""
+    if args.freeze_backbone:
+        raise ValueError("`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained.")
     adapter = copy.copy(peft_config)
     adapter.modules_to_save = list(dict.fromkeys([*(adapter.modules_to_save or []), "score"]))
     if base is not None:

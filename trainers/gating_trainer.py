@@ -6,14 +6,26 @@ state of each distinct conversation is computed once, and an epoch costs no more
 """
 
 import math
+import os
+from typing import TYPE_CHECKING
 
 import torch
 from datasets import IterableDataset
+from transformers import DataCollator, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
 from urm_hf.data.errors import RowError
 from urm_hf.data.template_dates import fix_dates
+from urm_hf.trainers.argument_types import (
+    ComputeMetrics,
+    EvalDataset,
+    ModelSource,
+    OptimizerClass,
+    Optimizers,
+    PreprocessLogits,
+    TrainDataset,
+)
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
@@ -24,6 +36,10 @@ from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.stage_records import record_stage
+
+if TYPE_CHECKING:  # both are optional
+    from peft import PeftConfig
+    from transformers import BitsAndBytesConfig
 
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
 
@@ -37,13 +53,36 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
     ```
 
     Args:
-        model: a URM with a trained value head, or a name or path of one.
-        train_dataset, eval_dataset: pairs in any form that TRL's [`RewardTrainer`] takes: `chosen` and `rejected`,
-            with or without `prompt`, as messages or text, with an optional `margin`; and `prompt` messages with
-            answers that are strings.
-        other arguments: as in TRL's [`RewardTrainer`].
+        model (`str`, `PathLike`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            A URM with a trained value head, or the repository or folder of one.
+        args ([`URMGatingConfig`], *optional*):
+            Settings of the run. By default `URMGatingConfig("urm-gating")`.
+        data_collator ([`~transformers.DataCollator`], *optional*):
+            By default [`DataCollatorForCachedPreference`].
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Pairs in any form that TRL's [`RewardTrainer`] takes: `chosen` and `rejected`, with or without `prompt`, as
+            messages or text, with an optional `margin`; and `prompt` messages with answers that are strings.
+        eval_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`] or `dict` of them, *optional*):
+            Rows of the same form to evaluate on, and to choose the best heads by.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            The tokenizer. By default the one saved with a `model` that is named.
+        compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*):
+            By default TRL's accuracy, margin and rewards alone.
+        callbacks (`list[TrainerCallback]`, *optional*):
+            Added to the default ones.
+        optimizers (`tuple[Optimizer | None, LambdaLR | None]`, *optional*, defaults to `(None, None)`):
+            Optimizer and schedule in place of those that `args` describe.
+        optimizer_cls_and_kwargs (`tuple[type[Optimizer], dict]`, *optional*):
+            Class and arguments of the optimizer, in place of `args.optim`.
+        preprocess_logits_for_metrics (`Callable[[Tensor, Tensor], Tensor]`, *optional*):
+            What is done to a batch's outputs before they are kept for `compute_metrics`.
+        quantization_config ([`~transformers.BitsAndBytesConfig`], *optional*):
+            How to quantize a backbone that is loaded by name.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            Always an error: there is nothing to adapt in a backbone that is frozen.
 
     Raises:
+        ValueError: the model has no gate to train, or settings exclude each other.
         RuntimeError: after training, if a weight outside the gate has changed.
     """
 
@@ -52,41 +91,48 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
 
     def __init__(
         self,
-        model,
-        args=None,
-        data_collator=None,
-        train_dataset=None,
-        eval_dataset=None,
-        processing_class=None,
-        **kwargs,
-    ):
+        model: ModelSource,
+        args: URMGatingConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: TrainDataset | None = None,
+        eval_dataset: EvalDataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: ComputeMetrics | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: Optimizers = (None, None),
+        optimizer_cls_and_kwargs: OptimizerClass | None = None,
+        preprocess_logits_for_metrics: PreprocessLogits | None = None,
+        quantization_config: "BitsAndBytesConfig | None" = None,
+        peft_config: "PeftConfig | None" = None,
+    ) -> None:
         args = args or URMGatingConfig("urm-gating")
-        if kwargs.get("peft_config") is not None:
-            raise ValueError(
-                "the gating stage freezes the backbone, so that `peft_config` would have nothing to adapt."
-            )
-        if args.cache_features and isinstance(train_dataset, IterableDataset):
-            raise ValueError("a streaming dataset has no end to compute in advance: set `cache_features=False`.")
-        if isinstance(model, str):
+        _check_settings(args, train_dataset, eval_dataset, peft_config)
+        if isinstance(model, (str, os.PathLike)):
+            model = os.fspath(model)
             source = pinned_source(model, args)
             processing_class = tokenizer_of(source, args) if processing_class is None else processing_class
-        model = load_urm(model, args, fresh_heads=False)
+        model = load_urm(model, args, fresh_heads=False, quantization_config=quantization_config)
         args.max_length = longest_for(model.config, args.max_length)
-        if args.reward_weights is not None:
-            raise ValueError(
-                "`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains."
-            )
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
-        if isinstance(eval_dataset, dict) and args.keep_best:
-            raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
         if eval_dataset is not None and args.keep_best and args.eval_strategy == IntervalStrategy.NO:
             args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
             args.eval_steps = max(1, args.max_steps // 40)
         self._features: FeatureStore | None = None
         self._urm_config = model.config
         super().__init__(
-            model, args, data_collator, train_dataset, eval_dataset, processing_class=processing_class, **kwargs
+            model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            # no `peft_config`, and no `quantization_config`: the model is loaded already
         )
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         train_only(self.model, self.model.score.gate)
@@ -176,6 +222,18 @@ def _check_distinct(row):
             f"`chosen` and `rejected` are equal once encoded ({len(row['chosen_ids'])} tokens): the same text, what "
             "the chat template does not write, or what `truncation` cuts off. No reward can differ between them."
         )
+
+
+def _check_settings(args: URMGatingConfig, train_dataset, eval_dataset, peft_config):
+    """What can be told before anything is loaded."""
+    if peft_config is not None:
+        raise ValueError("the gating stage freezes the backbone, so that `peft_config` would have nothing to adapt.")
+    if args.cache_features and isinstance(train_dataset, IterableDataset):
+        raise ValueError("a streaming dataset has no end to compute in advance: set `cache_features=False`.")
+    if args.reward_weights is not None:
+        raise ValueError("`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains.")
+    if isinstance(eval_dataset, dict) and args.keep_best:
+        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
 
 
 def _margin(value) -> float:

@@ -35,16 +35,19 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
     )
     from urm_hf.scores import RewardScore
     from urm_hf.scoring.scorer import RewardScorer
-    from urm_hf.uncertainty.filtering import filter_pairs, filter_scores, fit_threshold, pair_values
+    from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_pairs, filter_scores, pair_values
     from urm_hf.uncertainty.measures import (
         MEASURES,
         compare,
+        compute_preference_probability,
+        compute_uncertainty,
         margin_gap,
         measure,
         preference_probability,
         reward_interval,
     )
     from urm_hf.uncertainty.ood import ood_report
+    from urm_hf.uncertainty.thresholds import fit_threshold
 
 __version__ = "0.1.0"
 
@@ -58,15 +61,15 @@ _HOMES = {
     "RewardScore": "urm_hf.scores",
     "RewardScorer": "urm_hf.scoring.scorer",
     "MEASURES": "urm_hf.uncertainty.measures",
-    "measure": "urm_hf.uncertainty.measures",
-    "compare": "urm_hf.uncertainty.measures",
+    "compute_uncertainty": "urm_hf.uncertainty.measures",
+    "compute_preference_probability": "urm_hf.uncertainty.measures",
     "margin_gap": "urm_hf.uncertainty.measures",
     "preference_probability": "urm_hf.uncertainty.measures",
     "reward_interval": "urm_hf.uncertainty.measures",
     "filter_pairs": "urm_hf.uncertainty.filtering",
     "filter_scores": "urm_hf.uncertainty.filtering",
-    "fit_threshold": "urm_hf.uncertainty.filtering",
-    "pair_values": "urm_hf.uncertainty.filtering",
+    "combine_pair_uncertainty": "urm_hf.uncertainty.filtering",
+    "fit_threshold": "urm_hf.uncertainty.thresholds",
     "ood_report": "urm_hf.uncertainty.ood",
     "build_preference_pairs": "urm_hf.rl.preference_pairs",
     "AttributeRewards": "urm_hf.rl.rewards",
@@ -79,13 +82,19 @@ _HOMES = {
     "push": "urm_hf.hub.publish",
     "verify": "urm_hf.hub.verify",
 }
+_FORMER = {
+    "measure": "urm_hf.uncertainty.measures",
+    "compare": "urm_hf.uncertainty.measures",
+    "pair_values": "urm_hf.uncertainty.filtering",
+}
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _FORMER.get(name)
+    if home is None:
         raise AttributeError(f"module 'urm_hf' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

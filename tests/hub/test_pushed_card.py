@@ -16,7 +16,7 @@ def test_a_card_that_was_edited_by_hand_is_kept(server, folder):
     assert "README.md was edited by hand and is kept" in result.notes
     with pytest.raises(ValueError, match="license: .* edited by hand"):
         push(folder, "org/urm", license="mit")
-    push(folder, "org/urm", license="mit", new_card=True)
+    push(folder, "org/urm", license="mit", overwrite_card=True)
     assert ModelCard(server.files("org/urm")["README.md"].decode()).data.license == "mit"
 
 
@@ -32,7 +32,7 @@ def test_licence_and_datasets_of_an_earlier_push_are_kept_unless_a_new_card_is_a
     data = ModelCard(server.files("org/urm")["README.md"].decode()).data
     assert (data.license, data.datasets) == ("apache-2.0", ["org/ratings"])
     assert not any("licence" in note for note in result.notes)
-    result = push(folder, "org/urm", new_card=True)
+    result = push(folder, "org/urm", overwrite_card=True)
     data = ModelCard(server.files("org/urm")["README.md"].decode()).data
     assert (data.license, data.datasets) == (None, None) and any("names no licence" in note for note in result.notes)
 
@@ -42,7 +42,7 @@ def test_a_form_with_blanks_is_no_card(server, folder):
     with pytest.raises(ValueError, match="README.md is a form with blanks"):
         push(folder, "org/urm")
     assert server.requests == []
-    push(folder, "org/urm", new_card=True)
+    push(folder, "org/urm", overwrite_card=True)
     assert "More Information" not in server.files("org/urm")["README.md"].decode()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.made_uncertainties import scores_with
-from urm_hf.uncertainty.filtering import filter_pairs, filter_scores, filter_values, pair_values
+from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_pairs, filter_scores, filter_values
 
 
 def test_a_threshold_keeps_what_is_at_most_it():
@@ -79,8 +79,8 @@ def test_values_that_are_not_finite_are_named():
 
 def test_pairs_that_do_not_match():
     with pytest.raises(ValueError, match="got 2 chosen and 1 rejected"):
-        pair_values([1.0, 2.0], [1.0])
+        combine_pair_uncertainty([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match='"either" or "both", got \'max\''):
-        pair_values([1.0], [1.0], above="max")
+        combine_pair_uncertainty([1.0], [1.0], above="max")
     with pytest.raises(ValueError, match="zip"):
         filter_values([1.0, 2.0], threshold=1.0).select(["a"])

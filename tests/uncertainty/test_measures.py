@@ -15,9 +15,9 @@ from urm_hf.cli import main
 from urm_hf.uncertainty.measures import (
     MEASURES,
     available,
-    compare,
+    compute_preference_probability,
+    compute_uncertainty,
     margin_gap,
-    measure,
     preference_probability,
     reward_interval,
 )
@@ -94,7 +94,7 @@ def test_measures_of_an_ensemble_are_those_of_its_members(name, ensemble, ensemb
     with torch.no_grad():
         output = ensemble(**pad_rows([tiny_tokenizer()(text)["input_ids"] for text in TEXTS]))
     for scores in (ensemble_scores, as_rows(ensemble_scores), output):
-        values = measure(scores, name)
+        values = compute_uncertainty(scores, name)
         assert values.dtype == np.float64 and values.shape == (len(TEXTS),)
         np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
 
@@ -105,12 +105,12 @@ def test_measures_of_a_single_model(name, single_scores):
     with torch.no_grad():
         output = tiny_urm()(**pad_rows([tiny_tokenizer()(text)["input_ids"] for text in TEXTS]))
     for scores in (single_scores, as_rows(single_scores), output):
-        np.testing.assert_allclose(measure(scores, name), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(compute_uncertainty(scores, name), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_total_is_aleatoric_and_epistemic(ensemble_scores):
-    total = measure(ensemble_scores, "aleatoric") + measure(ensemble_scores, "epistemic")
-    np.testing.assert_array_equal(measure(ensemble_scores, "total"), total)
+    total = compute_uncertainty(ensemble_scores, "aleatoric") + compute_uncertainty(ensemble_scores, "epistemic")
+    np.testing.assert_array_equal(compute_uncertainty(ensemble_scores, "total"), total)
     from_stds = [sum(std**2 for std in score.attribute_stds.values()) for score in ensemble_scores]
     np.testing.assert_allclose(total, from_stds, rtol=1e-5)
 
@@ -121,7 +121,9 @@ def test_of_a_file_that_urm_score_wrote(folders, ensemble_scores, tmp_path):
     assert main(["score", *folders, "--data", str(data), "--out", str(out)]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     for name in MEASURES:
-        np.testing.assert_allclose(measure(rows, name), measure(ensemble_scores, name), rtol=1e-5)
+        np.testing.assert_allclose(
+            compute_uncertainty(rows, name), compute_uncertainty(ensemble_scores, name), rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURES if MEASURES[name].by_attribute])
@@ -130,10 +132,10 @@ def test_scales_divide_each_attribute(name, named, ensemble_scores, single_score
     scales = dict(zip(reversed(list(single_scores[0].attribute_stds)), reversed(SCALES))) if named else SCALES
     if name in SINGLE:
         expected = closed_forms([tiny_urm()], SCALES)[name]
-        np.testing.assert_allclose(measure(single_scores, name, scales), expected, rtol=1e-4)
+        np.testing.assert_allclose(compute_uncertainty(single_scores, name, scales), expected, rtol=1e-4)
     if name != "covariance_norm":
         expected = closed_forms([tiny_urm(seed=seed) for seed in range(3)], SCALES)[name]
-        np.testing.assert_allclose(measure(ensemble_scores, name, scales), expected, rtol=1e-3)
+        np.testing.assert_allclose(compute_uncertainty(ensemble_scores, name, scales), expected, rtol=1e-3)
 
 
 def test_what_a_model_gives_is_listed(ensemble_scores, single_scores, scalar_scores):
@@ -143,7 +145,7 @@ def test_what_a_model_gives_is_listed(ensemble_scores, single_scores, scalar_sco
 
 
 def test_no_scores_have_no_measures():
-    assert measure([], "reward_std").shape == (0,)
+    assert compute_uncertainty([], "reward_std").shape == (0,)
 
 
 # What is refused
@@ -152,35 +154,35 @@ def test_no_scores_have_no_measures():
 @pytest.mark.parametrize("name", [name for name in MEASURES if MEASURES[name].needs_ensemble])
 def test_a_single_model_has_no_disagreement(name, single_scores):
     with pytest.raises(ValueError, match=f"Row 0 comes from a single URM; {name} compares members"):
-        measure(single_scores, name)
+        compute_uncertainty(single_scores, name)
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_scalar_reward_model_has_no_uncertainty(name, scalar_scores):
     with pytest.raises(ValueError, match="Row 0 has no uncertainty .* scalar reward model"):
-        measure(scalar_scores, name)
+        compute_uncertainty(scalar_scores, name)
 
 
 def test_an_unknown_measure_is_answered_with_the_known(single_scores):
     with pytest.raises(ValueError, match="one of attribute_variance, .*reward_epistemic, got 'variance'"):
-        measure(single_scores, "variance")
+        compute_uncertainty(single_scores, "variance")
 
 
 def test_a_row_of_another_model_is_named(ensemble_scores, single_scores):
     with pytest.raises(ValueError, match="Row 2 comes from a single URM"):
-        measure([*ensemble_scores[:2], single_scores[0]], "reward_gap")
+        compute_uncertainty([*ensemble_scores[:2], single_scores[0]], "reward_gap")
 
 
 def test_one_score_in_place_of_a_list(single_scores):
     with pytest.raises(ValueError, match="pass \\[score\\]"):
-        measure(single_scores[0], "reward_std")
+        compute_uncertainty(single_scores[0], "reward_std")
 
 
 def test_a_row_that_is_not_finite_is_named(single_scores):
     rows = as_rows(single_scores)
     rows[3]["reward_std"] = float("nan")
     with pytest.raises(ValueError, match=r"reward_std is not finite in rows \[3\]"):
-        measure(rows, "reward_std")
+        compute_uncertainty(rows, "reward_std")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_a_row_that_is_not_finite_is_named(single_scores):
 )
 def test_scales_that_do_not_fit(name, scales, message, ensemble_scores):
     with pytest.raises(ValueError, match=message):
-        measure(ensemble_scores, name, scales)
+        compute_uncertainty(ensemble_scores, name, scales)
 
 
 # Preferences and intervals
@@ -262,9 +264,9 @@ def test_scores_are_compared_row_by_row(single_scores):
         norm.cdf((a.reward - b.reward) / (a.reward_std**2 + b.reward_std**2) ** 0.5)
         for a, b in zip(single_scores, backwards)
     ]
-    np.testing.assert_allclose(compare(single_scores, backwards), expected)
+    np.testing.assert_allclose(compute_preference_probability(single_scores, backwards), expected)
     with pytest.raises(ValueError, match="one length, got 5 and 4"):
-        compare(single_scores, backwards[:4])
+        compute_preference_probability(single_scores, backwards[:4])
 
 
 def test_offsets_between_members_cancel_in_the_gap_of_margins(ensemble_scores):

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from tests.helpers.made_uncertainties import scores_with
 from urm_hf.uncertainty.filtering import FittedThreshold, filter_pairs, filter_values, fit_threshold
-from urm_hf.uncertainty.measures import measure
+from urm_hf.uncertainty.measures import compute_uncertainty
 
 REPETITIONS = 1000
 
@@ -133,7 +133,7 @@ def test_a_fitted_threshold_filters():
     assert filtered.n_kept == fitted.chosen.n_kept == 599
     chosen, rejected = scores_with(u), scores_with(u[::-1])
     pairs = filter_pairs(chosen, rejected, "reward_std", threshold=fitted)
-    assert pairs.n_kept == (measure(chosen, "reward_std").clip(1 - u) <= fitted.threshold).sum()
+    assert pairs.n_kept == (compute_uncertainty(chosen, "reward_std").clip(1 - u) <= fitted.threshold).sum()
 
 
 def test_no_threshold_cannot_be_mistaken_for_one():

@@ -8,7 +8,7 @@ import numpy as np
 
 from urm_hf.scores import RewardScore
 from urm_hf.uncertainty.filtering import filter_values
-from urm_hf.uncertainty.measures import MEASURES, measure
+from urm_hf.uncertainty.measures import MEASURES, compute_uncertainty
 
 RULES = ("reward", "min", "mean_minus_k_std", "filtered")
 UNSCORED, UNKNOWN, ELIGIBLE = 0, 1, 2  # a candidate of a higher tier always comes before one of a lower
@@ -170,6 +170,6 @@ def _values(rule: Rule, scores: Sequence[RewardScore]) -> np.ndarray:
 
 def _measured(rule: Rule, scores: Sequence[RewardScore]) -> np.ndarray:
     try:
-        return measure(scores, str(rule.measure))
+        return compute_uncertainty(scores, str(rule.measure))
     except KeyError as error:  # of a file of scores that somebody else wrote
         raise ValueError(f"the scores have no {error}, which {rule.measure} is read from.") from error

@@ -20,7 +20,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results", type=Path, help="measured results for the card (default: results.json, ... in it)"
     )
-    parser.add_argument("--new-card", action="store_true", help="replace a README.md that was edited by hand")
+    parser.add_argument(
+        "--overwrite-card", "--new-card", action="store_true", help="replace a README.md that was edited by hand"
+    )
     parser.add_argument(
         "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="for the reference scores"
     )
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> int:
         datasets=args.dataset,
         base_model=args.base_model,
         results=args.results,
-        new_card=args.new_card,
+        overwrite_card=args.overwrite_card,
         dtype=args.dtype,
         dry_run=args.dry_run,
     )

@@ -32,7 +32,8 @@ from urm_hf.uncertainty.measures import available
 class Statistics:
     """
     Args:
-        samples: of prompts, for intervals. above: "either" or "both", as in `urm_hf.filtering.pair_values`.
+        samples: of prompts, for intervals.
+        above: "either" or "both", as in `urm_hf.filtering.combine_pair_uncertainty`.
         attribute_map: the data's attributes by those of the models, where they have other names.
     """
 

@@ -13,6 +13,7 @@ Only the files of a model are uploaded: no checkpoints, logs, data, or pickles.
 
 import json
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,10 @@ def push(
     base_model: str | None = None,
     results: str | Path | Sequence[Result] | None = None,
     card_tags: Sequence[str] = (),
-    new_card: bool = False,
+    overwrite_card: bool = False,
     dtype: str = "float32",
     dry_run: bool = False,
+    new_card: bool | None = None,
 ) -> PushResult:
     """
     Publishes a complete model in one commit, and looks whether it arrived.
@@ -78,7 +80,8 @@ def push(
             earlier push wrote into the folder's card are kept.
         results: measured results for the card, or their file; default: what `read_results` finds in the folder.
         card_tags: more tags for the card's metadata.
-        new_card: replaces a README.md that was edited by hand, which is kept by default.
+        overwrite_card: replaces a README.md that was edited by hand, which is kept by default. `new_card` is its
+            former name.
         dtype: that the reference scores are computed in.
         dry_run: writes and checks everything, and uploads nothing.
 
@@ -86,13 +89,16 @@ def push(
         ValueError: the folder is not complete; all that is wrong is named, and nothing was uploaded.
         HubError: the upload failed; the message says what is on the Hub now.
     """
+    if new_card is not None:
+        warnings.warn("`new_card` is now `overwrite_card`.", DeprecationWarning, stacklevel=2)
+        overwrite_card = new_card
     if isinstance(model, PreTrainedModel):
         if tokenizer is None:
             raise ValueError("`tokenizer` is missing: a model without it cannot be used by others.")
         with tempfile.TemporaryDirectory() as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-            options = {"results": results, "new_card": new_card, "dtype": dtype, "dry_run": dry_run}
+            options = {"results": results, "overwrite_card": overwrite_card, "dtype": dtype, "dry_run": dry_run}
             named = {"license": license, "datasets": datasets, "base_model": base_model, "token": token, "tag": tag}
             named["card_tags"] = card_tags
             place = {"private": private, "revision": revision, "commit_message": commit_message}
@@ -101,7 +107,7 @@ def push(
     check_target(repo_id, token, dry_run)
     notes = [] if folder.adapter is None else pin_base(folder.path, folder.adapter, token)
     about = {"license": license, "datasets": datasets, "base_model": base_model, "tag": tag, "tags": card_tags}
-    notes += _describe(folder, repo_id, about, results, new_card, dtype, token)
+    notes += _describe(folder, repo_id, about, results, overwrite_card, dtype, token)
     folder = _complete(read_folder(model))  # with what was written just now
     is_adapter = folder.adapter is not None
     if dry_run:
@@ -121,22 +127,24 @@ def _complete(folder: ModelFolder) -> ModelFolder:
     return folder
 
 
-def _describe(folder: ModelFolder, repo_id: str, about: dict, results, new_card: bool, dtype: str, token) -> list[str]:
+def _describe(
+    folder: ModelFolder, repo_id: str, about: dict, results, overwrite_card: bool, dtype: str, token
+) -> list[str]:
     """Writes reference scores, plot and card into the folder; returns what a user should know of it."""
     notes = []
     path = folder.path / CARD
-    former = path.read_text(encoding="utf-8") if path.is_file() and not new_card else None
+    former = path.read_text(encoding="utf-8") if path.is_file() and not overwrite_card else None
     keep = former is not None and not is_generated(former)
     given = [name for name in ("license", "datasets", "base_model") if about[name]]
     if keep and given:
         raise ValueError(
             f"{', '.join(given)}: for a card that is written now, but {path} was edited by hand and is kept. Add it "
-            "there, or have a new card written (`new_card=True`, `--new-card`)."
+            "there, or have a new card written (`overwrite_card=True`, `--overwrite-card`)."
         )
     if keep and CARD_BLANK in (former or ""):
         raise ValueError(
-            f"{path} is a form with blanks, {CARD_BLANK!r}: fill them in, or have a card written (`new_card=True`, "
-            "`--new-card`)."
+            f"{path} is a form with blanks, {CARD_BLANK!r}: fill them in, or have a card written "
+            "(`overwrite_card=True`, `--overwrite-card`)."
         )
     about = about | _kept(former, about) if former and not keep else about
     try:

@@ -14,7 +14,7 @@ from datasets import Dataset
 from urm_hf.data.content import Messages, says_nothing
 from urm_hf.rl.rewards import CompletionScorer, Scorer, check_measure
 from urm_hf.scores import RewardScore
-from urm_hf.uncertainty import measures as uncertainty
+from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
 
 SELECTIONS = ("best_worst", "all")
 
@@ -112,6 +112,8 @@ def build_preference_pairs(
 
 
 def _check_candidates(prompts, candidates):
+    if isinstance(prompts, str):
+        raise ValueError(f"`prompts` must be a list of texts or of messages, got one text: {prompts[:80]!r}.")
     if len(prompts) == 0:
         raise ValueError("`prompts` is empty.")
     if len(prompts) != len(candidates):
@@ -159,7 +161,9 @@ def _score(completions, prompts, distinct, measure, threshold, report) -> list[l
     """The candidates of each prompt that the model knows, in one call of the scorer for all."""
     repeated = [prompt for prompt, answers in zip(prompts, distinct, strict=True) for _ in answers]
     scores = completions.score(repeated, [answer for answers in distinct for answer in answers])
-    uncertainties = [None] * len(scores) if measure is None else uncertainty.measure(scores, measure).tolist()
+    uncertainties = [None] * len(scores)
+    if measure is not None:
+        uncertainties = compute_uncertainty(scores, measure).tolist()
     rewards = [score.reward for score in scores]
     scored = iter(zip(rewards, scores, uncertainties, strict=True))
     groups = [[_Candidate(answer, *next(scored)) for answer in answers] for answers in distinct]
@@ -216,6 +220,4 @@ def _probability(chosen: RewardScore, rejected: RewardScore) -> float | None:
     """P(chosen > rejected), or None if the model gives no spread of its rewards."""
     if chosen.reward_std is None:
         return None
-    return uncertainty.preference_probability(
-        chosen["reward"], chosen["reward_std"], rejected["reward"], rejected["reward_std"]
-    )
+    return preference_probability(chosen["reward"], chosen["reward_std"], rejected["reward"], rejected["reward_std"])

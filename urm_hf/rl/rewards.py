@@ -32,8 +32,7 @@ from urm_hf.data.rendering import encode_turns
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
-from urm_hf.uncertainty import measures as uncertainty
-from urm_hf.uncertainty.measures import MEASURES
+from urm_hf.uncertainty.measures import MEASURES, compute_uncertainty
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +198,7 @@ class ScoredReward:
 
     def read(self, scores: list[RewardScore]) -> tuple[list[float], list[float]]:
         """Raw rewards and uncertainties."""
-        return [score["reward"] for score in scores], uncertainty.measure(scores, self.measure).tolist()
+        return [score["reward"] for score in scores], compute_uncertainty(scores, self.measure).tolist()
 
     def rewards(self, raw: list[float], uncertainties: list[float]) -> list[float | None]:
         return list(raw)

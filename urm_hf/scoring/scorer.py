@@ -105,7 +105,7 @@ class RewardScorer:
         for name, value in (("max_tokens_per_batch", max_tokens_per_batch), ("max_length", max_length)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive, got {value}.")
-        if isinstance(model, (list, tuple)):
+        if isinstance(model, Sequence) and not isinstance(model, str):
             model, model_kwargs, revision = _load_ensemble(model, revision, model_kwargs), {}, None
         if not (revision is None or isinstance(revision, str)):
             raise ValueError(f"`revision` must be one commit, branch or tag for one `model`, got {revision!r}.")

@@ -5,6 +5,7 @@ A conversation or pair is kept where its uncertainty is at most the threshold; t
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from urm_hf.uncertainty.measures import measure
+from urm_hf.moved import renamed
+from urm_hf.uncertainty.measures import compute_uncertainty
 from urm_hf.uncertainty.thresholds import FittedThreshold, check_values, fit_threshold
 
-__all__ = ["Filtered", "filter_pairs", "filter_scores", "filter_values", "fit_threshold", "pair_values"]
+__all__ = [
+    "Filtered",
+    "combine_pair_uncertainty",
+    "filter_pairs",
+    "filter_scores",
+    "filter_values",
+    "fit_threshold",
+    "pair_values",
+]
 
 REDUCTIONS = {"either": np.maximum, "both": np.minimum}
 
@@ -23,9 +33,11 @@ REDUCTIONS = {"either": np.maximum, "both": np.minimum}
 @dataclass(frozen=True)
 class Filtered:
     """
+    Which of N rows are kept.
+
     Args:
-        kept (`(N,)`, bool): whether each row is kept.
-        threshold: largest uncertainty that is kept.
+        kept (`np.ndarray` of shape `(N,)`, bool): whether each row is kept.
+        threshold (`float`): largest uncertainty that is kept.
     """
 
     kept: np.ndarray
@@ -45,7 +57,7 @@ class Filtered:
         return len(self.kept) - self.n_kept
 
     def select(self, rows: Sequence[Any]) -> list[Any]:
-        """The kept ones of N rows."""
+        """The kept ones of N rows, in their order."""
         return [row for row, kept in zip(rows, self.kept, strict=True) if kept]
 
     def __str__(self) -> str:
@@ -59,10 +71,16 @@ def filter_values(
     Keeps the rows whose uncertainty is low.
 
     Args:
-        values (`(N,)`): uncertainties; higher = less sure.
-        threshold: keeps values up to it; a number, or what `fit_threshold` returned.
-        keep: the share to keep, in (0, 1]: sets the threshold at the value of rank ceil(keep N). Values that tie with
-            it are kept as well, so that more may be kept than asked for.
+        values (`ArrayLike` of shape `(N,)`):
+            Uncertainties; higher = less sure.
+        threshold (`float` or `FittedThreshold`, *optional*):
+            Keeps values up to it; a number, or what `fit_threshold` returned.
+        keep (`float`, *optional*):
+            The share to keep, in (0, 1]: sets the threshold at the value of rank ceil(keep N). Values that tie with it
+            are kept as well, so that more may be kept than asked for.
+
+    Returns:
+        [`Filtered`]: which rows are kept, and the threshold.
 
     Raises:
         ValueError: a value is not finite; not exactly one of `threshold` and `keep`; a fitted threshold that is None.
@@ -87,34 +105,100 @@ def filter_values(
 
 
 def filter_scores(
-    scores: Any, by: str, *, threshold: float | FittedThreshold | None = None, keep: float | None = None
+    scores: Any,
+    measure: str | None = None,
+    *,
+    threshold: float | FittedThreshold | None = None,
+    keep: float | None = None,
+    by: str | None = None,
 ) -> Filtered:
-    """Keeps conversations by a measure of `urm_hf.uncertainty.MEASURES`; arguments as in [`filter_values`]."""
-    return filter_values(measure(scores, by), threshold=threshold, keep=keep)
+    """
+    Keeps the conversations whose uncertainty is low.
+
+    ```python
+    kept = filter_scores(scores, measure="epistemic", keep=0.8)
+    kept.select(rows)
+    ```
+
+    Args:
+        scores (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
+            As in [`compute_uncertainty`].
+        measure (`str`):
+            A key of `urm_hf.uncertainty.MEASURES`.
+        threshold (`float` or `FittedThreshold`, *optional*):
+            The largest uncertainty that is kept. Either this or `keep`.
+        keep (`float`, *optional*):
+            The share to keep, in (0, 1]; ties with the last one are kept as well.
+        by (`str`, *optional*):
+            The former name of `measure`.
+
+    Returns:
+        [`Filtered`]: which rows are kept, and the threshold.
+
+    Raises:
+        ValueError: the scores do not give the measure, or as in [`filter_values`].
+    """
+    return filter_values(compute_uncertainty(scores, _read_measure(measure, by)), threshold=threshold, keep=keep)
 
 
 def filter_pairs(
     chosen: Any,
     rejected: Any,
-    by: str,
+    measure: str | None = None,
     *,
     threshold: float | FittedThreshold | None = None,
     keep: float | None = None,
     above: str = "either",
+    by: str | None = None,
 ) -> Filtered:
-    """Keeps pairs by a measure of both sides; `above` as in [`pair_values`], the rest as in [`filter_values`]."""
-    values = pair_values(measure(chosen, by), measure(rejected, by), above)
-    return filter_values(values, threshold=threshold, keep=keep)
-
-
-def pair_values(chosen: ArrayLike, rejected: ArrayLike, above: str = "either") -> np.ndarray:
     """
-    One uncertainty for each pair, (N,).
+    Keeps the pairs whose two sides have a low uncertainty.
 
     Args:
-        chosen, rejected (`(N,)`): the uncertainty of each side.
-        above: "either": the larger, so that a pair is dropped when either side is above the threshold (as in the
-            paper's Fig. 6c); "both": the smaller, so that it is dropped only when both are.
+        chosen (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
+            Scores of one side of N pairs.
+        rejected (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
+            Scores of the other side, in the same order.
+        measure (`str`):
+            A key of `urm_hf.uncertainty.MEASURES`.
+        threshold (`float` or `FittedThreshold`, *optional*):
+            The largest uncertainty that is kept. Either this or `keep`.
+        keep (`float`, *optional*):
+            The share to keep, in (0, 1]; ties with the last one are kept as well.
+        above (`str`, *optional*, defaults to `"either"`):
+            As in [`combine_pair_uncertainty`].
+        by (`str`, *optional*):
+            The former name of `measure`.
+
+    Returns:
+        [`Filtered`]: which pairs are kept, and the threshold.
+
+    Raises:
+        ValueError: the scores do not give the measure, or as in [`filter_values`] and [`combine_pair_uncertainty`].
+    """
+    name = _read_measure(measure, by)
+    sides = compute_uncertainty(chosen, name), compute_uncertainty(rejected, name)
+    return filter_values(combine_pair_uncertainty(*sides, above), threshold=threshold, keep=keep)
+
+
+def combine_pair_uncertainty(chosen: ArrayLike, rejected: ArrayLike, above: str = "either") -> np.ndarray:
+    """
+    One uncertainty for each of N pairs, from those of their sides.
+
+    Args:
+        chosen (`ArrayLike` of shape `(N,)`):
+            The uncertainty of one side; higher = less sure.
+        rejected (`ArrayLike` of shape `(N,)`):
+            The uncertainty of the other side.
+        above (`str`, *optional*, defaults to `"either"`):
+            "either": the larger, so that a pair is dropped when either side is above the threshold (as in the paper's
+            Fig. 6c); "both": the smaller, so that it is dropped only when both are.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`.
+
+    Raises:
+        ValueError: sides of different length, a value that is not finite, or another `above`.
     """
     if above not in REDUCTIONS:
         raise ValueError(f'`above` must be "either" or "both", got {above!r}.')
@@ -122,3 +206,15 @@ def pair_values(chosen: ArrayLike, rejected: ArrayLike, above: str = "either") -
     if len(chosen) != len(rejected):
         raise ValueError(f"Pairs have two sides, got {len(chosen)} chosen and {len(rejected)} rejected values.")
     return REDUCTIONS[above](chosen, rejected)
+
+
+pair_values = renamed("pair_values", combine_pair_uncertainty)
+
+
+def _read_measure(measure: str | None, by: str | None) -> str:
+    """The measure, whichever of its two names it was given under."""
+    if (measure is None) == (by is None):
+        raise ValueError(f"Give `measure`, a key of `urm_hf.uncertainty.MEASURES`; got {measure!r} and by={by!r}.")
+    if by is not None:
+        warnings.warn("`by` is now `measure`.", DeprecationWarning, stacklevel=3)
+    return by if measure is None else measure  # type: ignore[return-value]  # one of them is given

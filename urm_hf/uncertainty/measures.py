@@ -4,6 +4,7 @@ What is not known about a reward: measures of uncertainty, preference under unce
 Shapes: N conversations, n attributes, M ensemble members. Every measure is (N,), and higher means less sure.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from scipy.special import ndtr, ndtri
 from transformers.utils import ModelOutput
 
+from urm_hf.moved import renamed
 from urm_hf.scores import output_rows
 
 Scales = Mapping[str, float] | Sequence[float]
@@ -92,43 +94,67 @@ _FIELDS: dict[str, Callable[[Any], float]] = {
 }
 
 
-def measure(scores: Any, name: str, scales: Scales | None = None) -> np.ndarray:
+def compute_uncertainty(scores: Any, measure: str, scales: Scales | None = None) -> np.ndarray:
     """
-    One measure of uncertainty for N conversations, float64 (N,). `MEASURES` describes them.
+    One measure of uncertainty for N conversations. `MEASURES` describes each.
 
     Measures over attributes add their squares as they are: an attribute rated from 0 to 100 counts ten thousand times
     as much as one rated from 0 to 1. Where attributes have different scales, pass `scales`; the unit is then that of
     the scales (with `scales=model.config.label_stds`: standard deviations of the ratings).
 
+    ```python
+    compute_uncertainty(scorer.score(rows), measure="epistemic")
+    ```
+
     Args:
-        scores: what `RewardScorer.score` returned, the rows of a file that `urm score` wrote, or a `URMOutput` or
+        scores (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
+            What `RewardScorer.score` returned, the rows of a file that `urm score` wrote, or a `URMOutput` or
             `URMEnsembleOutput`.
-        name: a key of `MEASURES`.
-        scales (*optional*): divides each attribute's means and stds: by name, or numbers in the attributes' order.
+        measure (`str`):
+            A key of `MEASURES`.
+        scales (`dict[str, float]` or `list[float]`, *optional*):
+            Divides each attribute's means and stds: by name, or in the attributes' order.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`, float64: zero or more; higher = less sure.
 
     Raises:
         ValueError: no such measure; a model does not give it; the numbers of a row are not finite.
     """
-    if name not in MEASURES:
-        raise ValueError(f"`name` must be one of {', '.join(MEASURES)}, got {name!r}.")
-    if scales is not None and not MEASURES[name].by_attribute:
-        raise ValueError(f"{name} is in the unit of the reward: `scales` of attributes do not apply to it.")
-    rows = _as_rows(scores)
+    if measure not in MEASURES:
+        raise ValueError(f"`measure` must be one of {', '.join(MEASURES)}, got {measure!r}.")
+    if scales is not None and not MEASURES[measure].by_attribute:
+        raise ValueError(f"{measure} is in the unit of the reward: `scales` of attributes do not apply to it.")
+    rows = _read_rows(scores)
     for number, row in enumerate(rows):
-        _check_given(row, name, f"Row {number}")
+        _check_given(row, measure, f"Row {number}")
     if scales is None:
-        values = np.array([_FIELDS[name](row) for row in rows], dtype=np.float64)
+        values = np.array([_FIELDS[measure](row) for row in rows], dtype=np.float64)
     else:
-        values = _of_scaled_rows(rows, name, scales)
+        values = _compute_scaled(rows, measure, scales)
     unsound = np.flatnonzero(~np.isfinite(values))
     if len(unsound):
-        raise ValueError(f"{name} is not finite in rows {unsound[:8].tolist()}: {values[unsound[:8]].tolist()}.")
+        raise ValueError(f"{measure} is not finite in rows {unsound[:8].tolist()}: {values[unsound[:8]].tolist()}.")
     return values
 
 
+def measure(scores: Any, name: str, scales: Scales | None = None) -> np.ndarray:
+    """The former name of [`compute_uncertainty`]."""
+    warnings.warn("measure is now compute_uncertainty.", DeprecationWarning, stacklevel=2)
+    return compute_uncertainty(scores, name, scales)
+
+
 def available(scores: Any) -> list[str]:
-    """The measures that these scores give, in the order of `MEASURES`; of a scalar reward model: none."""
-    rows, names = _as_rows(scores), []
+    """
+    The measures that these scores give.
+
+    Args:
+        scores (`list[RewardScore]`, `list[dict]` or `ModelOutput`): as in [`compute_uncertainty`].
+
+    Returns:
+        `list[str]`: in the order of `MEASURES`; of a scalar reward model none.
+    """
+    rows, names = _read_rows(scores), []
     for name in MEASURES:
         with suppress(ValueError):
             for row in rows:
@@ -137,7 +163,8 @@ def available(scores: Any) -> list[str]:
     return names
 
 
-def _as_rows(scores: Any) -> list[Any]:
+def _read_rows(scores: Any) -> list[Any]:
+    # before the general mapping, which a model's output is too
     if isinstance(scores, ModelOutput) and "logits" in scores:
         return output_rows(scores, None)
     if isinstance(scores, Mapping):
@@ -158,7 +185,7 @@ def _check_given(row: Any, name: str, where: str):
         raise ValueError(f"{where} has no `attribute_gaps`: score the conversations again.")
 
 
-def _of_scaled_rows(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
+def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
     """A measure from each row's numbers by attribute, divided by scales."""
     if not rows:
         return np.zeros(0)
@@ -169,24 +196,29 @@ def _of_scaled_rows(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
         scales = [scales[attribute] for attribute in names]
     divisors = _check_scales(list(scales), len(names))
 
-    def scaled(field: str) -> np.ndarray:  # (N, n)
-        return np.array([[row[field][attribute] for attribute in names] for row in rows]) / divisors
+    def read_scaled(field: str) -> np.ndarray:  # (N, n)
+        return np.stack([read_column(field, attribute) for attribute in names], axis=-1) / divisors
+
+    def read_column(field: str, attribute: str) -> np.ndarray:
+        return np.array([row[field][attribute] for row in rows])
 
     ensemble = rows[0].get("reward_gap") is not None
     if name == "attribute_gap":
-        return scaled("attribute_gaps").max(-1)
+        return read_scaled("attribute_gaps").max(-1)
     if name == "covariance_norm":
         if ensemble:
             raise ValueError(
                 "covariance_norm of an ensemble with `scales` needs each member's stds, which scores do not hold: "
                 "use attribute_variance."
             )
-        return np.linalg.norm(scaled("attribute_stds") ** 2, axis=-1)
-    total = (scaled("attribute_stds") ** 2).sum(-1)
+        return np.linalg.norm(read_scaled("attribute_stds") ** 2, axis=-1)
+    total = (read_scaled("attribute_stds") ** 2).sum(-1)
     if name == "total" or not ensemble:
         return total
-    epistemic = (scaled("attribute_epistemic_stds") ** 2).sum(-1)
-    return epistemic if name == "epistemic" else np.maximum(total - epistemic, 0)
+    epistemic = (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
+    if name == "epistemic":
+        return epistemic
+    return np.maximum(total - epistemic, 0)  # rounding may take a difference of equals below 0
 
 
 def _check_scales(scales: list[float], n: int) -> np.ndarray:
@@ -202,6 +234,12 @@ def preference_probability(reward_a: Any, std_a: Any, reward_b: Any, std_b: Any)
     Without any variance it is 1, 0.5 or 0. Numbers, arrays or tensors that broadcast; returns what came in. Both
     answers must be to one prompt. Errors of members that two answers share do not cancel here: where there are such,
     the probability of an ensemble stays too close to 0.5.
+
+    Args:
+        reward_a (`float`, `np.ndarray` or `Tensor`): reward of a.
+        std_a (`float`, `np.ndarray` or `Tensor`): its standard deviation, in the unit of the reward.
+        reward_b (`float`, `np.ndarray` or `Tensor`): reward of b.
+        std_b (`float`, `np.ndarray` or `Tensor`): its standard deviation, in the unit of the reward.
 
     Raises:
         ValueError: a negative standard deviation.
@@ -229,6 +267,14 @@ def reward_interval(reward: Any, std: Any, confidence: float = 0.95) -> tuple[An
     The interval [lower, upper] that holds a Gaussian reward with probability `confidence`: reward -+ z std.
 
     Numbers, arrays or tensors; returns what came in. It is as good as `std` is calibrated.
+
+    Args:
+        reward (`float`, `np.ndarray` or `Tensor`): mean of the reward.
+        std (`float`, `np.ndarray` or `Tensor`): its standard deviation, in the unit of the reward.
+        confidence (`float`, *optional*, defaults to `0.95`): in (0, 1).
+
+    Raises:
+        ValueError: `confidence` is out of range, or a standard deviation is negative.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence}.")
@@ -240,17 +286,28 @@ def reward_interval(reward: Any, std: Any, confidence: float = 0.95) -> tuple[An
     return reward - half, reward + half
 
 
-def compare(scores_a: Sequence[Any], scores_b: Sequence[Any]) -> np.ndarray:
+def compute_preference_probability(scores_a: Sequence[Any], scores_b: Sequence[Any]) -> np.ndarray:
     """
-    P(a is better than b) for N pairs of scores of answers to one prompt each, (N,).
+    P(a is better than b) for N pairs of scores of answers to one prompt each: [`preference_probability`] of each pair.
+
+    Args:
+        scores_a (`list[RewardScore]` or `list[dict]`):
+            The N scores of one side, of a model that gives a `reward_std`.
+        scores_b (`list[RewardScore]` or `list[dict]`):
+            The N scores of the other side, in the same order.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: between 0 and 1; above 0.5 where a has the higher reward.
 
     Raises:
         ValueError: lists of different length, or scores without `reward_std`.
     """
-    rewards_a, rewards_b = _paired(scores_a, scores_b, "reward")
-    return preference_probability(
-        rewards_a, measure(scores_a, "reward_std"), rewards_b, measure(scores_b, "reward_std")
-    )
+    rewards_a, rewards_b = _read_pairs(scores_a, scores_b, "reward")
+    std_a, std_b = compute_uncertainty(scores_a, "reward_std"), compute_uncertainty(scores_b, "reward_std")
+    return preference_probability(rewards_a, std_a, rewards_b, std_b)
+
+
+compare = renamed("compare", compute_preference_probability)
 
 
 def margin_gap(scores_a: Sequence[Any], scores_b: Sequence[Any]) -> np.ndarray:
@@ -259,16 +316,24 @@ def margin_gap(scores_a: Sequence[Any], scores_b: Sequence[Any]) -> np.ndarray:
 
     How far members disagree on which answer is better; higher = less known. Offsets between members, which pairs leave
     free and which `reward_gap` counts, cancel.
+
+    Args:
+        scores_a (`list[RewardScore]` or `list[dict]`): the N scores of one side, of an ensemble.
+        scores_b (`list[RewardScore]` or `list[dict]`): the N scores of the other side, in the same order.
+
+    Raises:
+        ValueError: lists of different length, or scores without `member_rewards`.
     """
-    margins = np.subtract(*_paired(scores_a, scores_b, "member_rewards"))
+    margins = np.subtract(*_read_pairs(scores_a, scores_b, "member_rewards"))
     return np.ptp(margins.reshape(len(margins), -1), axis=1) if len(margins) else np.zeros(0)
 
 
-def _paired(scores_a: Sequence[Any], scores_b: Sequence[Any], field: str) -> tuple[np.ndarray, np.ndarray]:
-    if len(scores_a) != len(scores_b):
-        raise ValueError(f"Pairs need two lists of one length, got {len(scores_a)} and {len(scores_b)} scores.")
-    for side in (scores_a, scores_b):
-        for number, row in enumerate(side):
-            if row.get(field) is None:
-                raise ValueError(f"Row {number} has no `{field}`" + "; score with a URMEnsemble." * ("_" in field))
-    return np.array([row[field] for row in scores_a]), np.array([row[field] for row in scores_b])
+def _read_pairs(scores_a: Sequence[Any], scores_b: Sequence[Any], field: str) -> tuple[np.ndarray, np.ndarray]:
+    rows_a, rows_b = _read_rows(scores_a), _read_rows(scores_b)
+    if len(rows_a) != len(rows_b):
+        raise ValueError(f"Pairs need two lists of one length, got {len(rows_a)} and {len(rows_b)} scores.")
+    for number, row in [*enumerate(rows_a), *enumerate(rows_b)]:
+        if row.get(field) is None:
+            remedy = "; score with a URMEnsemble" if field == "member_rewards" else ""
+            raise ValueError(f"Row {number} has no `{field}`{remedy}.")
+    return np.array([row[field] for row in rows_a]), np.array([row[field] for row in rows_b])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.bootstrap import compute_percentiles, count_at_once, draw_samples, rows_by_group
 from urm_hf.uncertainty.detectors import Detector, fpr_at_95
-from urm_hf.uncertainty.measures import available, measure
+from urm_hf.uncertainty.measures import available, compute_uncertainty
 
 Sides = tuple[list[Any], list[Any]]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -126,7 +126,7 @@ def _measured(sides: Sides, measures: Sequence[str] | None, extra: Mapping[str, 
     given = [name for name in available(sides[0]) if name in available(sides[1]) and name != "aleatoric"]
     values: dict[str, Pair] = {}
     for name in given if measures is None else measures:
-        values[name] = (measure(sides[0], name), measure(sides[1], name))
+        values[name] = (compute_uncertainty(sides[0], name), compute_uncertainty(sides[1], name))
     for name, (known, unknown) in extra.items():
         values[name] = (_column(name, known), _column(name, unknown))
     if not values:

@@ -94,7 +94,7 @@ def fit_threshold(
     testing: Angelopoulos et al. (2021), arXiv:2110.01052.
 
     Args:
-        values (`(N,)`): uncertainty of each labelled pair, as from [`pair_values`].
+        values (`(N,)`): uncertainty of each labelled pair, as from [`combine_pair_uncertainty`].
         correct (`(N,)`, bool): whether the model prefers the chosen answer.
         shares: shares of the pairs to try to keep, in (0, 1], fixed before labels are looked at; fewer give tighter
             bounds. Those too small to pass without a single error are left out.

@@ -21,7 +21,7 @@ from urm_hf.evaluation.pairs.calibration import (
     wilson_interval,
 )
 from urm_hf.evaluation.pairs.temperature import LINKS, crossfitted, fit_temperature
-from urm_hf.uncertainty.measures import compare
+from urm_hf.uncertainty.measures import compute_preference_probability
 
 RNG = np.random.default_rng(0)
 MARGINS = RNG.normal(0.6, 1.5, 400)
@@ -53,9 +53,9 @@ def test_brier_and_nll_are_those_of_sklearn_whichever_side_comes_first():
     assert found["nll", "logistic", None].value == pytest.approx(log_loss(outcome, probability))
 
 
-def test_gaussian_probabilities_are_those_of_compare():
+def test_gaussian_probabilities_are_those_of_compute_preference_probability():
     pairs = urm_pairs(MARGINS, *STDS)
-    p = compare(pairs.chosen, pairs.rejected)
+    p = compute_preference_probability(pairs.chosen, pairs.rejected)
     assert norm.cdf(compute_evidence(pairs)["gaussian"]) == pytest.approx(p, abs=1e-12)
     found = table(calibration(pairs, samples=0))
     assert found["brier", "gaussian", None].value == pytest.approx(np.square(1 - p).mean())

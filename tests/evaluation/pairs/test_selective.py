@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tests.helpers.made_scores import ensemble_pairs, scalar_pairs, table, urm_pairs
 from urm_hf.evaluation.pairs.selective import POINTS, SHARES, RiskCoverage, oracle_aurc, selective, uncertainties
 from urm_hf.uncertainty.filtering import filter_pairs, filter_values
-from urm_hf.uncertainty.measures import compare, margin_gap
+from urm_hf.uncertainty.measures import compute_preference_probability, margin_gap
 
 MARGIN = "margin near 0"
 RNG = np.random.default_rng(0)
@@ -220,13 +220,13 @@ def test_a_urm_has_measures_and_a_probability():
     pairs = urm_pairs(MARGINS, *RNG.uniform(0.5, 2, (2, 150)))
     found = uncertainties(pairs)
     assert list(found) == ["attribute_variance", "covariance_norm", "reward_std", "probability near 1/2", MARGIN]
-    near_half = -np.abs(compare(pairs.chosen, pairs.rejected) - 0.5)
+    near_half = -np.abs(compute_preference_probability(pairs.chosen, pairs.rejected) - 0.5)
     assert np.argsort(found["probability near 1/2"]).tolist() == np.argsort(near_half).tolist()
 
 
 def test_probabilities_that_round_to_one_still_have_an_order():
     pairs = urm_pairs([1.0, 2.0, 3.0], [1e-3] * 3, [1e-3] * 3)
-    assert (compare(pairs.chosen, pairs.rejected) == 1).all()
+    assert (compute_preference_probability(pairs.chosen, pairs.rejected) == 1).all()
     assert np.argsort(uncertainties(pairs)["probability near 1/2"]).tolist() == [2, 1, 0]
     certain = urm_pairs([1.0, -2.0, 0.0], [0.0] * 3, [0.0] * 3)
     assert np.isfinite(uncertainties(certain)["probability near 1/2"]).all()

@@ -138,7 +138,7 @@ REFUSED = {
     "pickled": (pickled, "pickled files.*adapter_model.bin"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json of its URM.*complete_adapter"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
-    "a form as a card": (form, "form with blanks.*--new-card"),
+    "a form as a card": (form, "form with blanks.*--overwrite-card"),
     "weights besides": (
         lambda folder: (folder / "model.safetensors").write_bytes(b""),
         "adapter_config.json: transformers would put",

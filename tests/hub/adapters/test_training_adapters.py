@@ -117,7 +117,7 @@ def test_an_adapter_of_a_language_model_s_adapter_is_put_on_both(spoken, tmp_pat
 
 def test_a_gate_is_trained_on_the_revision_of_the_adapter_that_is_named(server, pushed, folders, tmp_path):
     for name in ADAPTERS:
-        push(folders[name], "org/moving", new_card=True)
+        push(folders[name], "org/moving", overwrite_card=True)
     first, second = list(server.repositories["org/moving"].commits)[-2:]
     (tmp_path / "pairs.jsonl").write_text(
         "".join(json.dumps({"prompt": "q", "chosen": f"c{n}", "rejected": f"r{n}"}) + "\n" for n in range(2))

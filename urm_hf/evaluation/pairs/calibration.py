@@ -22,7 +22,7 @@ from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
 from urm_hf.evaluation.pairs.temperature import LINKS, Link, crossfitted, fit_temperature
 from urm_hf.evaluation.results import Curve
 from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
-from urm_hf.uncertainty.measures import measure
+from urm_hf.uncertainty.measures import compute_uncertainty
 
 BINS = 15  # of equal width over the confidences from 1/2 to 1, closed on the right
 TEMPERATURE_SAMPLES = 200  # of prompts, for the interval of the temperature: each needs a fit
@@ -49,7 +49,7 @@ def compute_evidence(pairs: ScoredPairs) -> dict[str, np.ndarray]:
     """The evidence (P) of each kind of probability that these scores give; infinite for pairs without any variance."""
     evidence = {"logistic": pairs.margins}
     if pairs.has_stds:
-        stds = np.hypot(measure(pairs.chosen, "reward_std"), measure(pairs.rejected, "reward_std"))
+        stds = np.hypot(*(compute_uncertainty(side, "reward_std") for side in (pairs.chosen, pairs.rejected)))
         with np.errstate(divide="ignore", invalid="ignore"):
             evidence["gaussian"] = np.where(pairs.margins == 0, 0.0, pairs.margins / stds)
     return evidence

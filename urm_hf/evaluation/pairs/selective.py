@@ -17,8 +17,8 @@ from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
 from urm_hf.evaluation.results import Curve
 from urm_hf.statistics.auroc import compute_auroc, compute_auroc_of_counts
 from urm_hf.statistics.bootstrap import compute_interval, compute_interval_of_share, resample_counts
-from urm_hf.uncertainty.filtering import filter_values, pair_values
-from urm_hf.uncertainty.measures import available, margin_gap, measure
+from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_values
+from urm_hf.uncertainty.measures import available, compute_uncertainty, margin_gap
 
 SHARES = (0.9, 0.8, 0.5)
 POINTS = 50  # of a curve, at most
@@ -38,7 +38,8 @@ def selective(pairs: ScoredPairs, samples: int = 1000, seed: int = 0, above: str
     All have 95 % intervals over samples of prompts, but share_kept, which is a fact. Each sample keeps its own share.
 
     Args:
-        above: "either" or "both": as in `urm_hf.filtering.pair_values`, for the uncertainties of single answers.
+        above: "either" or "both", for the uncertainties of single answers, as in
+            `urm_hf.filtering.combine_pair_uncertainty`.
     """
     found = Measurements()
     for name, values in uncertainties(pairs, above).items():
@@ -55,7 +56,12 @@ def uncertainties(pairs: ScoredPairs, above: str = "either") -> dict[str, np.nda
     """
     both = [*pairs.chosen, *pairs.rejected]
     names = [name for name in available(both) if name != "aleatoric"]
-    found = {name: pair_values(measure(pairs.chosen, name), measure(pairs.rejected, name), above) for name in names}
+    found = {
+        name: combine_pair_uncertainty(
+            compute_uncertainty(pairs.chosen, name), compute_uncertainty(pairs.rejected, name), above
+        )
+        for name in names
+    }
     if all(score.get("member_rewards") is not None for score in both):
         found["margin gap"] = margin_gap(pairs.chosen, pairs.rejected)
     evidence = compute_evidence(pairs)

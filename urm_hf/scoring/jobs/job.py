@@ -17,7 +17,7 @@ from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
-from urm_hf.uncertainty.measures import MEASURES, measure
+from urm_hf.uncertainty.measures import MEASURES, compute_uncertainty
 
 HASHED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
 WAIT = 0.2  # seconds between looks at parts that others work on
@@ -224,7 +224,7 @@ class PartScorer:
     def _kept(self, scores: list[RewardScore]) -> list[dict[str, bool]]:
         if self.job.filter_measure is None or not scores:
             return [{}] * len(scores)
-        values = measure(scores, self.job.filter_measure)
+        values = compute_uncertainty(scores, self.job.filter_measure)
         return [{"kept": bool(kept)} for kept in filter_values(values, threshold=self.job.filter_threshold).kept]
 
     def _check_columns(self, row: dict[str, Any], row_number: int):
