@@ -27,7 +27,7 @@ def test_the_version_is_that_of_the_package(capsys):
 def test_an_unknown_command_is_named_with_the_known_ones(capsys):
     assert main(["scroe"]) == 2
     printed = capsys.readouterr()
-    assert "unknown command 'scroe'" in printed.err and "  score " in printed.err
+    assert "unknown command 'scroe'" in printed.err and " score," in printed.err
     assert printed.out == ""
 
 

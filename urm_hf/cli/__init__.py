@@ -9,23 +9,17 @@ import os
 import sys
 
 COMMANDS = {
-    "data": (
-        "urm_hf.cli.data",
-        "what is in a file of rows: format, conversations, lengths, ratings, what looks wrong",
-    ),
-    "demo": ("urm_hf.cli.demo", "train an ensemble of three on built-in conversations and show what it knows"),
-    "train": ("urm_hf.cli.train", "train the attribute stage or the gating stage: `urm train attributes --help`"),
-    "score": ("urm_hf.cli.score", "score conversations of a file or dataset with a model or an ensemble"),
-    "evaluate": ("urm_hf.cli.evaluate", "how good reward models are, and how honest: tables, results.json, report"),
-    "bestofn": ("urm_hf.cli.bestofn", "choose the best of each prompt's candidates, and see how good that is"),
-    "judge": ("urm_hf.cli.judge", "ask an LLM which of two answers is better, both ways round"),
-    "merge": ("urm_hf.cli.merge", "average the weights of two or more models into one"),
-    "convert": (
-        "urm_hf.cli.convert",
-        "a URM of the published layout becomes one of this package, or the other way for SGLang",
-    ),
-    "push": ("urm_hf.cli.push", "publish a model or an ensemble on the Hub: weights, code, tokenizer, card, scores"),
-    "verify": ("urm_hf.cli.verify", "check a model: files, code, tensors, and the scores that it was pushed with"),
+    "data": ("urm_hf.cli.data", "Show what is in a file of rows: format, lengths, ratings, what looks wrong."),
+    "demo": ("urm_hf.cli.demo", "Train an ensemble of three on built-in conversations and show what it knows."),
+    "train": ("urm_hf.cli.train", "Train the attribute stage, the gating stage or an ensemble."),
+    "score": ("urm_hf.cli.score", "Score the conversations of a file or dataset with a model or an ensemble."),
+    "evaluate": ("urm_hf.cli.evaluate", "Measure how good reward models are, and how honest their uncertainty is."),
+    "bestofn": ("urm_hf.cli.bestofn", "Choose the best of each prompt's candidates, and see how good that is."),
+    "judge": ("urm_hf.cli.judge", "Ask an LLM which of two answers is better, both ways round."),
+    "merge": ("urm_hf.cli.merge", "Average the weights of two or more models into one."),
+    "convert": ("urm_hf.cli.convert", "Rewrite a URM of the published layout as one of this package, or back."),
+    "push": ("urm_hf.cli.push", "Publish a model or an ensemble on the Hub with its code, card and scores."),
+    "verify": ("urm_hf.cli.verify", "Check a model: files, code, tensors, and the scores that it was pushed with."),
 }
 
 
@@ -64,7 +58,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"urm-hf {__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        print(f"urm: unknown command {argv[0]!r}.\n\n{usage()}", file=sys.stderr)
+        from urm_hf.cli.parser import suggest
+
+        known = f"The commands are {', '.join(COMMANDS)}; `urm --help` explains them."
+        print(f"urm: unknown command {argv[0]!r}{suggest(argv[0], COMMANDS)}\n{known}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[argv[0]]
     try:

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urm_hf.cli.model_arguments import (
+    add_data_arguments,
     add_judged_models,
     add_model_arguments,
+    add_prompt_column,
     add_statistics_arguments,
     check_distinct,
     check_positive,
-    loading_of,
-    revisions_of,
+    read_loading,
+    read_revisions,
     short_names,
 )
+from urm_hf.cli.parser import Parser
 
 if TYPE_CHECKING:
     from urm_hf.bestofn.data import Candidates
@@ -32,30 +35,36 @@ docs/best_of_n.md explains the numbers.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm bestofn", description=__doc__, epilog=EPILOG)
+def build_parser() -> Parser:
+    parser = Parser(prog="urm bestofn", description=__doc__, epilog=EPILOG)
     add_judged_models(parser)
-    parser.add_argument("--data", required=True, help="file (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
-    parser.add_argument("--gold", help="what a candidate is worth, higher is better: its field, or a column of lists")
-    parser.add_argument("--candidates-column", help="(default: candidates, responses or completions)")
-    parser.add_argument("--prompt-column", help="(default: prompt, or a name that data are known to use)")
-    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
-    parser.add_argument("--data-config", help="configuration of a Hub dataset")
-    parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
-    parser.add_argument("--max-prompts", type=int, help="use only so many rows, drawn with the seed")
+    add_data_arguments(parser)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="The folder to write to.")
+    parser.add_argument(
+        "--gold", help="What a candidate is worth, higher is better: the name of its field, or of a column of lists."
+    )
+    parser.add_argument(
+        "--candidates-column", help="The column of answers. The default is candidates, responses or completions."
+    )
+    add_prompt_column(parser)
+    parser.add_argument("--max-prompts", type=int, help="Use only so many rows, drawn with the seed.")
 
     rules = parser.add_argument_group("choosing")
     rules.add_argument(
         "--select",
         default="reward",
         choices=["reward", "min", "mean_minus_k_std", "filtered"],
-        help="rule that chosen.jsonl follows (default: reward); the curves show all that a model can be asked",
+        help="The rule that chosen.jsonl follows, by default reward. The curves show all that a model can be asked.",
     )
-    rules.add_argument("--k", type=float, default=1.0, help="of mean_minus_k_std (default: 1)")
-    rules.add_argument("--filter-measure", help="of filtered (default: reward_gap; a single URM: attribute_variance)")
-    rules.add_argument("--filter-threshold", type=float, help="largest value of the measure that is eligible")
-    rules.add_argument("--keep", type=float, help="share of all candidates that is eligible (default: 0.8)")
+    rules.add_argument("--k", type=float, default=1.0, help="The k of mean_minus_k_std. The default is 1.")
+    rules.add_argument(
+        "--filter-measure",
+        help="The measure of filtered. The default is reward_gap, of a single URM attribute_variance.",
+    )
+    rules.add_argument(
+        "--filter-threshold", type=float, help="The largest value of the measure with which a candidate is eligible."
+    )
+    rules.add_argument("--keep", type=float, help="The share of all candidates that is eligible. The default is 0.8.")
 
     add_statistics_arguments(parser)
     add_model_arguments(parser)
@@ -86,7 +95,9 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"{args.data}: every candidate is empty, so that there is nothing to choose from.")
     models, chosen, selections = [], [], []
     for name, model, revision in zip(names, args.models, revisions, strict=True):
-        found = OpenModel(model, name, loading_of(args), revision).scores(conversations, args.out / "scores", origins)
+        found = OpenModel(model, name, read_loading(args), revision).scores(
+            conversations, args.out / "scores", origins
+        )
         scores = candidate_scores(rows, found.scores)
         try:
             chosen += chosen_rows(rows, selection(rows, name, select, scores), scores)
@@ -110,7 +121,7 @@ def _checked(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
     check_distinct(names, "--names", args.models, "model")
     if args.gold:
         import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
-    return names, revisions_of(args)
+    return names, read_revisions(args)
 
 
 def _drawn(rows: list["Candidates"], args: argparse.Namespace) -> list["Candidates"]:

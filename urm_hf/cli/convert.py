@@ -1,26 +1,28 @@
 """`urm convert published IN OUT`, `urm convert sglang IN OUT`: the published layout of URMs into ours, and back."""
 
-import argparse
+from urm_hf.cli.parser import Parser
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm convert", description="Rewrite a URM in another layout, exactly.")
+def build_parser() -> Parser:
+    parser = Parser(prog="urm convert", description="Rewrite a URM in another layout, exactly.")
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="{published,sglang}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("source", metavar="IN", help="folder or Hub repository, with safetensors")
-    common.add_argument("out", metavar="OUT", help="folder to write, new or empty")
-    common.add_argument("--revision", help="commit, branch or tag of the repository")
-    common.add_argument("--max-shard-size", default="5GB", help="of the files written (default: 5GB)")
-    common.add_argument("--local-files-only", action="store_true", help="download nothing")
+    common = Parser(add_help=False)
+    common.add_argument("source", metavar="IN", help="A folder or Hub repository with safetensors.")
+    common.add_argument("out", metavar="OUT", help="The folder to write, new or empty.")
+    common.add_argument("--revision", help="The commit, branch or tag of the repository.")
+    common.add_argument("--max-shard-size", default="5GB", help="The largest file to write. The default is 5GB.")
+    common.add_argument("--local-files-only", action="store_true", help="Download nothing.")
     text = (
-        "a URM of the published layout (LlamaForSequenceClassificationWithNormal_Weights) becomes one of this package"
+        "A URM of the published layout (LlamaForSequenceClassificationWithNormal_Weights) becomes one of this package."
     )
     published = layouts.add_parser("published", parents=[common], help=text, description=text)
-    published.add_argument("--attributes", nargs="+", metavar="NAME", help="default: HelpSteer2's, if there are five")
-    text = "a URM of this package becomes one of the published layout, which SGLang serves"
+    published.add_argument(
+        "--attributes", nargs="+", metavar="NAME", help="Their names. The default is HelpSteer2's five."
+    )
+    text = "A URM of this package becomes one of the published layout, which SGLang serves."
     sglang = layouts.add_parser("sglang", parents=[common], help=text, description=text)
     sglang.add_argument(
-        "--pad-gate", action="store_true", help="write a narrower gate, or fixed weights, as a full gate with zeros"
+        "--pad-gate", action="store_true", help="Write a narrower gate, or fixed weights, as a full gate with zeros."
     )
     return parser
 

@@ -5,7 +5,8 @@
 import argparse
 import json
 
-from urm_hf.cli.model_arguments import check_positive
+from urm_hf.cli.model_arguments import add_dataset_place, check_positive
+from urm_hf.cli.parser import Parser
 
 EPILOG = """
 Begin with it: it says which format the rows have, which columns are read and which are not, how the first conversation
@@ -13,22 +14,28 @@ reaches the model, what is too long, how ratings are spread, and what looks wron
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm data", description=__doc__, epilog=EPILOG)
-    parser.add_argument("data", help="file (.jsonl, .jsonl.gz, .json, .parquet, .csv) or Hub dataset")
-    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split` (default: all)")
-    parser.add_argument("--data-config", help="configuration of a Hub dataset")
-    parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
-    parser.add_argument("--format", help="of the rows, by name (docs/data.md); default: what their columns tell")
-    parser.add_argument("--ignore-columns", nargs="+", default=[], help="columns that are not looked at")
-    parser.add_argument("--model", help="repository or folder: lengths are in its tokens, its template writes")
-    parser.add_argument("--revision", help="commit, branch or tag of the model")
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that a tokenizer brings")
+def build_parser() -> Parser:
+    parser = Parser(prog="urm data", description=__doc__, epilog=EPILOG)
+    parser.add_argument("data", help="A file (.jsonl, .jsonl.gz, .json, .parquet, .csv) or Hub dataset.")
+    add_dataset_place(parser)
     parser.add_argument(
-        "--max-length", type=int, help="longest conversation in tokens (default: the model's positions)"
+        "--format", help="The name of the rows' format (docs/data.md). The default is what their columns tell."
     )
-    parser.add_argument("--head", type=int, default=1, metavar="N", help="conversations to show (default: 1)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for programs")
+    parser.add_argument(
+        "--ignore-columns", nargs="+", metavar="COLUMN", default=[], help="The columns that are not looked at."
+    )
+    parser.add_argument(
+        "--model", help="A repository or folder: lengths are in its tokens, and its template writes conversations."
+    )
+    parser.add_argument("--revision", help="The commit, branch or tag of the model.")
+    parser.add_argument("--trust-remote-code", action="store_true", help="Run code that a tokenizer brings.")
+    parser.add_argument(
+        "--max-length", type=int, help="The longest conversation in tokens. The default is the model's own limit."
+    )
+    parser.add_argument(
+        "--head", type=int, default=1, metavar="N", help="How many conversations to show. The default is 1."
+    )
+    parser.add_argument("--json", action="store_true", help="Print one JSON object for programs.")
     return parser
 
 
@@ -53,7 +60,9 @@ def main(argv: list[str]) -> int:
         options = {"revision": args.revision, "trust_remote_code": args.trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(args.model, **options)
     source = Source(args.data, args.split, args.data_config, args.data_revision)
-    limit = args.max_length if args.max_length is not None or args.model is None else _limit_of(args)
+    limit = args.max_length
+    if limit is None and args.model is not None:
+        limit = _read_limit(args)
     surveyor = Surveyor(tokenizer, limit, args.format, args.ignore_columns, args.head)
     for item in source.items():
         try:
@@ -69,7 +78,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _limit_of(args: argparse.Namespace) -> int | None:
+def _read_limit(args: argparse.Namespace) -> int | None:
     """Tokens for which the model has positions; None where it does not say."""
     from transformers import AutoConfig
 

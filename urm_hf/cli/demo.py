@@ -1,18 +1,20 @@
 """`urm demo`: train an ensemble of three on built-in conversations; a table, plots and checkpoints come out."""
 
-import argparse
 import os
 import warnings
 from pathlib import Path
 
+from urm_hf.cli.parser import Parser
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm demo", description=__doc__)
+
+def build_parser() -> Parser:
+    parser = Parser(prog="urm demo", description=__doc__, aliases={"--base-model": "--base"})
     parser.add_argument(
-        "--base", help="causal LM to build on: folder or Hub repository (default: SmolLM2-135M, if installed)"
+        "--base",
+        help="The causal LM to build on: a folder or Hub repository. The default is SmolLM2-135M, if installed.",
     )
-    parser.add_argument("--out", type=Path, default=Path("urm-demo"), help="folder for checkpoints and plots")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("urm-demo"), help="The folder for checkpoints and plots.")
+    parser.add_argument("--seed", type=int, default=0, help="The seed of all draws. The default is 0.")
     return parser
 
 

@@ -13,10 +13,11 @@ from urm_hf.cli.model_arguments import (
     add_statistics_arguments,
     check_distinct,
     check_positive,
-    loading_of,
-    revisions_of,
+    read_loading,
+    read_revisions,
     short_names,
 )
+from urm_hf.cli.parser import Parser
 
 EPILOG = """
 Data: pairs (`prompt`, `chosen`, `rejected`), RewardBench 1 and 2, RM-Bench, ratings (a column `ratings`); the columns
@@ -27,31 +28,49 @@ BASELINES = ("longest answer", "random", "constant")
 KINDS = ("pairs", "rewardbench", "rewardbench2", "rmbench", "ratings")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm evaluate", description=__doc__, epilog=EPILOG)
+def build_parser() -> Parser:
+    parser = Parser(prog="urm evaluate", description=__doc__, epilog=EPILOG)
     add_judged_models(parser)
     parser.add_argument(
         "--data",
         required=True,
         nargs="+",
-        help="files (.jsonl, .jsonl.gz, .parquet, .csv), datasets; several joined by commas make one data set",
+        help="Files (.jsonl, .jsonl.gz, .parquet, .csv) or Hub datasets. Several joined by commas make one data set.",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write to")
-    parser.add_argument("--kind", nargs="+", choices=KINDS, help="of the data: one, or one for each")
-    parser.add_argument("--split", nargs="+", help="one, or one for each")
-    parser.add_argument("--data-config", nargs="+", help="configurations of Hub datasets")
-    parser.add_argument("--data-revision", nargs="+", help="commits, branches or tags of Hub datasets")
-    parser.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that are unusable")
-    parser.add_argument("--max-prompts", type=int, help="of each data set, drawn with the seed")
-    parser.add_argument("--data-names", nargs="+", help="of the data sets (default: the ends of their paths)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="The folder to write to.")
+    parser.add_argument(
+        "--kind",
+        nargs="+",
+        choices=KINDS,
+        help="What the data is, for all or one for each. The columns tell.",
+    )
+    parser.add_argument(
+        "--split", nargs="+", help="The split, for all or one for each; of a file a value in its column `split`."
+    )
+    parser.add_argument("--data-config", nargs="+", help="The configuration of a dataset, for all or one for each.")
+    parser.add_argument(
+        "--data-revision", nargs="+", help="The commit, branch or tag of a Hub dataset, for all or one for each."
+    )
+    parser.add_argument(
+        "--on-error",
+        default="raise",
+        choices=["raise", "skip"],
+        help="What happens to a row that is unusable: an error (the default), or it is skipped and counted.",
+    )
+    parser.add_argument("--max-prompts", type=int, help="Use only so many rows of each data set, drawn with the seed.")
+    parser.add_argument(
+        "--data-names", nargs="+", help="What the data sets are called. The default is the ends of their paths."
+    )
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
     for name in ("prompt", "chosen", "rejected", "subset"):
-        columns.add_argument(f"--{name}-column", default=name, help=f"(default: {name})")
+        columns.add_argument(f"--{name}-column", default=name, help=f"The default is `{name}`.")
 
-    columns.add_argument("--attributes", nargs="+", help="columns of ratings (default: all in the column `ratings`)")
     columns.add_argument(
-        "--attribute-map", nargs="+", metavar="MODEL=DATA", help="which rated attribute is which of the model's"
+        "--attributes", nargs="+", help="The rated attributes. The default is all in the column `ratings`."
+    )
+    columns.add_argument(
+        "--attribute-map", nargs="+", metavar="MODEL=DATA", help="Which rated attribute is which of the model's."
     )
 
     statistics = add_statistics_arguments(parser)
@@ -59,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--filter",
         default="either",
         choices=["either", "both"],
-        help="a pair is dropped when either answer is above the threshold, or only when both are (default: either)",
+        help="Drop a pair when either answer is above the threshold (the default), or only when both are.",
     )
     add_model_arguments(parser)
     return parser
@@ -76,7 +95,7 @@ def main(argv: list[str]) -> int:
         _check_names(args.data_names, "--data-names", args.data, "data set")
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f"--out {args.out} is a file; it must be a folder, or nothing yet.")
-    revisions = revisions_of(args)
+    revisions = read_revisions(args)
     import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
 
     from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
@@ -95,7 +114,7 @@ def main(argv: list[str]) -> int:
     }
     loaded = [load_data(source, DataOptions(*each, **shared)) for source, *each in zip(args.data, *own, strict=True)]
     data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
-    loading = loading_of(args)
+    loading = read_loading(args)
     models = [
         OpenModel(source, name, loading, revision)
         for source, revision, name in zip(args.models, revisions, names, strict=True)

@@ -2,12 +2,14 @@
 `urm judge`: which of two answers an LLM prefers, asked twice with their places swapped. Killed, it can be run again.
 """
 
-import argparse
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from urm_hf.cli.model_arguments import add_bootstrap_samples, add_data_arguments, add_prompt_column
+from urm_hf.cli.parser import Parser
 
 EPILOG = """
 A row holds an instruction and two answers: `prompt` with `chosen` and `rejected`, or two columns that --answer-columns
@@ -16,46 +18,75 @@ names; text or messages. With --against, two files hold one answer to each promp
 DEFAULT_KEY = "OPENAI_API_KEY"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm judge", description=__doc__, epilog=EPILOG)
-    parser.add_argument("model", help="the judge, as the endpoint calls it; a dated name, if there is one")
-    parser.add_argument("--base-url", required=True, help="OpenAI-compatible, such as http://localhost:8000/v1")
-    parser.add_argument("--data", required=True, help="file (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset")
-    parser.add_argument("--out", required=True, type=Path, help="file to write (.jsonl); a summary comes beside it")
-    parser.add_argument("--against", help="file of other answers to the prompts of --data, whose answers win or lose")
-    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
-    parser.add_argument("--data-config", help="configuration of a Hub dataset")
-    parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
-    parser.add_argument("--prompt-column", help="(default: prompt, or a name that data are known to use)")
-    parser.add_argument("--answer-columns", nargs="+", metavar="COLUMN", help="two answers: the first wins or loses")
-    parser.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
-    parser.add_argument("--dry-run", action="store_true", help="print the first request, count all, ask nothing")
+def build_parser() -> Parser:
+    # `--names` are those of models elsewhere
+    parser = Parser(prog="urm judge", description=__doc__, epilog=EPILOG, aliases={"--names": "--answer-names"})
+    parser.add_argument("model", help="The judge, as the endpoint calls it: a dated name, if there is one.")
+    parser.add_argument(
+        "--base-url", required=True, help="An OpenAI-compatible endpoint, such as http://localhost:8000/v1."
+    )
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--out", required=True, type=Path, help="The file to write (.jsonl); a summary comes beside it."
+    )
+    parser.add_argument(
+        "--against", help="A file of other answers to the prompts of --data, against which those win or lose."
+    )
+    add_prompt_column(parser)
+    parser.add_argument(
+        "--answer-columns",
+        nargs="+",
+        metavar="COLUMN",
+        help="The columns of the two answers, of which the first wins or loses.",
+    )
+    add_bootstrap_samples(parser)
+    parser.add_argument("--dry-run", action="store_true", help="Print the first request, count all, and ask nothing.")
 
     asked = parser.add_argument_group("what is asked (a change needs another --out)")
-    asked.add_argument("--temperature", type=float, default=0.0, help="(default: 0)")
-    asked.add_argument("--seed", type=int, default=0, help="of requests, names and intervals (default: 0)")
-    asked.add_argument("--max-tokens", type=int, default=512, help="more for a judge that thinks first (default: 512)")
-    asked.add_argument("--fields", default="{}", help="JSON object of further fields of a request; null removes one")
+    asked.add_argument("--temperature", type=float, default=0.0, help="The judge's temperature. The default is 0.")
     asked.add_argument(
-        "--names",
+        "--seed", type=int, default=0, help="The seed of requests, names and intervals. The default is 0."
+    )
+    asked.add_argument(
+        "--max-tokens",
+        type=int,
+        default=512,
+        help="The length of a reply. The default is 512; a judge that thinks first needs more.",
+    )
+    asked.add_argument(
+        "--fields", default="{}", help="A JSON object of further fields of a request, of which null removes one."
+    )
+    asked.add_argument(
+        "--answer-names",
         default="secret",
         choices=["secret", "paper"],
-        help="what answers are called: secret is drawn for each request, paper is model_1 and model_2",
+        help="What answers are called: drawn for each request (secret, the default), or model_1 and model_2 (paper).",
     )
-    asked.add_argument("--reply-attempts", type=int, default=1, help="replies until one can be parsed (default: 1)")
+    asked.add_argument(
+        "--reply-attempts", type=int, default=1, help="How many replies are asked for until one can be parsed."
+    )
 
     how = parser.add_argument_group("how it is asked")
     how.add_argument(
         "--api-key-env",
         metavar="NAME",
-        help=f"environment variable with the API key (default: {DEFAULT_KEY}, sent over https or to this machine)",
+        help=f"The variable with the API key. The default is {DEFAULT_KEY}, over https or to this machine.",
     )
-    how.add_argument("--concurrency", type=int, default=8, help="requests at once (default: 8)")
-    how.add_argument("--timeout", type=float, default=120.0, help="seconds for an answer (default: 120)")
-    how.add_argument("--max-attempts", type=int, default=6, help="for one request (default: 6)")
-    how.add_argument("--backoff", type=float, default=1.0, help="seconds before the second, then doubled (default: 1)")
-    how.add_argument("--max-wait", type=float, default=60.0, help="longest pause, also on Retry-After (default: 60)")
-    how.add_argument("--stop-after", type=int, default=20, help="failures in a row that end the run (20; 0: never)")
+    how.add_argument("--concurrency", type=int, default=8, help="How many requests run at once. The default is 8.")
+    how.add_argument("--timeout", type=float, default=120.0, help="Seconds to wait for an answer. The default is 120.")
+    how.add_argument("--max-attempts", type=int, default=6, help="How often a request is sent. The default is 6.")
+    how.add_argument(
+        "--backoff", type=float, default=1.0, help="Seconds before the second attempt, then doubled. The default is 1."
+    )
+    how.add_argument(
+        "--max-wait", type=float, default=60.0, help="The longest pause, also on Retry-After. The default is 60 s."
+    )
+    how.add_argument(
+        "--stop-after",
+        type=int,
+        default=20,
+        help="How many failures in a row end the run. The default is 20; 0 is never.",
+    )
     return parser
 
 
@@ -89,7 +120,7 @@ def main(argv: list[str]) -> int:
         columns=Columns(args.prompt_column, tuple(args.answer_columns) if args.answer_columns else None),
         seed=args.seed,
         reply_attempts=args.reply_attempts,
-        names=args.names,
+        names=args.answer_names,
         concurrency=args.concurrency,
         stop_after=args.stop_after,
         bootstrap_samples=args.bootstrap_samples,

@@ -1,28 +1,34 @@
 """`urm merge`: the weighted mean of URMs in weight space, as one model; and how far apart they were."""
 
-import argparse
 from itertools import combinations
+
+from urm_hf.cli.parser import Parser
 
 FAR = 0.7  # half of what unrelated weights have
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm merge", description=__doc__)
-    parser.add_argument("models", nargs="+", help="two or more URMs: repositories or folders")
-    parser.add_argument("--out", required=True, help="folder to write, new or empty")
-    parser.add_argument("--weights", nargs="+", type=float, help="one for each model, summing to 1 (default: equal)")
+def build_parser() -> Parser:
+    parser = Parser(prog="urm merge", description=__doc__)
+    parser.add_argument("models", nargs="+", help="Two or more URMs: repositories or folders.")
+    parser.add_argument("--out", required=True, help="The folder to write, new or empty.")
+    parser.add_argument(
+        "--weights", nargs="+", type=float, help="A weight for each model, summing to 1. The default is equal ones."
+    )
     parser.add_argument(
         "--log-std",
         choices=["average", "first"],
-        help="average the log standard deviations, or keep the first model's; needed unless the heads were trained by "
-        "regression or deterministic",
+        help="Average the log standard deviations, or keep the first model's. Needed unless the heads were trained by "
+        "regression or deterministic.",
     )
     parser.add_argument(
-        "--gate", choices=["average", "first"], default="average", help="average the gates, or keep the first model's"
+        "--gate",
+        choices=["average", "first"],
+        default="average",
+        help="Average the gates (the default), or keep the first model's.",
     )
-    parser.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model, - for a folder")
-    parser.add_argument("--max-shard-size", default="5GB", help="of the files written (default: 5GB)")
-    parser.add_argument("--local-files-only", action="store_true", help="download nothing")
+    parser.add_argument("--revision", nargs="+", help="The commit, branch or tag: one for each model, - for a folder.")
+    parser.add_argument("--max-shard-size", default="5GB", help="The largest file to write. The default is 5GB.")
+    parser.add_argument("--local-files-only", action="store_true", help="Download nothing.")
     return parser
 
 

@@ -2,8 +2,9 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from urm_hf.evaluation.model_scores import Loading
@@ -18,16 +19,45 @@ def add_judged_models(parser: argparse.ArgumentParser):
         "models",
         nargs="+",
         metavar="MODEL",
-        help="repository, folder, or file that `urm score` wrote; several joined by commas make an ensemble",
+        help="A repository, a folder, or a file that `urm score` wrote. Names joined by commas, A,B,C, are members of "
+        "one ensemble; separate ones are compared.",
     )
-    parser.add_argument("--names", nargs="+", help="of the models, for tables (default: the ends of their paths)")
+    parser.add_argument(
+        "--names", nargs="+", help="What the models are called in tables. The default is the ends of their paths."
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser):
+    """The rows to work on, of a file or of a dataset on the Hub."""
+    parser.add_argument(
+        "--data", required=True, help="The rows: a file (.jsonl, .jsonl.gz, .parquet, .csv) or a Hub dataset."
+    )
+    add_dataset_place(parser)
+
+
+def add_dataset_place(parser: argparse.ArgumentParser):
+    parser.add_argument("--split", help="The split of a Hub dataset, or the value in a file's column `split`.")
+    parser.add_argument("--data-config", help="The configuration of a Hub dataset.")
+    parser.add_argument("--data-revision", help="The commit, branch or tag of a Hub dataset.")
+
+
+def add_prompt_column(parser: argparse._ActionsContainer):
+    parser.add_argument(
+        "--prompt-column", help="The column of prompts. The default is `prompt`, or a name that data are known to use."
+    )
 
 
 def add_statistics_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     statistics = parser.add_argument_group("statistics")
-    statistics.add_argument("--seed", type=int, default=0)
-    statistics.add_argument("--bootstrap-samples", type=int, default=1000, help="for intervals (default: 1000)")
+    statistics.add_argument("--seed", type=int, default=0, help="The seed of all draws. The default is 0.")
+    add_bootstrap_samples(statistics)
     return statistics
+
+
+def add_bootstrap_samples(parser: argparse._ActionsContainer):
+    parser.add_argument(
+        "--bootstrap-samples", type=int, default=1000, help="Resamples for intervals. The default is 1000."
+    )
 
 
 def check_positive(args: argparse.Namespace, *options: str):
@@ -45,51 +75,85 @@ def check_distinct(names: list[str], option: str, of: list[str], what: str):
 
 def add_model_arguments(parser: argparse.ArgumentParser):
     group = parser.add_argument_group("model")
-    group.add_argument("--max-length", type=int, help="longest conversation in tokens (default: the model's limit)")
-    group.add_argument("--truncation", default="error", choices=["error", "left", "right"])
-    group.add_argument("--max-tokens-per-batch", type=int, help="default: 8192, on a CPU 4096; less if memory ends")
+    group.add_argument(
+        "--max-length", type=int, help="The longest conversation in tokens. The default is the model's own limit."
+    )
+    group.add_argument(
+        "--truncation",
+        default="error",
+        choices=["error", "left", "right"],
+        help="What happens to a longer one: an error (the default), or its left or right end is cut off.",
+    )
+    group.add_argument(
+        "--max-tokens-per-batch",
+        type=int,
+        help="Tokens that pass the model at once. The default is 8192, on a CPU 4096; less where memory ends.",
+    )
     group.add_argument(
         "--dtype",
         default="float32",
         choices=["float32", "bfloat16", "float16", "auto"],
-        help="of the backbone (default: float32)",
+        help="The precision of the backbone. The default is float32.",
     )
-    group.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    group.add_argument("--compile", action="store_true", help="torch.compile: a minute's wait, then faster")
-    group.add_argument("--revision", nargs="+", help="commit, branch or tag: one for each model")
-    group.add_argument("--trust-remote-code", action="store_true", help="run code that a checkpoint brings")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, ... The default is a GPU if there is one.")
     group.add_argument(
-        "--strategy", choices=["resident", "sequential", "shared"], help="how an ensemble's members are held in memory"
+        "--compile", action="store_true", help="Compile the model with torch.compile: a minute's wait, then faster."
     )
     group.add_argument(
-        "--aggregation", choices=["mean", "min", "mean_minus_k_std"], help="what an ensemble's rewards become (mean)"
+        "--revision", nargs="+", help="The commit, branch or tag: one for each model; of members A,B as many, R,S."
+    )
+    group.add_argument("--trust-remote-code", action="store_true", help="Run code that a checkpoint brings.")
+    group.add_argument(
+        "--strategy",
+        choices=["resident", "sequential", "shared"],
+        help="How an ensemble's members are held in memory: all, one at a time, or heads on one backbone.",
+    )
+    group.add_argument(
+        "--aggregation",
+        choices=["mean", "min", "mean_minus_k_std"],
+        help="What the members' rewards become in an ensemble. The default is what its folder says, or mean.",
     )
 
 
-def limits_of(args: argparse.Namespace) -> dict:
+def read_limits(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in LIMITS}
 
 
-def model_kwargs_of(args: argparse.Namespace) -> dict:
+def read_model_kwargs(args: argparse.Namespace) -> dict[str, Any]:
     return {"dtype": args.dtype, "trust_remote_code": args.trust_remote_code}
 
 
-def ensemble_of(args: argparse.Namespace) -> dict:
+def read_ensemble(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ENSEMBLE if getattr(args, name)}
 
 
-def loading_of(args: argparse.Namespace) -> "Loading":
+def read_loading(args: argparse.Namespace) -> "Loading":
     from urm_hf.evaluation.model_scores import Loading
 
-    return Loading(model_kwargs_of(args), ensemble_of(args), limits_of(args), args.device)
+    return Loading(read_model_kwargs(args), read_ensemble(args), read_limits(args), args.device)
 
 
-def revisions_of(args: argparse.Namespace) -> list[str | None]:
+def read_revisions(args: argparse.Namespace) -> list[str | None]:
     """One for each of `args.models`."""
     revisions = args.revision or [None] * len(args.models)
     if len(revisions) != len(args.models):
         raise ValueError(f"--revision needs one entry for each of the {len(args.models)} models, got {args.revision}.")
     return revisions
+
+
+def split_members(models: list[str], revisions: list[str] | None) -> tuple[list[str], list[str] | None]:
+    """
+    The one model of a command, or the members of the ensemble A,B,C, with a revision for each.
+
+    Separate names are members as well, as they used to be, but other commands take them for models to compare.
+    """
+    if len(models) > 1:
+        print(f"note: write an ensemble as {','.join(models)}; separate names will be an error here.", file=sys.stderr)
+        return models, revisions
+    members = [models[0]] if os.path.exists(models[0]) else models[0].split(",")
+    if revisions is None:
+        return members, None
+    return members, [revision for given in revisions for revision in given.split(",")]
 
 
 def short_names(sources: list[str]) -> list[str]:

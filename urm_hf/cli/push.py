@@ -1,32 +1,35 @@
 """`urm push`: a complete model or ensemble to the Hub, in one commit, looked at afterwards. Private by default."""
 
-import argparse
 from pathlib import Path
 
+from urm_hf.cli.parser import Parser
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm push", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder of a URM, of a LoRA adapter of one, or of an ensemble")
-    parser.add_argument("repo_id", help="org/name; created if it does not exist")
-    parser.add_argument("--public", action="store_true", help="visible to everybody")
-    parser.add_argument("--revision", help="branch to push to, created if it does not exist (default: main)")
-    parser.add_argument("--commit-message")
-    parser.add_argument("--tag", help="tag for the commit, such as v1")
-    parser.add_argument("--license", help="for the card, such as apache-2.0; the base model's licence may demand one")
-    parser.add_argument("--dataset", nargs="+", help="Hub datasets that it was trained on, for the card")
+
+def build_parser() -> Parser:
+    former = {"--new-card": "--overwrite-card", "--base": "--base-model"}
+    parser = Parser(prog="urm push", description=__doc__, aliases=former)
+    parser.add_argument("folder", type=Path, help="The folder of a URM, of a LoRA adapter of one, or of an ensemble.")
+    parser.add_argument("repo_id", help="The repository, org/name. It is created if it does not exist.")
+    parser.add_argument("--public", action="store_true", help="Make it visible to everybody.")
+    parser.add_argument("--revision", help="The branch to push to, created if it does not exist. The default is main.")
+    parser.add_argument("--commit-message", help="The message of the commit.")
+    parser.add_argument("--tag", help="A tag for the commit, such as v1.")
     parser.add_argument(
-        "--base-model", help="Hub model that it was trained from, for the card (default: the config's)"
+        "--license", help="The licence, for the card, such as apache-2.0. The base model's licence may demand one."
     )
+    parser.add_argument("--dataset", nargs="+", help="The Hub datasets that it was trained on, for the card.")
+    parser.add_argument("--base-model", help="The Hub model that it was trained from. The default is the config's.")
     parser.add_argument(
-        "--results", type=Path, help="measured results for the card (default: results.json, ... in it)"
+        "--results", type=Path, help="Measured results for the card. The default is results.json, ... in the folder."
     )
+    parser.add_argument("--overwrite-card", action="store_true", help="Replace a README.md that was edited by hand.")
     parser.add_argument(
-        "--overwrite-card", "--new-card", action="store_true", help="replace a README.md that was edited by hand"
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="The precision of the reference scores. The default is float32.",
     )
-    parser.add_argument(
-        "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="for the reference scores"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="write card and scores, check all, upload nothing")
+    parser.add_argument("--dry-run", action="store_true", help="Write card and scores, check all, and upload nothing.")
     return parser
 
 

@@ -2,48 +2,72 @@
 `urm score`: rows in, rows with rewards and uncertainties out. Interrupted, the same command goes on where it stopped.
 """
 
-import argparse
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from urm_hf.cli.model_arguments import add_model_arguments, check_positive, ensemble_of, limits_of, model_kwargs_of
+from urm_hf.cli.model_arguments import (
+    add_data_arguments,
+    add_model_arguments,
+    add_prompt_column,
+    check_positive,
+    read_ensemble,
+    read_limits,
+    read_model_kwargs,
+    split_members,
+)
+from urm_hf.cli.parser import Parser
 
 EPILOG = """
 A row is a conversation in any form of docs/data.md, or holds several: `chosen` and `rejected`, or a list `candidates`,
-`responses` or `completions`. Several become one row each, with `answer_column` and `answer_index`.
+`responses` or `completions`. Several become one row each, with `answer_column` and `answer_index`. `--data -` reads
+JSON lines from standard input.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="urm score", description=__doc__, epilog=EPILOG)
-    parser.add_argument("model", nargs="+", help="a model (repository or folder); several make an ensemble")
+def build_parser() -> Parser:
+    parser = Parser(prog="urm score", description=__doc__, epilog=EPILOG)
     parser.add_argument(
-        "--data",
-        required=True,
-        help="file (.jsonl, .jsonl.gz, .parquet, .csv), Hub dataset, or - for JSON lines on stdin",
+        "model", nargs="+", metavar="MODEL", help="A repository or folder. A,B,C are the members of an ensemble."
     )
-    parser.add_argument("--out", required=True, type=Path, help="file to write: .jsonl, .jsonl.gz or .parquet")
-    parser.add_argument("--split", help="split of a Hub dataset, or value in a file's column `split`")
-    parser.add_argument("--data-config", help="configuration of a Hub dataset")
-    parser.add_argument("--data-revision", help="commit, branch or tag of a Hub dataset")
+    add_data_arguments(parser)
+    parser.add_argument("--out", required=True, type=Path, help="The file to write: .jsonl, .jsonl.gz or .parquet.")
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
-    columns.add_argument("--prompt-column", help="(default: prompt, or a name that data are known to use)")
-    columns.add_argument("--answer-columns", nargs="+", help="answers to the prompt, each text, messages or a list")
-    columns.add_argument("--messages-column", help="whole conversations")
-    columns.add_argument("--text-column", help="texts that are scored as they are")
+    add_prompt_column(columns)
+    columns.add_argument(
+        "--answer-columns",
+        nargs="+",
+        metavar="COLUMN",
+        help="The columns of answers to the prompt, each text, messages or a list.",
+    )
+    columns.add_argument("--messages-column", help="The column of whole conversations.")
+    columns.add_argument("--text-column", help="The column of texts that are scored as they are.")
 
     add_model_arguments(parser)
 
     job = parser.add_argument_group("job")
-    job.add_argument("--on-error", default="raise", choices=["raise", "skip"], help="for rows that cannot be scored")
-    job.add_argument("--filter-measure", help="uncertainty that the column `kept` is read from, such as reward_std")
-    job.add_argument("--filter-threshold", type=float, help="largest value of the measure that is kept")
-    job.add_argument("--rows-per-part", type=int, default=8192, help="what is lost at most on a crash (default: 8192)")
-    job.add_argument("--num-processes", type=int, default=1, help="processes on this machine, or actors of Ray")
-    job.add_argument("--engine", default="local", choices=["local", "ray"], help="who runs the processes")
+    job.add_argument(
+        "--on-error",
+        default="raise",
+        choices=["raise", "skip"],
+        help="What happens to a row that cannot be scored: an error (the default), or it is skipped and counted.",
+    )
+    job.add_argument(
+        "--filter-measure", help="The uncertainty that the column `kept` is read from, such as reward_std."
+    )
+    job.add_argument("--filter-threshold", type=float, help="The largest value of the measure that is kept.")
+    job.add_argument(
+        "--rows-per-part", type=int, default=8192, help="How many rows a crash loses at most. The default is 8192."
+    )
+    job.add_argument("--num-processes", type=int, default=1, help="Processes on this machine, or actors of Ray.")
+    job.add_argument(
+        "--engine",
+        default="local",
+        choices=["local", "ray"],
+        help="Who runs the processes: this machine (local, the default) or Ray.",
+    )
     return parser
 
 
@@ -59,19 +83,20 @@ def main(argv: list[str]) -> int:
     from urm_hf.scoring.jobs.processes import run_alone, run_launched, run_processes, run_ray
 
     check_output(args.out)
+    members, revisions = split_members(args.model, args.revision)
     answers = tuple(args.answer_columns) if args.answer_columns else None
     job = ScoreJob(
-        models=args.model,
+        models=members,
         data=_spooled(parts_path(args.out)) if args.data == "-" else args.data,
         out=args.out,
-        revisions=args.revision,
+        revisions=revisions,
         split=args.split,
         data_config=args.data_config,
         data_revision=args.data_revision,
         columns=Columns(args.prompt_column, answers, args.messages_column, args.text_column),
-        limits=limits_of(args),
-        loading=model_kwargs_of(args),
-        ensemble=ensemble_of(args),
+        limits=read_limits(args),
+        loading=read_model_kwargs(args),
+        ensemble=read_ensemble(args),
         on_error=args.on_error,
         filter_measure=args.filter_measure,
         filter_threshold=args.filter_threshold,

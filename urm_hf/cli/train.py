@@ -1,57 +1,77 @@
 """`urm train attributes`, `urm train gating`, `urm train ensemble`: the flags are those of TRL's configs."""
 
-import argparse
+from pathlib import Path
+from typing import Any
+
+from urm_hf.cli.parser import Parser, suggest
 
 USAGE = """usage: urm train {attributes,gating,ensemble} [--config FILE.yaml] [options]
 
-  attributes  value head (and backbone) on rated conversations
-  gating      gate on preference pairs, all else frozen
-  ensemble    both stages for each of several members, from the two stages' config files
+  attributes  Train the value head (and the backbone) on rated conversations.
+  gating      Train the gate on preference pairs; all else is frozen.
+  ensemble    Run both stages for each of several members, from the two stages' config files.
 
-`urm train attributes --help` lists all options. Those of a --config file are overridden by flags."""
+`urm train attributes --help` lists all options. Flags override those of a --config file."""
 
 
 def main(argv: list[str]) -> int:
-    stages = {"attributes": _stage, "gating": _stage, "ensemble": _ensemble}
-    if not argv or argv[0] not in stages:
+    if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
-        return 0 if not argv or argv[0] in ("-h", "--help") else 2
-    print(f"Saved to {stages[argv[0]](argv[0], argv[1:])}")
+        return 0
+    stage, *options = argv
+    if stage not in ("attributes", "gating", "ensemble"):
+        print(USAGE)
+        print(f"urm train: error: there is no stage {stage!r}{suggest(stage, ('attributes', 'gating', 'ensemble'))}")
+        return 2
+    folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
+    print(f"Saved to {folder}")
     return 0
 
 
-def _stage(stage: str, argv: list[str]):
+def train_stage(stage: str, argv: list[str]) -> Path:
     function, *parsed = parse_stage(stage, argv)
     return function(*parsed)
 
 
-def _ensemble(stage: str, argv: list[str]):
-    parser = argparse.ArgumentParser(prog="urm train ensemble", description="Train the members of an ensemble.")
-    parser.add_argument("--attributes", required=True, help="YAML file with the options of `urm train attributes`")
-    parser.add_argument("--gating", help="YAML file with the options of `urm train gating`")
-    parser.add_argument("--members", type=int, default=3, help="how many (default 3)")
-    parser.add_argument("--output_dir", required=True, help="gets a folder for each member, and one for the ensemble")
-    args = parser.parse_args(argv)
+def train_ensemble(argv: list[str]) -> Path:
+    args = build_ensemble_parser().parse_args(argv)
     from urm_hf.trainers.runs import train_members
 
-    # the output folders are made from --output_dir; the stages' configs need one all the same
-    placeholder = ["--output_dir", args.output_dir]
-    stages = [parse_stage("attributes", ["--config", args.attributes, *placeholder])]
-    if args.gating:
-        stages.append(parse_stage("gating", ["--config", args.gating, *placeholder]))
-    return train_members(stages, args.members, args.output_dir)
+    # the output folders are made from --out; the stages' configs need one all the same
+    placeholder = ["--output_dir", args.out]
+    stages = [parse_stage("attributes", ["--config", args.attributes_config, *placeholder])]
+    if args.gating_config:
+        stages.append(parse_stage("gating", ["--config", args.gating_config, *placeholder]))
+    return train_members(stages, args.members, args.out)
 
 
-def parse_stage(stage: str, argv: list[str]) -> tuple:
+def build_ensemble_parser() -> Parser:
+    # their former names; elsewhere `--attributes` takes the names of attributes
+    former = {"--attributes": "--attributes-config", "--gating": "--gating-config"}
+    parser = Parser(prog="urm train ensemble", description="Train the members of an ensemble.", aliases=former)
+    parser.add_argument(
+        "--attributes-config",
+        required=True,
+        metavar="FILE.yaml",
+        help="The options of `urm train attributes`, one a line: `learning_rate: 1.0e-3`.",
+    )
+    parser.add_argument(
+        "--gating-config", metavar="FILE.yaml", help="The options of `urm train gating`, in the same form."
+    )
+    parser.add_argument("--members", type=int, default=3, help="How many to train. The default is 3.")
+    parser.add_argument("--out", required=True, help="The folder that gets one for each member and the ensemble's.")
+    return parser
+
+
+def parse_stage(stage: str, argv: list[str]) -> tuple[Any, ...]:
     """The stage's function and its three groups of arguments."""
-    from trl import ModelConfig, TrlParser
-
+    # TRL takes seconds to import, which `urm train --help` should not
+    from urm_hf.cli.training_parser import TrainingParser
     from urm_hf.trainers import URMAttributeConfig, URMGatingConfig
-    from urm_hf.trainers.runs import DataArguments, train_attributes, train_gating
+    from urm_hf.trainers.runs import train_attributes, train_gating
 
     function, config = {
         "attributes": (train_attributes, URMAttributeConfig),
         "gating": (train_gating, URMGatingConfig),
     }[stage]
-    parser = TrlParser((DataArguments, config, ModelConfig), prog=f"urm train {stage}")
-    return function, *parser.parse_args_and_config(args=argv)
+    return function, *TrainingParser(stage, config).parse_args_and_config(args=argv)

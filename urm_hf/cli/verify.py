@@ -1,18 +1,20 @@
 """`urm verify`: is a model complete, is its code ours, does it load, does it score as it did when it was pushed?"""
 
-import argparse
+from urm_hf.cli.parser import Parser
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> Parser:
+    parser = Parser(
         prog="urm verify",
         description=__doc__,
         epilog="Exit code: 0 if all is well, 1 if something differs, 2 on errors.",
     )
-    parser.add_argument("model", help="a model or an ensemble: repository or folder")
-    parser.add_argument("--revision", help="commit, branch or tag of a repository")
+    parser.add_argument("model", help="A model or an ensemble: a repository or folder.")
+    parser.add_argument("--revision", help="The commit, branch or tag of a repository.")
     parser.add_argument(
-        "--atol", type=float, help="largest difference of scores, for rewards of size 1 (default: 1e-4 in float32)"
+        "--atol",
+        type=float,
+        help="The largest difference of scores, for rewards of size 1. The default is 1e-4 in float32.",
     )
     return parser
 
