@@ -16,8 +16,10 @@ Where this differs from the paper:
 
 import copy
 import inspect
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +102,7 @@ class URMForRewardModeling(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module):
         self.model.set_input_embeddings(value)
 
-    def fix_reward_weights(self, weights: list[float]):
+    def fix_reward_weights(self, weights: list[float]) -> None:
         """Replaces the gate by fixed weights, one an attribute: r = sum_k weights_k mu_k for every conversation."""
         self.config.reward_weights = _per_attribute("weights", weights, len(self.config.attributes))
         self.score.gate = None
@@ -241,7 +243,13 @@ class URMForRewardModeling(PreTrainedModel):
         return model.eval()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *args: Any,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> "URMForRewardModeling":
         """As in transformers, but a missing, unexpected or misshapen key is an error, never a warning."""
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         names = ("missing_keys", "unexpected_keys", "mismatched_keys")
@@ -252,7 +260,7 @@ class URMForRewardModeling(PreTrainedModel):
                 f"The weights of {pretrained_model_name_or_path} do not fit its config: {listed}. The checkpoint is "
                 "incomplete or of another layout; nothing was guessed. Save or download it again."
             )
-        return (model, info) if output_loading_info else model
+        return (model, info) if output_loading_info else model  # type: ignore[return-value]  # as in transformers
 
     def _upload_modified_files(self, working_dir, *args, **kwargs):
         """The last step of `push_to_hub`, where the folder holds an empty form as its card."""

@@ -156,7 +156,7 @@ class URMEnsemble(PreTrainedModel):
         """
         return combine(outputs, self.config)
 
-    def standardize(self, rewards: Tensor):
+    def standardize(self, rewards: Tensor) -> None:
         """
         Puts the members' rewards on one scale: each member's mean and standard deviation on reference conversations
         go into the config, and rewards become (r - mean) / std from now on.
@@ -186,13 +186,20 @@ class URMEnsemble(PreTrainedModel):
             raise ValueError(f"Member {constant} gives all reference conversations the same reward.")
         self.config.reward_means, self.config.reward_stds = rewards.double().mean(1).tolist(), stds.tolist()
 
-    def standardise(self, rewards: Tensor, tokenizer: Any = None, progress: bool = False):
+    def standardise(self, rewards: Tensor, tokenizer: Any = None, progress: bool = False) -> None:
         """The former name of `standardize`. It took conversations too, which is an error that names their function."""
         warnings.warn("URMEnsemble.standardise is now URMEnsemble.standardize.", DeprecationWarning, stacklevel=2)
         self.standardize(rewards)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, revisions=None, config=None, **kwargs):
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *args: Any,
+        revisions: Sequence[str | None] | None = None,
+        config: URMEnsembleConfig | None = None,
+        **kwargs: Any,
+    ) -> "URMEnsemble":
         """
         Loads the members.
 
@@ -216,12 +223,14 @@ class URMEnsemble(PreTrainedModel):
         hub = {name: kwargs.pop(name) for name in HUB_ACCESS if name in kwargs}
         if isinstance(pretrained_model_name_or_path, (list, tuple)):
             names = [os.path.abspath(m) if os.path.isdir(m) else str(m) for m in pretrained_model_name_or_path]
-            config = URMEnsembleConfig(members=names, revisions=revisions, **settings)
+            pins = None if revisions is None else list(revisions)
+            config = URMEnsembleConfig(members=names, revisions=pins, **settings)
         else:
+            folder = str(pretrained_model_name_or_path)
             if not isinstance(config, URMEnsembleConfig):
-                config = URMEnsembleConfig.from_pretrained(pretrained_model_name_or_path, **place, **hub)
+                config = URMEnsembleConfig.from_pretrained(folder, **place, **hub)
             config = URMEnsembleConfig.from_dict(config.to_dict() | settings)
-            config.members = [absolute_name(name, pretrained_model_name_or_path) for name in config.members]
+            config.members = [absolute_name(name, folder) for name in config.members]
         sources = [MemberSource(*pin, hub) for pin in zip(config.members, config.revisions, strict=True)]
         config.revisions = [source.revision for source in sources]
         check_configs(config.members, [source.config() for source in sources])
@@ -242,7 +251,9 @@ class URMEnsemble(PreTrainedModel):
             return cls(config, load_on_one_backbone(sources, **kwargs), sources)
         return cls(config, [source.load(**kwargs) for source in sources], sources)
 
-    def save_pretrained(self, save_directory, *args, push_to_hub: bool = False, **kwargs):
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """
         Writes a small folder that names the members, repositories by commit, and holds their tokenizer but no weights.
         `from_pretrained` and AutoModel load it. Members in folders inside or beside it may be moved along with it.
@@ -262,7 +273,7 @@ class URMEnsemble(PreTrainedModel):
         if first is not None and first.file("tokenizer_config.json") is not None:
             AutoTokenizer.from_pretrained(first.name, revision=first.revision).save_pretrained(save_directory)
 
-    def push_to_hub(self, repo_id: str, **kwargs):
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """
         Uploads what `save_pretrained` writes.
 

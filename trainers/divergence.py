@@ -1,6 +1,7 @@
 """A run that diverged ends at once, with the step, and never overwrites a good checkpoint with NaN."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,9 +21,9 @@ class StopsWhenDiverged:
             raise Diverged(self._explain(f"the loss is {loss.item()}"))
         return loss
 
-    def save_model(self, *args, **kwargs):
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
         self._check_trained_weights()
-        return super().save_model(*args, **kwargs)
+        super().save_model(*args, **kwargs)  # type: ignore[misc]  # of the trainer
 
     def _check_trained_weights(self):
         """The last update of all is followed by no loss that would show it."""

@@ -7,7 +7,7 @@ state of each distinct conversation is computed once, and an epoch costs no more
 
 import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import IterableDataset
@@ -176,7 +176,7 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
         cached = ["chosen_feature", "rejected_feature", "feature_file"]
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *cached]))
 
-    def train(self, *args, **kwargs):
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         before = frozen_fingerprint(self.model, self.model.score.gate)
         result = super().train(*args, **kwargs)
         if frozen_fingerprint(self.model, self.model.score.gate) != before:

@@ -1,6 +1,7 @@
 """What the trainers put on the Hub: whole repositories, with a card that says what was trained."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi
 from transformers.dynamic_module_utils import custom_object_save
@@ -16,6 +17,17 @@ class PublishesWholeModels:
     `hub_strategy` other than "end") are transformers' own: weights, config, code, tokenizer and card, but no reference
     scores, and the arguments of the run as a pickle, which the last push removes. Private: `hub_private_repo`.
     """
+
+    # of the trainer that it is mixed into
+    args: Any
+    state: Any
+    control: Any
+    callback_handler: Any
+    hub_model_id: str | None
+    init_hf_repo: Any
+    is_world_process_zero: Any
+    save_model: Any
+    _finish_current_push: Any
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         """Writes README.md, unless somebody edited it, and the code files that a pushed checkpoint needs."""
@@ -47,8 +59,14 @@ class PublishesWholeModels:
         return of_evaluation(evaluated[-1] | rows) if evaluated else []
 
     def push_to_hub(
-        self, commit_message="End of training", blocking=True, token=None, revision=None, private=None, **kwargs
-    ):
+        self,
+        commit_message: str = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """As in transformers, but the repository is complete (see `urm_hf.hub.push`). `kwargs`: as for the card."""
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token or self.args.hub_token

@@ -128,7 +128,7 @@ def train_members(stages: list, members: int, output_dir: str | Path) -> Path:
         raise ValueError(f"an ensemble needs at least two members, got {members}.")
     _check_one_precision(stages)
     output_dir = Path(output_dir)
-    paths = []
+    paths: list[str] = []
     for member in range(members):
         previous = None
         for number, (function, data, args, model) in enumerate(stages):
@@ -142,7 +142,7 @@ def train_members(stages: list, members: int, output_dir: str | Path) -> Path:
             model.model_name_or_path = previous or model.model_name_or_path
             print(f"Member {member}, stage {number + 1} of {len(stages)}, seed {args.seed}")
             previous = str(function(data, args, model))
-        paths.append(previous)
+        paths.append(str(previous))
     ensemble = URMEnsemble.from_pretrained(paths, strategy="sequential")  # loads none; refuses equal heads
     _, data, args, _ = stages[0]
     ensemble.config.strategy = "shared" if data.save_adapter or args.freeze_backbone else "resident"
@@ -231,7 +231,7 @@ def _fixed_weights(args: URMGatingConfig, model: ModelConfig) -> Path:
     from urm_hf.modeling import URMForRewardModeling
 
     urm = URMForRewardModeling.from_pretrained(_name(model), revision=model.model_revision, dtype="auto")
-    urm.fix_reward_weights(args.reward_weights)
+    urm.fix_reward_weights(args.reward_weights or [])
     urm.save_pretrained(args.output_dir)
     AutoTokenizer.from_pretrained(_name(model), revision=model.model_revision).save_pretrained(args.output_dir)
     return Path(args.output_dir)

@@ -51,6 +51,37 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
 
 __version__ = "0.1.0"
 
+__all__ = [  # in full: type checkers read it
+    "AttributeRewards",
+    "LowerConfidenceBoundReward",
+    "MEASURES",
+    "RewardScore",
+    "RewardScorer",
+    "URMConfig",
+    "URMEnsemble",
+    "URMEnsembleConfig",
+    "URMEnsembleOutput",
+    "URMForRewardModeling",
+    "URMOutput",
+    "UncertaintyFilteredReward",
+    "UncertaintyPenalizedReward",
+    "best_of_n",
+    "build_preference_pairs",
+    "combine_pair_uncertainty",
+    "compute_preference_probability",
+    "compute_uncertainty",
+    "filter_pairs",
+    "filter_scores",
+    "fit_threshold",
+    "load_adapter",
+    "margin_gap",
+    "merge_checkpoints",
+    "ood_report",
+    "preference_probability",
+    "push",
+    "reward_interval",
+    "verify",
+]
 _HOMES = {
     "URMConfig": "urm_hf.modeling",
     "URMForRewardModeling": "urm_hf.modeling",
@@ -87,7 +118,6 @@ _FORMER = {
     "compare": "urm_hf.uncertainty.measures",
     "pair_values": "urm_hf.uncertainty.filtering",
 }
-__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

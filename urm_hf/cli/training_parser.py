@@ -111,7 +111,7 @@ def _split_config(argv: Sequence[str]) -> list[str]:
         words += word.split("=", 1) if word.startswith("--config=") else [word]
     if "--config" in words:
         place = words.index("--config") + 1
-        if place == len(words):
+        if place == len(words) or words[place].startswith("--"):
             raise ValueError("--config needs a file with options, one a line: `learning_rate: 1.0e-3`.")
         _check_yaml(Path(words[place]))
     return words
