@@ -168,15 +168,26 @@ def _without_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset
 
 
 def _unusable(problems: Mapping[int, str], name: str) -> RowError:
-    """One error for all rows that cannot be used: the first of them named, each with its reason."""
-    (first, problem), *others = sorted(problems.items())
-    message = f"row {first} of the {name} dataset: {problem}"
-    if others:
-        told = "; ".join(f"row {number}: {reason}" for number, reason in others[: MOST_NAMED - 1])
-        more = f"; and {len(others) + 1 - MOST_NAMED} more" if len(others) >= MOST_NAMED else ""
-        message += f" {len(problems)} rows of it cannot be used; also {told}{more}."
-        message = message.replace("..", ".").replace(".;", ";")
-    return RowError(f'{message} Mend them, or leave them out: `on_error="skip"`.', row=first)
+    """One error for all rows that cannot be used: the first of them, then the others by what is wrong with them."""
+    numbers = sorted(problems)
+    first = numbers[0]
+    message = f"row {first} of the {name} dataset: {problems[first]}"
+    named = numbers[1:MOST_NAMED]
+    if named:
+        by_reason: dict[str, list[int]] = {}
+        for number in named:
+            by_reason.setdefault(problems[number], []).append(number)
+        alike = by_reason.pop(problems[first], [])
+        told = [f"the same in {_rows(alike)}"] if alike else []
+        told += [f"{_rows(rows)}: {reason.rstrip('.')}" for reason, rows in by_reason.items()]
+        more = len(numbers) - MOST_NAMED
+        told += [f"{more} more"] if more > 0 else []
+        message += f" {len(numbers)} rows cannot be used; {'; '.join(told)}."
+    return RowError(f'{message} Or leave such rows out: `on_error="skip"`.', row=first)
+
+
+def _rows(numbers: list[int]) -> str:
+    return ("row " if len(numbers) == 1 else "rows ") + ", ".join(map(str, numbers))
 
 
 def _leave_out(dataset: Dataset, problems: Mapping[int, str], name: str, folder: str | Path | None):

@@ -7,6 +7,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from urm_hf.data.conversations import check_truncation, limit_length, read_conversation
 from urm_hf.data.rendering import check_vocabulary
+from urm_hf.data.template_dates import check_dates
 
 LONGEST = 4096  # tokens, unless a model has fewer positions, or somebody asks for more
 
@@ -40,6 +41,7 @@ class Encoder:
 
     def __post_init__(self):
         check_truncation(self.truncation)
+        check_dates(self.tokenizer)
 
     def encode(self, conversation: Any, answer_column: str | None = None) -> Encoded:
         """

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from urm_hf.data.content import Messages
 from urm_hf.data.errors import RowError
-from urm_hf.data.template_dates import fixed_clock
+from urm_hf.data.template_dates import template_without_clock
 
 # of `apply_chat_template` itself: a row that sets them would get something else than the ids of its conversation
 _RESERVED = {
@@ -37,7 +37,7 @@ def encode_turns(
         raise RowError(f"`chat_template_kwargs` may not set {', '.join(reserved)}.", column="chat_template_kwargs")
     # half of a surrogate pair is told as such, and not as what a tokenizer makes of it
     json.dumps(turns, ensure_ascii=False, default=str).encode()
-    kwargs = fixed_clock(tokenizer) | kwargs
+    kwargs |= template_without_clock(tokenizer, tools, kwargs.get("chat_template"))
     given = kwargs | ({"tools": tools} if tools else {})
     ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **given)["input_ids"]
     if not len(ids):

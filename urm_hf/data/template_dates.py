@@ -1,13 +1,14 @@
 """
 Chat templates that print today's date: one date for all, or the reward of a conversation would change every day.
 
-transformers gives templates a function `strftime_now`. Here it always tells the same date, the one that Llama's own
+transformers gives templates a function `strftime_now`. Here its calls are replaced by one date, that which Llama's own
 templates print where there is no clock; and a checkpoint that is trained or pushed gets it written into its template,
 so that other tools see what this package trained on and scored with.
 """
 
 import re
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -19,11 +20,22 @@ _CLOCK = "strftime_now"
 _CALL = re.compile(rf"{_CLOCK}\(\s*(['\"])((?:(?!\1)[^\\])*)\1\s*\)")
 
 
-def fixed_clock(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What to hand to `apply_chat_template`, so that a template prints [`TEMPLATE_DATE`] and not today's."""
-    return {_CLOCK: TEMPLATE_DATE.strftime} if _CLOCK in str(tokenizer.chat_template) else {}
+def template_without_clock(
+    tokenizer: PreTrainedTokenizerBase, tools: list[Any] | None = None, template: str | None = None
+) -> dict[str, str]:
+    """
+    What to hand to `apply_chat_template`, so that it prints [`TEMPLATE_DATE`] and not today's; nothing for templates
+    without a clock.
+
+    Args:
+        template (`str`, *optional*): one to use in place of the tokenizer's.
+    """
+    if _CLOCK not in (template or str(tokenizer.chat_template)):
+        return {}
+    return {"chat_template": fix_template_date(tokenizer.get_chat_template(template, tools))}
 
 
+@cache
 def fix_template_date(template: str) -> str:
     """
     The template with [`TEMPLATE_DATE`] in place of today's.
@@ -40,14 +52,26 @@ def fix_template_date(template: str) -> str:
     return fixed
 
 
+def check_dates(tokenizer: PreTrainedTokenizerBase):
+    """A ValueError if a chat template of the tokenizer prints today's date in a way that cannot be fixed."""
+    for template in _templates(tokenizer).values():
+        fix_template_date(template)
+
+
 def fix_dates(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Writes the date into the tokenizer's chat templates; whether there was any to write."""
     before = tokenizer.chat_template
-    if isinstance(before, dict):
-        tokenizer.chat_template = {name: fix_template_date(template) for name, template in before.items()}
-    elif before:
-        tokenizer.chat_template = fix_template_date(before)
+    fixed = {name: fix_template_date(template) for name, template in _templates(tokenizer).items()}
+    if fixed:
+        tokenizer.chat_template = fixed if isinstance(before, dict) else fixed["default"]
     return tokenizer.chat_template != before
+
+
+def _templates(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict):
+        return templates
+    return {"default": templates} if templates else {}
 
 
 def _reads_clock(template: str) -> bool:
