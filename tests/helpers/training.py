@@ -84,7 +84,7 @@ def attribute_trainer(
 
 
 def gating_trainer(
-    folder: Path, rows, eval_rows=None, model=None, *, callbacks=None, peft_config=None, **config
+    folder: Path, rows, eval_rows=None, model=None, *, callbacks=None, peft_config=None, tokenizer=None, **config
 ) -> URMGatingTrainer:
     """The gating stage on `rows`, by default for a tiny URM of two attributes; `config` goes to its config."""
     steps = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
@@ -94,7 +94,7 @@ def gating_trainer(
         args,
         train_dataset=dataset_of(rows),
         eval_dataset=dataset_of(eval_rows),
-        processing_class=tiny_tokenizer(),
+        processing_class=tokenizer or tiny_tokenizer(),
         callbacks=callbacks,
         peft_config=peft_config,
     )

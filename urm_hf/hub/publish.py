@@ -22,6 +22,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from urm_hf.checkpoints.files import read_json
+from urm_hf.data.template_dates import TEMPLATE_DATE, fix_template_date
 from urm_hf.hub.adapter_base import pin_base
 from urm_hf.hub.card.card import is_generated, model_card
 from urm_hf.hub.card.result_files import read_results
@@ -182,8 +183,9 @@ def _kept(former: str, about: dict[str, Any]) -> dict[str, Any]:
 
 def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]]:
     """
-    The files as operations. Two may differ from the folder's, and are then named in the notes: local paths in the
-    config that are only for people are reduced to names, and the tokenizer's class gets the name it has everywhere.
+    The files as operations. Some may differ from the folder's, and are then named in the notes: local paths in the
+    config that are only for people are reduced to names, the tokenizer's class gets the name it has everywhere, and
+    chat templates print the date that they were scored with in place of today's.
     """
     contents: dict[str, bytes | Path] = {name: folder.path / name for name in folder.files}
     notes = []
@@ -195,6 +197,13 @@ def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]
     if for_transformers_4(tokenizer) != tokenizer:
         contents["tokenizer_config.json"] = _json(for_transformers_4(tokenizer))
         notes.append("tokenizer_config.json: in the words of transformers 4, which 5 reads too")
+    for name in [name for name in folder.files if name.endswith(".jinja")]:
+        template = (folder.path / name).read_text(encoding="utf-8")
+        if fix_template_date(template) != template:
+            contents[name] = fix_template_date(template).encode()
+            notes.append(
+                f"{name}: prints {TEMPLATE_DATE:%d %b %Y} in place of today's date, as in training and scoring"
+            )
     return [CommitOperationAdd(path_in_repo=k, path_or_fileobj=content) for k, content in contents.items()], notes
 
 
