@@ -159,3 +159,17 @@ def test_prior_sets_alone_have_a_ranking(model, tmp_path, capsys):
     sets = [value(results, "one", "accuracy", level="prior set", group=name) for name in ("shp", "summarize")]
     assert value(results, "one", "accuracy") == pytest.approx(sum(sets) / 2)
     assert "(the mean of its prior sets)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["pairs", "ratings"])
+def test_a_line_that_holds_no_row_is_an_error_or_skipped_and_named(tmp_path, kind):
+    path, pair = tmp_path / "rows.jsonl", {"prompt": "a?", "chosen": "yes", "rejected": "no"}
+    row = pair if kind == "pairs" else {"prompt": "a?", "response": "yes", "ratings": {"clarity": 3}}
+    other = {name: "b?" if value == "a?" else value for name, value in row.items()}
+    path.write_text("\n".join(['{"prompt": ', json.dumps(row), "[1]", json.dumps(other)]) + "\n")
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 1: not JSON"):
+        evaluation_data.load_data(str(path), evaluation_data.DataOptions())
+    read = evaluation_data.load_data(str(path), evaluation_data.DataOptions(on_error="skip"))
+    assert len(read.content.prompts) == 2
+    assert list(read.content.skipped.values()) == [1, 1]
+    assert ["line 1" in reason or "line 3" in reason for reason in read.content.skipped] == [True, True]

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from urm_hf.data.errors import RowError
+from urm_hf.data.files import local_file
+from urm_hf.data.items import BadRow, Item
+from urm_hf.data.source import Source
 from urm_hf.data.tables import load_rows
 from urm_hf.evaluation.benchmarks import BENCHMARKS, BY_NAME
 from urm_hf.evaluation.benchmarks.benchmark import Benchmark, PreferenceSet, RowContext
@@ -23,15 +26,23 @@ ON_ERROR = ("raise", "skip")
 
 
 def evaluation_rows(
-    name_or_path: str, split: str | None = None, config: str | None = None, revision: str | None = None
-) -> list[dict[str, Any]]:
+    name_or_path: str,
+    split: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    on_error: str = "raise",
+) -> list[Any]:
     """
     Rows of a local file or a dataset of the Hub.
 
     Args:
         split: default: of RewardBench that of its published results, of its prior sets all of them, of other datasets
             of the Hub "train", of a file all its rows.
+        on_error: "raise", or "skip" to keep a [`BadRow`] in the place of each line of a file that holds no row.
     """
+    if on_error == "skip" and local_file(name_or_path) is not None:
+        source = Source(name_or_path, split, config, revision)
+        return [_row_or_error(source, item) for item in source.items()]
     benchmark = find_benchmark_of_repository(name_or_path)
     splits = benchmark.repositories[name_or_path] if benchmark else []
     if len(splits) < 2:
@@ -42,13 +53,20 @@ def evaluation_rows(
     return rows
 
 
+def _row_or_error(source: Source, item: Item) -> dict[str, Any] | BadRow:
+    try:
+        return source.row(item)
+    except RowError as error:
+        return BadRow(error, b"")
+
+
 def name_of(name_or_path: str) -> str:
     """What a data set is called: the end of its path, without the ending of a file."""
     return Path(name_or_path).name.split(".")[0]
 
 
 def preferences_of(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, Any] | BadRow],
     name: str,
     *,
     kind: str | Benchmark | None = None,
@@ -71,14 +89,17 @@ def preferences_of(
     if on_error not in ON_ERROR:
         raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {on_error!r}.")
     rows, columns = list(rows), columns or PreferenceColumns()
-    if not rows:
-        raise ValueError(f"{name} holds no rows.")
-    _check_columns(rows[0], columns, name)
-    benchmark = BY_NAME[kind] if isinstance(kind, str) else kind or find_benchmark(rows, columns)
-    context = RowContext(columns, name, any(row.get(columns.subset) is not None for row in rows))
+    readable = [row for row in rows if not isinstance(row, BadRow)]
+    if not readable:
+        raise ValueError(f"{name} holds no rows{' that can be read' if rows else ''}.")
+    _check_columns(readable[0], columns, name)
+    benchmark = BY_NAME[kind] if isinstance(kind, str) else kind or find_benchmark(readable, columns)
+    context = RowContext(columns, name, any(row.get(columns.subset) is not None for row in readable))
     items, skipped = [], dict[str, int]()
     for number, row in enumerate(rows):
         try:
+            if isinstance(row, BadRow):
+                raise UnusableRow(str(row.error).removesuffix("."), "Correct it.")
             items.append(benchmark.read_item(row, number, context))
         except UnusableRow as error:
             if on_error == "raise":

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from urm_hf.data.conversations import ANSWER_COLUMNS
+from urm_hf.data.items import BadRow
 from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
 from urm_hf.evaluation.benchmarks.rows import key_of
 
@@ -74,7 +75,7 @@ class RatingSet:
 
 
 def rating_set(
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, Any] | BadRow],
     name: str,
     *,
     attributes: Sequence[str] | None = None,
@@ -86,19 +87,28 @@ def rating_set(
     Args:
         attributes: columns to read; default: all that the column `ratings` names.
         skip_unrated: leaves out rows without any rating, and counts them, instead of an error.
+            A [`BadRow`] is left out and counted in any case.
 
     Raises:
         ValueError: names the row, the column and what it holds.
     """
-    rows = list(rows)
-    if not rows:
+    given = list(rows)
+    if not given:
         raise ValueError(f"{name} holds no rows.")
-    names = list(attributes) if attributes else _names(rows, name)
-    scales, conversations, prompts, ratings, skipped = _scales(rows, names, name), [], [], [], 0
-    for number, row in enumerate(rows):
+    skipped: dict[str, int] = {}
+    for item in given:
+        if isinstance(item, BadRow):
+            skipped[str(item.error).removesuffix(".")] = 1
+    # in the place of what could not be read stands an empty row, so that the others keep their numbers
+    readable: list[Mapping[str, Any]] = [{} if isinstance(item, BadRow) else item for item in given]
+    names = list(attributes) if attributes else _names(readable, name)
+    scales, conversations, prompts, ratings = _scales(readable, names, name), [], [], []
+    for number, row in enumerate(readable):
+        if isinstance(given[number], BadRow):
+            continue
         try:
             if skip_unrated and not is_rated(row, names):
-                skipped += 1
+                skipped["no rating"] = skipped.get("no rating", 0) + 1
                 continue
             ratings.append(read_ratings(row, names, scales))
             conversations.append(_conversation(row))
@@ -106,12 +116,12 @@ def rating_set(
         except ValueError as error:
             raise ValueError(f"{name}, row {number}: {error}") from error
     if not ratings:
-        raise ValueError(f"{name}: none of its {len(rows)} rows has a rating of {', '.join(names)}.")
+        raise ValueError(f"{name}: none of its {len(given)} rows has a rating of {', '.join(names)}.")
     array = ratings_array(ratings).astype(np.float64)
     empty = [attribute for k, attribute in enumerate(names) if np.isnan(array[:, k]).all()]
     if empty:
         raise ValueError(f"{name} has no rating of {', '.join(empty)} in any row; leave it out of the attributes.")
-    return RatingSet(name, names, conversations, prompts, array, scales, {"no rating": skipped} if skipped else {})
+    return RatingSet(name, names, conversations, prompts, array, scales, skipped)
 
 
 def matched(
