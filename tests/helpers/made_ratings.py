@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from urm_hf.data.conversations import read_conversation
 from urm_hf.evaluation.ratings.data import RatingSet
 from urm_hf.scores import RewardScore
 
@@ -12,8 +13,8 @@ def made_up(rows: int = 60, annotators: int = 4, prompts: int = 20, missing: flo
     rng = np.random.default_rng(seed)
     ratings = rng.normal(3, 1, (rows, 2, 1)) + rng.normal(0, 0.7, (rows, 2, annotators))
     ratings[..., 1:][rng.random((rows, 2, annotators - 1)) < missing] = np.nan  # each row has at least one
-    conversations = [{"prompt": f"prompt {i % prompts}", "response": f"answer {i}"} for i in range(rows)]
-    keys = [conversation["prompt"] for conversation in conversations]
+    keys = [f"prompt {i % prompts}" for i in range(rows)]
+    conversations = [read_conversation({"prompt": key, "response": f"answer {i}"}) for i, key in enumerate(keys)]
     return RatingSet("made up", NAMES, conversations, keys, ratings, {name: [-5.0, 11.0] for name in NAMES})
 
 

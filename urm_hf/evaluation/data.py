@@ -11,7 +11,7 @@ from urm_hf.data.items import BadRow
 from urm_hf.evaluation.benchmarks.benchmark import Benchmark, PreferenceSet
 from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
 from urm_hf.evaluation.pairs.data import evaluation_rows, find_benchmark_of_repository, name_of, preferences_of
-from urm_hf.evaluation.ratings.data import RATINGS, rating_set
+from urm_hf.evaluation.ratings.data import RATINGS, holds_ratings, rating_set
 
 
 class EvaluationSet(Protocol):
@@ -176,8 +176,8 @@ def rename_data(data: Sequence[EvaluationData], names: Sequence[str]) -> list[Ev
 def _read_set(source: str, options: DataOptions) -> EvaluationSet:
     rows = evaluation_rows(source, options.split, options.config, options.revision, options.on_error)
     name, kind = name_of(source), options.kind
-    first: dict[str, Any] = next((row for row in rows if not isinstance(row, BadRow)), {})
-    rated = bool(options.attributes) or RATINGS in first and options.columns.chosen not in first
+    readable = [row for row in rows if not isinstance(row, BadRow)]
+    rated = options.attributes or holds_ratings(readable, options.columns)
     if kind == RATINGS or (kind is None and rated):
         return rating_set(rows, name, attributes=options.attributes, skip_unrated=options.on_error == "skip")
     if kind is None:

@@ -2,12 +2,15 @@
 
 import numpy as np
 
+from urm_hf.data.conversations import Conversation
 from urm_hf.evaluation.benchmarks import PAIRS
 from urm_hf.evaluation.benchmarks.benchmark import PreferenceItem, PreferenceSet
 
 
-def conversation(answer, prompt="p") -> dict:
-    return {"prompt": prompt, "completion": answer}
+def conversation(answer, prompt="p") -> Conversation:
+    if isinstance(answer, str):
+        return Conversation(text=prompt + answer, closed=True, prompt_length=len(prompt))
+    return Conversation(turns=({"role": "user", "content": prompt}, *answer), prompt_length=1)
 
 
 ITEMS = [
@@ -25,7 +28,7 @@ SET = PreferenceSet("mine", PAIRS, ITEMS)
 
 
 def test_conversations_and_pairs_are_item_by_item():
-    assert [c["completion"] for c in SET.conversations][:6] == ["aa", "b", "c", "dddd", "e", "fff"]
+    assert [c.answer for c in SET.conversations][:6] == ["aa", "b", "c", "dddd", "e", "fff"]
     items, chosen, rejected = SET.pairs
     assert items.tolist() == [0, 1, 1, 1, 1, 2]
     assert list(zip(chosen.tolist(), rejected.tolist(), strict=True)) == [

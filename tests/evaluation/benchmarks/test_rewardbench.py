@@ -98,10 +98,10 @@ def test_subsets_of_something_else_are_an_error():
 def test_a_prompt_of_plain_text_is_a_turn_of_the_user():
     preferences = preferences_of([item("hep-js")], "rows")
     assert preferences.kind == "rewardbench"
-    assert preferences.items[0].chosen[0] == {
-        "prompt": [{"role": "user", "content": "hep-js 0?"}],
-        "completion": "yes",
-    }
+    assert preferences.items[0].chosen[0].turns == (
+        {"role": "user", "content": "hep-js 0?"},
+        {"role": "assistant", "content": "yes"},
+    )
 
 
 def test_chance_is_one_half_everywhere():

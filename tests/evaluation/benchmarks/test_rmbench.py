@@ -41,7 +41,7 @@ def pairs(row: dict) -> list[dict]:
 def measured(rows: list[dict], reward_of: dict[str, float], metric: str = "accuracy") -> dict:
     preferences = preferences_of(rows, "rows")
     assert preferences.kind == "rmbench"
-    rewards = [reward_of[conversation["completion"]] for conversation in preferences.conversations]
+    rewards = [reward_of[conversation.answer[0]["content"]] for conversation in preferences.conversations]
     return {(m.level, m.group): m.value for m in accuracy_of(preferences, rewards, 0) if m.metric == metric}
 
 
@@ -142,7 +142,7 @@ def test_two_items_of_one_prompt_stay_two(side):
     rows = [pair for pair in pairs(item(0)) if pair not in late] + pairs(second) + late
     preferences = preferences_of(rows, "rows")
     assert len(preferences.items) == 2 and preferences.n_prompts == 1
-    assert {c["completion"] for c in preferences.conversations[6:]} == {*second["chosen"], *second["rejected"]}
+    assert {c.answer[0]["content"] for c in preferences.conversations[6:]} == {*second["chosen"], *second["rejected"]}
 
 
 def test_what_is_missing_is_said():

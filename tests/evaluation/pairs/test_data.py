@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from tests.helpers.tiny import tiny_tokenizer
-from urm_hf.data.conversations import encode_conversation
+from urm_hf.data.conversations import Conversation, encode_conversation
 from urm_hf.evaluation.benchmarks.rewardbench import PRIOR_SETS
 from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
 from urm_hf.evaluation.data import DataOptions, load_data
@@ -81,7 +81,7 @@ def test_a_prompt_of_text_has_the_chat_template_in_rewardbench_only(kind):
 def test_texts_that_hold_the_prompt_stay_whole_and_share_its_key():
     rows = [WHOLE_TEXT, WHOLE_TEXT | {"rejected": "Human: 2 + 2?\nAssistant: I do not know."}]
     first, second = preferences_of(rows, "rows").items
-    assert first.chosen[0] == {"prompt": "", "completion": WHOLE_TEXT["chosen"]}
+    assert first.chosen[0] == Conversation(text=WHOLE_TEXT["chosen"], closed=True)
     assert first.prompt == second.prompt == "Human: 2 + 2?\n"
 
 
@@ -94,7 +94,8 @@ def test_the_last_turns_may_differ_in_several_messages():
     shared = [user("a"), assistant("b"), user("c")]
     row = {"chosen": [*shared, assistant("d")], "rejected": [*shared, assistant("e"), user("f"), assistant("g")]}
     preferences = preferences_of([row], "rows")
-    assert preferences.conversations[0] == {"prompt": shared, "completion": [assistant("d")]}
+    first = preferences.conversations[0]
+    assert (first.prompt, first.answer) == (shared, [assistant("d")])
     assert preferences.answer_lengths.tolist() == [1, 3]
 
 
@@ -109,7 +110,7 @@ def test_other_names_of_columns():
     row = {"question": "2 + 2 = ", "good": "4", "bad": "5", "part": "sums"}
     columns = PreferenceColumns(prompt="question", chosen="good", rejected="bad", subset="part")
     item = preferences_of([row], "rows", columns=columns).items[0]
-    assert item.chosen[0] == {"prompt": "2 + 2 = ", "completion": "4"} and item.subset == "sums"
+    assert (item.chosen[0].prompt, item.chosen[0].answer) == ("2 + 2 = ", "4") and item.subset == "sums"
 
 
 def test_a_file_and_its_split(tmp_path):

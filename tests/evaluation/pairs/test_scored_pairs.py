@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.made_scores import scalar_pairs, urm_pairs
+from urm_hf.data.conversations import Conversation
 from urm_hf.evaluation.benchmarks import PAIRS, REWARDBENCH2
 from urm_hf.evaluation.benchmarks.benchmark import PreferenceItem, PreferenceSet
 from urm_hf.evaluation.pairs.baselines import longest_answer, random_metrics
@@ -12,7 +13,7 @@ from urm_hf.scores import RewardScore
 
 
 def item(chosen, rejected, prompt, number=0) -> PreferenceItem:
-    sides = (tuple({"prompt": prompt, "completion": text} for text in texts) for texts in (chosen, rejected))
+    sides = (tuple(Conversation(text=text, closed=True) for text in texts) for texts in (chosen, rejected))
     return PreferenceItem(*sides, prompt, None, number)
 
 

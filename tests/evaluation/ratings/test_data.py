@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from urm_hf.data.tables import load_rows
+from urm_hf.evaluation.data import DataOptions, load_data
 from urm_hf.evaluation.ratings.data import matched, rating_set
 
 USER = [{"role": "user", "content": "Define entropy."}]
@@ -28,7 +29,7 @@ def test_ratings_are_padded_and_conversations_hold_nothing_else():
     assert data.attributes == ["fluency", "depth"] and data.scales == SCALE and data.skipped == {}
     expected = [[[4, 5, 4], [10, nan, nan]], [[2, nan, nan], [nan] * 3], [[3, nan, nan], [40, 60, nan]]]
     assert np.array_equal(data.ratings, expected, equal_nan=True) and data.ratings.dtype == np.float64
-    assert data.conversations[0] == {"prompt": USER, "response": "Disorder."}
+    assert data.conversations[0].as_row() == {"messages": [*USER, {"role": "assistant", "content": "Disorder."}]}
 
 
 def test_rows_that_answer_the_same_prompt_share_a_key():
@@ -55,10 +56,22 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
 
 
 def test_columns_outside_of_ratings_are_named():
-    rows = [{"prompt": "a", "response": "b", "helpfulness": 3}]
-    assert rating_set(rows, "flat", attributes=["helpfulness"]).ratings.tolist() == [[[3.0]]]
-    with pytest.raises(ValueError, match="flat has no column `ratings`.*prompt, response, helpfulness"):
+    rows = [{"prompt": "a", "response": "b", "quality": 3}]
+    assert rating_set(rows, "flat", attributes=["quality"]).ratings.tolist() == [[[3.0]]]
+    with pytest.raises(
+        ValueError, match="flat has no column `ratings`.*prompt, response, quality. Of numbers are qual"
+    ):
         rating_set(rows, "flat")
+
+
+def test_rows_of_helpsteer2_are_ratings_by_their_columns(tmp_path):
+    names = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
+    rows = [{"prompt": f"Say {n}.", "response": "Yes."} | dict.fromkeys(names, n) for n in range(3)]
+    path = tmp_path / "helpsteer2.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    data = load_data(str(path), DataOptions()).content
+    assert (data.kind, data.attributes) == ("ratings", names)
+    assert data.ratings.tolist() == [[[float(n)]] * 5 for n in range(3)]
 
 
 def test_rows_without_a_rating_are_an_error_or_counted():
@@ -77,7 +90,7 @@ def test_rows_without_a_rating_are_an_error_or_counted():
         (1, {"scale": {"fluency": [0, 5]}}, r"row 1: fluency has the scale \[0, 5\], and \[1, 5\] in an earlier row"),
         (0, {"scale": {"fluency": [5, 1]}}, r"row 0: the scale of fluency must be \[min, max\], got \[5, 1\]"),
         (0, {"scale": [1, 5]}, "row 0: `scale` must map attributes"),
-        (1, {"response": None}, "row 1: there is no conversation"),
+        (1, {"response": None}, "row 1: the row has the columns"),
     ],
 )
 def test_bad_rows_are_named(number, columns, told):

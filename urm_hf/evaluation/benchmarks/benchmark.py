@@ -4,6 +4,7 @@ A benchmark: how its rows are read and its accuracies counted, in one object; an
 A new benchmark is one file beside this one, with one `Benchmark` (docs/adding_a_benchmark.md).
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from urm_hf.data.conversations import Conversation
 from urm_hf.evaluation.benchmarks.group_means import GroupMean, Outcomes
 from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
 
@@ -30,8 +32,8 @@ class PreferenceItem:
         details: what its benchmark needs besides: styles, domain, id.
     """
 
-    chosen: tuple[dict[str, Any], ...]
-    rejected: tuple[dict[str, Any], ...]
+    chosen: tuple[Conversation, ...]
+    rejected: tuple[Conversation, ...]
     prompt: str
     subset: str | None
     row: int
@@ -57,7 +59,7 @@ class PreferenceSet:
     skipped: dict[str, int] = field(default_factory=dict)
 
     @cached_property
-    def conversations(self) -> list[dict[str, Any]]:
+    def conversations(self) -> list[Conversation]:
         """(N) of each item, one item after the other, the chosen and then the rejected ones."""
         return [conversation for item in self.items for conversation in (*item.chosen, *item.rejected)]
 
@@ -95,7 +97,7 @@ class PreferenceSet:
         (N) characters of each answer. A text that holds prompt and answer in one counts as a whole: the prompt is on
         both sides alike.
         """
-        return np.array([_length(conversation["completion"]) for conversation in self.conversations])
+        return np.array([_measure_length(conversation) for conversation in self.conversations])
 
     @property
     def kind(self) -> str:
@@ -148,8 +150,17 @@ class PreferenceSet:
         ]
 
 
-def _length(answer: str | list[dict[str, Any]]) -> int:
-    return len(answer) if isinstance(answer, str) else sum(len(message.get("content") or "") for message in answer)
+def _measure_length(conversation: Conversation) -> int:
+    """Characters of an answer: of a text, or of what its turns say and call."""
+    answer = conversation.answer
+    if not isinstance(answer, list):
+        return len(answer or "")
+    length = 0
+    for turn in answer:
+        length += len(turn.get("content") or "")
+        if turn.get("tool_calls"):
+            length += len(json.dumps(turn["tool_calls"], ensure_ascii=False, default=str))
+    return length
 
 
 class Decisions(NamedTuple):

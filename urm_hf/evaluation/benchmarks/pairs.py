@@ -18,12 +18,12 @@ from urm_hf.evaluation.benchmarks.benchmark import (
 )
 from urm_hf.evaluation.benchmarks.rows import (
     PreferenceColumns,
-    conversations_in,
-    described,
-    filled,
-    form_of,
+    describe_value,
+    find_form,
+    read_conversations,
+    read_filled,
+    read_subset,
     reject_equal,
-    subset_of,
 )
 
 
@@ -47,17 +47,16 @@ def read_pair(
         is_chat (`bool`): whether a prompt of plain text is a user's turn.
         has_subsets (`bool`): whether the row must name its subset.
     """
-    sides = {column: filled(row, column) for column in (columns.chosen, columns.rejected)}
+    sides = {column: read_filled(row, column) for column in (columns.chosen, columns.rejected)}
     for column, value in sides.items():
-        if form_of(value) == "answers":
+        if find_form(value) == "answers":
             raise ValueError(
-                f"`{column}` holds {described(value)}, not one answer. All rows must be of one form; several answers "
-                'a side are kind="rewardbench2" or kind="rmbench".'
+                f"`{column}` holds {describe_value(value)}, not one answer. All rows must be of one form; several "
+                'answers a side are kind="rewardbench2" or kind="rmbench".'
             )
-    prompt = filled(row, columns.prompt) if columns.prompt in row else None
-    key, (chosen, rejected) = conversations_in(prompt, sides, is_chat)
-    reject_equal([chosen["completion"]], [rejected["completion"]])
-    subset = subset_of(row, columns.subset) if has_subsets else None
+    key, (chosen, rejected) = read_conversations(row, sides, columns, is_chat=is_chat)
+    reject_equal([chosen], [rejected])
+    subset = read_subset(row, columns.subset) if has_subsets else None
     return PreferenceItem((chosen,), (rejected,), key or f"row {number}", subset, number)
 
 

@@ -38,13 +38,12 @@ from urm_hf.evaluation.benchmarks.benchmark import (
 from urm_hf.evaluation.benchmarks.group_means import GroupMean, Outcomes
 from urm_hf.evaluation.benchmarks.rows import (
     PreferenceColumns,
-    answers_in,
-    conversations_in,
-    filled,
     find_first,
-    form_of,
+    find_form,
+    read_answers,
+    read_conversations,
+    read_subset,
     reject_equal,
-    subset_of,
 )
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
@@ -57,19 +56,19 @@ _TIES_ID = re.compile(r"(ref|tied):(\d+)")
 def reads(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> bool:
     """Whether rows have lists of answers on both sides."""
     first = find_first(rows, columns)
-    return form_of(first[columns.chosen]) == form_of(first[columns.rejected]) == "answers"
+    return find_form(first[columns.chosen]) == find_form(first[columns.rejected]) == "answers"
 
 
 def read_item(row: Mapping[str, Any], number: int, context: RowContext) -> PreferenceItem:
     """One prompt with its right and wrong answers; of Ties, `details["ties"]` has the kind and number of its id."""
     columns = context.columns
-    subset = subset_of(row, columns.subset)
-    sides = {column: answers_in(row, column) for column in (columns.chosen, columns.rejected)}
+    subset = read_subset(row, columns.subset)
+    sides = {column: read_answers(row, column) for column in (columns.chosen, columns.rejected)}
     chosen, rejected = sides.values()
     _check_counts(row, len(chosen), len(rejected))
-    reject_equal(chosen, rejected)
     answers = {f"{column}[{i}]": text for column, texts in sides.items() for i, text in enumerate(texts)}
-    key, conversations = conversations_in(filled(row, columns.prompt), answers, chat=True)
+    key, conversations = read_conversations(row, answers, columns, is_chat=True)
+    reject_equal(conversations[: len(chosen)], conversations[len(chosen) :])
     details: dict[str, Any] = {}
     if subset.lower() == TIES:
         found = _TIES_ID.fullmatch(str(row.get("id")))

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from urm_hf.data.conversations import Conversation
 from urm_hf.evaluation.benchmarks.benchmark import (
     Benchmark,
     PreferenceItem,
@@ -30,11 +31,11 @@ from urm_hf.evaluation.benchmarks.benchmark import (
 from urm_hf.evaluation.benchmarks.group_means import GroupMean
 from urm_hf.evaluation.benchmarks.rows import (
     PreferenceColumns,
-    answers_in,
-    conversations_in,
-    filled,
     find_first,
-    form_of,
+    find_form,
+    read_answers,
+    read_conversations,
+    read_filled,
     reject_equal,
 )
 
@@ -48,7 +49,7 @@ def reads(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> bool
     """Whether rows have three answers a side, or pairs with their styles; RewardBench 2 counts its answers."""
     first = find_first(rows, columns)
     sides = [first[columns.chosen], first[columns.rejected]]
-    if all(form_of(side) == "answers" for side in sides):
+    if all(find_form(side) == "answers" for side in sides):
         return all(len(side) == len(STYLES) for side in sides) and "num_correct" not in first
     return "chosen_style" in first and "rejected_style" in first
 
@@ -59,16 +60,15 @@ def read_item(row: Mapping[str, Any], number: int, context: RowContext) -> Prefe
     subset = _domain(row, columns, context.file)
     if "chosen_style" in row:
         return _pair(row, number, columns, subset)
-    sides = {column: answers_in(row, column) for column in (columns.chosen, columns.rejected)}
+    sides = {column: read_answers(row, column) for column in (columns.chosen, columns.rejected)}
     for column, texts in sides.items():
         if len(texts) != len(STYLES):
             raise ValueError(f"`{column}` has {len(texts)} answers, not one in each style ({', '.join(STYLES)}).")
-    chosen, rejected = sides.values()
-    reject_equal(chosen, rejected)
     answers = {f"{column}[{i}]": text for column, texts in sides.items() for i, text in enumerate(texts)}
-    key, found = conversations_in(filled(row, columns.prompt), answers, chat=True)
+    key, conversations = read_conversations(row, answers, columns, is_chat=True)
+    reject_equal(conversations[:3], conversations[3:])
     styles = {"chosen_styles": (0, 1, 2), "rejected_styles": (0, 1, 2)}
-    return PreferenceItem(tuple(found[:3]), tuple(found[3:]), key, subset, number, styles)
+    return PreferenceItem(tuple(conversations[:3]), tuple(conversations[3:]), key, subset, number, styles)
 
 
 def join_pairs(items: list[PreferenceItem], name: str, skipped: dict[str, int] | None) -> Iterator[PreferenceItem]:
@@ -152,8 +152,8 @@ class _Group:
     """The pairs of one item, as far as they were read."""
 
     first: PreferenceItem
-    chosen: dict[int, dict[str, Any]] = field(default_factory=dict)  # by style
-    rejected: dict[int, dict[str, Any]] = field(default_factory=dict)
+    chosen: dict[int, Conversation] = field(default_factory=dict)  # by style
+    rejected: dict[int, Conversation] = field(default_factory=dict)
     pairs: set[tuple[int, int]] = field(default_factory=set)
 
     def takes(self, pair: PreferenceItem) -> bool:
@@ -181,9 +181,9 @@ class _Group:
 
 
 def _pair(row: Mapping[str, Any], number: int, columns: PreferenceColumns, subset: str) -> PreferenceItem:
-    sides = {column: filled(row, column) for column in (columns.chosen, columns.rejected)}
-    key, (chosen, rejected) = conversations_in(filled(row, columns.prompt), sides, chat=True)
-    reject_equal([chosen["completion"]], [rejected["completion"]])
+    sides = {column: read_filled(row, column) for column in (columns.chosen, columns.rejected)}
+    key, (chosen, rejected) = read_conversations(row, sides, columns, is_chat=True)
+    reject_equal([chosen], [rejected])
     styles = []
     for column in ("chosen_style", "rejected_style"):
         if row.get(column) not in STYLES:

@@ -1,13 +1,12 @@
 """From the columns of one row to conversations: what stands in a prompt and its answers, in any of TRL's forms."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from urm_hf.data.conversations import check_messages
-
-Messages = list[dict[str, Any]]
+from urm_hf.data.content import check_messages
+from urm_hf.data.conversations import Conversation, digest, read_answer
+from urm_hf.data.errors import RowError
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class UnusableRow(ValueError):
         self.reason = reason
 
 
-def form_of(value: Any) -> str:
+def find_form(value: Any) -> str:
     """ "text", "messages" or "answers" (a list of texts); else the name of the type."""
     if isinstance(value, str):
         return "text"
@@ -46,7 +45,7 @@ def form_of(value: Any) -> str:
     return type(value).__name__
 
 
-def filled(row: Mapping[str, Any], column: str) -> Any:
+def read_filled(row: Mapping[str, Any], column: str) -> Any:
     """The value of a column; an UnusableRow if it is null or empty."""
     value = row.get(column)
     if value is None or (isinstance(value, (str, list, tuple)) and not value):
@@ -54,83 +53,87 @@ def filled(row: Mapping[str, Any], column: str) -> Any:
     return value
 
 
-def subset_of(row: Mapping[str, Any], column: str) -> str:
+def read_subset(row: Mapping[str, Any], column: str) -> str:
     if column not in row:
         raise ValueError(f"there is no column `{column}`; the row has {', '.join(row)}. It says what each row tests.")
-    value = filled(row, column)
+    value = read_filled(row, column)
     if not isinstance(value, (str, int)):
-        raise ValueError(f"`{column}` must be a name, got {described(value)}.")
+        raise ValueError(f"`{column}` must be a name, got {describe_value(value)}.")
     return str(value)
 
 
-def answers_in(row: Mapping[str, Any], column: str) -> list[str]:
+def read_answers(row: Mapping[str, Any], column: str) -> list[str]:
     """
     The texts in a column that holds several.
 
     Raises:
         ValueError: it holds something else. UnusableRow: one of them is null or empty.
     """
-    value = filled(row, column)
+    value = read_filled(row, column)
     if not isinstance(value, (list, tuple)) or not all(isinstance(text, str | None) for text in value):
-        raise ValueError(f"`{column}` must be a list of answers as text, got {described(value)}. Is `kind` right?")
+        told = describe_value(value)
+        raise ValueError(f"`{column}` must be a list of answers as text, got {told}. Is `kind` right?")
     for number, text in enumerate(value):
         if text is None or not text.strip():
             raise UnusableRow(f"`{column}`[{number}] is {'null' if text is None else 'empty'}", "Fill it in.")
     return list(value)
 
 
-def conversations_in(prompt: Any, answers: Mapping[str, Any], chat: bool) -> tuple[str, list[dict[str, Any]]]:
+def read_conversations(
+    row: Mapping[str, Any], answers: Mapping[str, Any], columns: PreferenceColumns, *, is_chat: bool
+) -> tuple[str, list[Conversation]]:
     """
-    The key of a prompt, and a conversation with each of its answers.
+    The key of a row's prompt, and a conversation with each of its answers, as scoring and training read them.
 
     Args:
-        prompt: text, messages, or None if every answer holds the whole conversation.
-        answers: by where they stand, all text or all messages.
-        chat: whether a prompt of plain text is a user's turn, as in RewardBench, or text that the answers continue
-            without a chat template, as in TRL.
+        row (`Mapping`): with the prompt, if the answers do not hold it, and what else goes to the chat template.
+        answers (`Mapping`): by where they stand (`chosen`, `rejected[1]`), all text or all messages.
+        columns (`PreferenceColumns`): the names of the columns.
+        is_chat (`bool`): whether a prompt of plain text is a user's turn, as in RewardBench, or text that the answers
+            continue without a chat template, as in TRL.
 
     Raises:
-        ValueError: another form. UnusableRow: answers that are equal, or no conversation in the order of its roles.
+        ValueError: another form. UnusableRow: no conversation in the order of its roles, or content that cannot
+            be read.
     """
-    forms = {where: form_of(answer) for where, answer in answers.items()}
-    for where, form in forms.items():
-        if form not in ("text", "messages"):
-            raise ValueError(f"`{where}` must be text or messages, got {described(answers[where])}.")
-    if len(set(forms.values())) > 1:
-        raise ValueError(f"its answers have several forms: {', '.join(f'`{w}` is {f}' for w, f in forms.items())}.")
-    values = list(answers.values())
-    if prompt is not None and form_of(prompt) not in ("text", "messages"):
-        raise ValueError(f"the prompt must be text or messages, got {described(prompt)}.")
-    if form_of(values[0]) == "text":
-        if prompt is None:
-            return _common_text(values), [{"prompt": "", "completion": _nonempty(w, a)} for w, a in answers.items()]
-    elif prompt is None or any(answer[0]["role"] not in ("assistant", "tool") for answer in values):
-        prompt, values = _split(prompt, values)
-    if chat and isinstance(prompt, str):
+    _check_forms(row, answers, columns)
+    prompt = row.get(columns.prompt)
+    if is_chat and isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    if isinstance(prompt, str) and form_of(values[0]) == "messages":
-        raise ValueError("the prompt is text, but its answers are messages; write the prompt as messages too.")
-    conversations = [
-        _checked(where, {"prompt": prompt, "completion": value}) for where, value in zip(answers, values, strict=True)
-    ]
-    return prompt if isinstance(prompt, str) else key_of(prompt), conversations
+    # under their usual names, as the reading of a row goes by them
+    named = {columns.prompt, columns.chosen, columns.rejected}
+    usual = {name: value for name, value in row.items() if name not in named}
+    if columns.prompt in row:
+        usual["prompt"] = prompt
+    conversations = [_read_one(usual, where, answer, columns) for where, answer in answers.items()]
+    if any(_is_whole(answer) for answer in answers.values()):
+        conversations = _split(conversations)
+    first = conversations[0]
+    if first.text is not None and first.prompt_length is None:
+        return _common_text([str(conversation.text) for conversation in conversations]), conversations
+    return key_of_prompt(first), conversations
 
 
-def key_of(messages: Messages) -> str:
-    return json.dumps([[message["role"], message.get("content")] for message in messages], ensure_ascii=False)
+def key_of_prompt(conversation: Conversation) -> str:
+    """What answers to one prompt share: its text, or a digest of its turns and tools; empty where it is unknown."""
+    prompt = conversation.prompt
+    if prompt is None or isinstance(prompt, str):
+        return prompt or ""
+    return digest([prompt, conversation.tools])
 
 
-def reject_equal(chosen: Sequence[Any], rejected: Sequence[Any]):
-    """An UnusableRow if a chosen answer is a rejected one too."""
-    equal = next((answer for answer in chosen if answer in rejected), None)
+def reject_equal(chosen: Sequence[Conversation], rejected: Sequence[Conversation]):
+    """An UnusableRow if a chosen answer is a rejected one too: tool calls, names and reasoning tell them apart."""
+    keys = {conversation.key for conversation in rejected}
+    equal = next((conversation for conversation in chosen if conversation.key in keys), None)
     if equal is not None:
         reason = "a chosen and a rejected answer are equal"
-        raise UnusableRow(reason, f"No model can prefer one to the other, {equal!r:.80}: take the row out.")
+        raise UnusableRow(reason, f"No model can prefer one to the other, {_show(equal)!r:.80}: take the row out.")
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """What a value is, for errors."""
-    form = form_of(value)
+    form = find_form(value)
     if form == "answers":
         return f"a list of {len(value)} texts"
     if form in ("text", "messages"):
@@ -138,21 +141,61 @@ def described(value: Any) -> str:
     return f"{form} {value!r:.60}"
 
 
-def _split(prompt: str | Messages | None, whole: Sequence[Messages]) -> tuple[Messages, list[Messages]]:
-    """The turns that whole conversations share before their last one, and what follows in each."""
+def _check_forms(row: Mapping[str, Any], answers: Mapping[str, Any], columns: PreferenceColumns):
+    """A ValueError unless the answers are all text or all messages, and the prompt is of a form that fits."""
+    forms = {where: find_form(answer) for where, answer in answers.items()}
+    for where, form in forms.items():
+        if form not in ("text", "messages"):
+            raise ValueError(f"`{where}` must be text or messages, got {describe_value(answers[where])}.")
+    if len(set(forms.values())) > 1:
+        told = ", ".join(f"`{where}` is {form}" for where, form in forms.items())
+        raise ValueError(f"its answers have several forms: {told}.")
+    if columns.prompt not in row:
+        return
+    prompt = read_filled(row, columns.prompt)
+    if find_form(prompt) not in ("text", "messages"):
+        raise ValueError(f"the prompt must be text or messages, got {describe_value(prompt)}.")
+    of_messages = "messages" in forms.values() and not any(_is_whole(answer) for answer in answers.values())
+    if isinstance(prompt, str) and of_messages:
+        raise ValueError("the prompt is text, but its answers are messages; write the prompt as messages too.")
+
+
+def _read_one(row: Mapping[str, Any], where: str, answer: Any, columns: PreferenceColumns) -> Conversation:
+    """The conversation with one answer, checked; `where` it stands names the side."""
+    side = "rejected" if where.startswith(columns.rejected) else "chosen"
+    if isinstance(answer, str) and not answer.strip():
+        raise UnusableRow(f"`{where}` is empty", "Fill it in.")
+    try:
+        conversation = read_answer(row, side, answer)
+    except RowError as error:
+        if "begins otherwise" in str(error):
+            raise ValueError(
+                "its answers hold whole conversations, which begin otherwise than the prompt says. Leave the prompt "
+                "out, or only the last turn in each answer."
+            ) from error
+        raise UnusableRow(f"`{where}` cannot be read", f"{error}") from error
+    if conversation.turns is not None:
+        try:
+            check_messages(conversation.turns)
+        except ValueError as error:
+            raise UnusableRow(f"`{where}` is not a conversation", f"In its messages, {error}") from error
+    return conversation
+
+
+def _is_whole(answer: Any) -> bool:
+    """Whether an answer in messages begins with another's turn, and so holds its prompt."""
+    return find_form(answer) == "messages" and answer[0]["role"] not in ("assistant", "tool")
+
+
+def _split(whole: Sequence[Conversation]) -> list[Conversation]:
+    """The same, each divided after the turns that all share before their last one."""
+    turns = [conversation.turns or () for conversation in whole]
     shared = 0
-    while all(len(turns) > shared + 1 and turns[shared] == whole[0][shared] for turns in whole):
+    while all(len(own) > shared + 1 and own[shared] == turns[0][shared] for own in turns):
         shared += 1
     if not shared:
         raise ValueError("its answers are whole conversations without a common first turn: of different prompts.")
-    common = list(whole[0][:shared])
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
-    if turns and key_of(turns) not in (key_of(common[: len(turns)]), key_of(common[-len(turns) :])):
-        raise ValueError(
-            "its answers hold whole conversations, which begin otherwise than the prompt says. Leave the prompt out, "
-            "or only the last turn in each answer."
-        )
-    return common, [list(messages[shared:]) for messages in whole]
+    return [replace(conversation, prompt_length=shared) for conversation in whole]
 
 
 def _common_text(texts: Sequence[str]) -> str:
@@ -162,20 +205,10 @@ def _common_text(texts: Sequence[str]) -> str:
     return common[: common.rfind("\n") + 1] or common
 
 
-def _nonempty(where: str, text: str) -> str:
-    if not text.strip():
-        raise UnusableRow(f"`{where}` is empty", "Fill it in.")
-    return text
-
-
-def _checked(where: str, conversation: dict[str, Any]) -> dict[str, Any]:
-    prompt, answer = conversation["prompt"], conversation["completion"]
-    if isinstance(answer, str):
-        _nonempty(where, answer)
-    if isinstance(prompt, list):
-        turns = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
-        try:
-            check_messages([*prompt, *turns])
-        except ValueError as error:
-            raise UnusableRow(f"`{where}` is not a conversation", f"In its messages, {error}") from error
-    return conversation
+def _show(conversation: Conversation) -> str:
+    """The answer as text, for errors."""
+    answer = conversation.answer
+    if not isinstance(answer, list):
+        return str(answer)
+    texts = [str(turn.get("content") or turn.get("tool_calls") or "") for turn in answer]
+    return "\n".join(texts)

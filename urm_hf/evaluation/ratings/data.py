@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.data.conversations import ANSWER_COLUMNS
+from urm_hf.data.conversations import ANSWER_COLUMNS, Conversation, read_conversation
+from urm_hf.data.errors import RowError
+from urm_hf.data.formats.ratings import HELPSTEER2_RATINGS
 from urm_hf.data.items import BadRow
 from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
-from urm_hf.evaluation.benchmarks.rows import key_of
+from urm_hf.evaluation.benchmarks.rows import PreferenceColumns, key_of_prompt
 
 RATINGS = "ratings"  # the kind, and the column that tells it
-COLUMNS = ("prompt", *ANSWER_COLUMNS, "messages", "text", "input_ids")  # of a conversation
+ONE_ANSWER = (*ANSWER_COLUMNS, "messages", "text", "input_ids")  # columns of a conversation with one answer
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class RatingSet:
 
     name: str
     attributes: list[str]
-    conversations: list[dict[str, Any]]
+    conversations: list[Conversation]
     prompts: list[str]
     ratings: np.ndarray
     scales: dict[str, list[float]] = field(default_factory=dict)
@@ -111,10 +113,11 @@ def rating_set(
                 skipped["no rating"] = skipped.get("no rating", 0) + 1
                 continue
             ratings.append(read_ratings(row, names, scales))
-            conversations.append(_conversation(row))
-            prompts.append(_prompt(row, number))
+            conversation = read_conversation(row)
+            conversations.append(conversation)
+            prompts.append(key_of_prompt(conversation) or f"row {number}")
         except ValueError as error:
-            raise ValueError(f"{name}, row {number}: {error}") from error
+            raise RowError(f"{name}, row {number}: {error}", file=name, row=number) from error
     if not ratings:
         raise ValueError(f"{name}: none of its {len(given)} rows has a rating of {', '.join(names)}.")
     array = ratings_array(ratings).astype(np.float64)
@@ -190,15 +193,35 @@ def matched_models(
     return found
 
 
+def holds_ratings(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> bool:
+    """Whether rows have one answer each, which is rated, and no pair of a better and a worse one."""
+    first = rows[0] if rows else {}
+    if columns.chosen in first or columns.rejected in first:
+        return False
+    # one answer without a pair can only be rated: where its ratings are not found, the error asks for their columns
+    return RATINGS in first or any(column in first for column in ONE_ANSWER)
+
+
 def _names(rows: list[Mapping[str, Any]], name: str) -> list[str]:
+    """The attributes: of the column `ratings`, else the columns that published data have (HelpSteer2)."""
     nested = [row["ratings"] for row in rows if isinstance(row.get("ratings"), Mapping)]
     names = list(dict.fromkeys(key for ratings in nested for key in ratings))
+    names = names or [attribute for attribute in HELPSTEER2_RATINGS if attribute in rows[0]]
     if not names:
+        numbers = [column for column in rows[0] if _holds_numbers(rows, column)]
+        told = f" Of numbers are {', '.join(numbers)}." if numbers else ""
         raise ValueError(
-            f"{name} has no column `ratings` that holds a mapping of attributes to ratings; it has "
-            f"{', '.join(rows[0])}. Name the columns that hold ratings (`attributes`)."
+            f"{name} has no column `ratings` that holds a mapping of attributes to ratings, nor those of HelpSteer2; "
+            f"it has {', '.join(map(str, rows[0]))}.{told} Name the columns that hold ratings (`attributes`)."
         )
     return names
+
+
+def _holds_numbers(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether a column may hold ratings: numbers, or lists of them, in every row that has a value."""
+    values = [row.get(column) for row in rows if row.get(column) is not None]
+    singles = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return bool(singles) and all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in singles)
 
 
 def _scales(rows: list[Mapping[str, Any]], names: Sequence[str], name: str) -> dict[str, list[float]]:
@@ -222,23 +245,3 @@ def _scales(rows: list[Mapping[str, Any]], names: Sequence[str], name: str) -> d
                     "earlier row. Ratings on several scales cannot be judged together: give them different names."
                 )
     return scales
-
-
-def _conversation(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {column: row[column] for column in COLUMNS if row.get(column) is not None}
-    if not found.keys() - {"prompt"}:
-        raise ValueError(
-            f"there is no conversation: the row has {', '.join(row)}; expected `prompt` with `response` or "
-            "`completion`, `messages`, or `text`."
-        )
-    return found
-
-
-def _prompt(row: Mapping[str, Any], number: int) -> str:
-    """A key of what the rated answer answers; of a text that holds both, its own."""
-    if row.get("messages") is not None:
-        return key_of(list(row["messages"])[:-1])
-    prompt = row.get("prompt")
-    if not prompt:
-        return f"row {number}"
-    return prompt if isinstance(prompt, str) else key_of(prompt)
