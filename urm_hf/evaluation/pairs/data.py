@@ -15,6 +15,7 @@ from typing import Any
 
 from urm_hf.data.errors import RowError
 from urm_hf.data.files import local_file
+from urm_hf.data.formats.reading import read_row
 from urm_hf.data.items import BadRow, Item
 from urm_hf.data.source import Source
 from urm_hf.data.tables import load_rows
@@ -89,18 +90,22 @@ def preferences_of(
     if on_error not in ON_ERROR:
         raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {on_error!r}.")
     rows, columns = list(rows), columns or PreferenceColumns()
-    readable = [row for row in rows if not isinstance(row, BadRow)]
+    canonical = [_read_canonical(row, columns) for row in rows]
+    readable = [row for row, _ in canonical if not isinstance(row, BadRow)]
     if not readable:
         raise ValueError(f"{name} holds no rows{' that can be read' if rows else ''}.")
     _check_columns(readable[0], columns, name)
     benchmark = BY_NAME[kind] if isinstance(kind, str) else kind or find_benchmark(readable, columns)
     context = RowContext(columns, name, any(row.get(columns.subset) is not None for row in readable))
     items, skipped = [], dict[str, int]()
-    for number, row in enumerate(rows):
+    for number, (row, refused) in enumerate(canonical):
         try:
             if isinstance(row, BadRow):
                 raise UnusableRow(str(row.error).removesuffix("."), "Correct it.")
-            items.append(benchmark.read_item(row, number, context))
+            item = benchmark.read_item(row, number, context)
+            if refused is not None:  # told last, as the benchmark's own errors say more of its rows
+                raise UnusableRow("no format reads the whole row", refused)
+            items.append(item)
         except UnusableRow as error:
             if on_error == "raise":
                 message = f'{name}, row {number}: {error} Or leave such rows out: on_error="skip" (--on-error skip).'
@@ -115,6 +120,20 @@ def preferences_of(
     preferences = PreferenceSet(name, benchmark, items, skipped)
     benchmark.check(preferences)
     return preferences
+
+
+def _read_canonical(row: Item, columns: PreferenceColumns) -> tuple[Item, str | None]:
+    """
+    The row in the form that scoring and training read, and why it has none.
+
+    Where columns are named, whoever named them has said how to read them.
+    """
+    if columns != PreferenceColumns() or isinstance(row, BadRow):
+        return row, None
+    try:
+        return read_row(row), None
+    except ValueError as error:
+        return row, str(error)
 
 
 def find_benchmark(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> Benchmark:
