@@ -122,7 +122,9 @@ def preferences_of(
     return preferences
 
 
-def _read_canonical(row: Item, columns: PreferenceColumns) -> tuple[Item, str | None]:
+def _read_canonical(
+    row: Mapping[str, Any] | BadRow, columns: PreferenceColumns
+) -> tuple[Mapping[str, Any] | BadRow, str | None]:
     """
     The row in the form that scoring and training read, and why it has none.
 
