@@ -68,7 +68,7 @@ def dataset_of(rows):
 
 
 def attribute_trainer(
-    folder: Path, rows, eval_rows=None, model=None, *, callbacks=None, compute_metrics=None, **config
+    folder: Path, rows, eval_rows=None, model=None, *, callbacks=None, compute_metrics=None, tokenizer=None, **config
 ) -> URMAttributeTrainer:
     """The attribute stage on `rows`, by default for a tiny URM of two attributes; `config` goes to its config."""
     args = URMAttributeConfig(str(folder), **QUIET | {"cache_dir": str(folder / "cache")} | config)
@@ -77,7 +77,7 @@ def attribute_trainer(
         args,
         train_dataset=dataset_of(rows),
         eval_dataset=dataset_of(eval_rows),
-        processing_class=tiny_tokenizer(),
+        processing_class=tokenizer or tiny_tokenizer(),
         callbacks=callbacks,
         compute_metrics=compute_metrics,
     )
