@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from urm_hf.data.content import read_messages
 from urm_hf.data.formats.format import Messages, Row, decode_list, require
 
 HUMAN_ASSISTANT = re.compile(r"\n\n(Human|Assistant):")
@@ -137,11 +138,13 @@ def split_shared(
     Raises:
         ValueError: it is not, or they share nothing.
     """
+    # turns are compared as they are encoded: a table gives those of one column keys that another's have not
+    chosen, rejected = read_messages(chosen), read_messages(rejected)
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
     common = [dict(turn) for turn in chosen[:shared]]
-    turns = list(decode_list(prompt)) if not isinstance(prompt, str) else None
+    turns = read_messages(decode_list(prompt)) if not isinstance(prompt, str) else None
     if turns is None:
         found = any(str(turn.get("content")).strip() == prompt.strip() for turn in common)
     else:
