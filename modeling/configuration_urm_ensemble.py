@@ -26,7 +26,7 @@ class URMEnsembleConfig(PretrainedConfig):
             most pessimistic member), or "mean_minus_k_std" (mean - k * standard deviation over members).
         aggregation_k (`float`, defaults to 1): that k.
         reward_means, reward_stds (`list[float]`, *optional*): mean and standard deviation of each member's reward on
-            reference conversations (`URMEnsemble.standardise`). A member's reward is then (r - mean) / std; without
+            reference conversations (`URMEnsemble.standardize`). A member's reward is then (r - mean) / std; without
             them it is r itself, as in the paper.
         strategy (`str`, defaults to "resident"): how the members are held: "resident" (all in memory), "sequential"
             (one at a time), or "shared" (one backbone for all: frozen heads, or LoRA adapters that are switched).

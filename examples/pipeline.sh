@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# The whole way: from rated rows and preference pairs to an ensemble of reward models on the Hub.
+#
+#   examples/pipeline.sh BASE ratings.jsonl pairs.jsonl test.jsonl org/urm [OUT]
+#
+# BASE is a causal LM or a reward model: a folder or a Hub repository. docs/data.md lists the forms of the three files.
+# DRY_RUN=1 uploads nothing. MEMBERS, EPOCHS and STEPS (of the gate) have the defaults below.
+set -euo pipefail
+base=$1 ratings=$2 pairs=$3 held_out=$4 repository=$5 out=${6:-pipeline}
+members=${MEMBERS:-3} epochs=${EPOCHS:-20} steps=${STEPS:-400}
+mkdir -p "$out"
+
+# Settings of the two stages. Only heads train here: the backbone's hidden states are computed once for all members.
+cat > "$out/attributes.yaml" <<YAML
+model_name_or_path: $base
+dataset_name: $ratings
+freeze_backbone: true
+num_train_epochs: $epochs
+train_fraction: 0.9
+save_strategy: "no"
+report_to: none
+YAML
+cat > "$out/gating.yaml" <<YAML
+dataset_name: $pairs
+max_steps: $steps
+train_fraction: 0.9
+save_strategy: "no"
+report_to: none
+YAML
+
+# 1. Train. Each member has its own seed, and its own nine tenths of the rows to disagree about.
+urm train ensemble --attributes-config "$out/attributes.yaml" --gating-config "$out/gating.yaml" \
+    --members "$members" --out "$out"
+
+# 2. Look. How good is it on pairs that it has not seen, and how honest are its probabilities?
+urm evaluate "$out/ensemble" --data "$held_out" --out "$out/evaluation"
+
+# 3. Use. Every row gets a reward with its uncertainty.
+urm score "$out/ensemble" --data "$held_out" --out "$out/scored.jsonl"
+
+# 4. Share. The members first, then an ensemble that names their repositories.
+dry_run=()
+if [ -n "${DRY_RUN:-}" ]; then dry_run=(--dry-run); fi
+pushed=()
+for ((member = 0; member < members; member++)); do
+    urm push "$out/member-$member" "$repository-$member" "${dry_run[@]}"
+    pushed+=("$repository-$member")
+done
+if [ -z "${DRY_RUN:-}" ]; then
+    python - "$out/pushed" "${pushed[@]}" <<'PYTHON'
+import sys
+
+from urm_hf import URMEnsemble
+
+folder, *members = sys.argv[1:]
+URMEnsemble.from_pretrained(members, strategy="shared").save_pretrained(folder)
+PYTHON
+    urm push "$out/pushed" "$repository"
+fi
