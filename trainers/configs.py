@@ -70,6 +70,58 @@ class URMAttributeConfig(URMTrainingConfig):
 
     Four defaults depend on `freeze_backbone`: learning rate 2e-6, weight decay 1e-3, 1 epoch and batch size 8 for a
     backbone that trains (the paper's, but for its global batch of 64); 1e-3, 10, 20 and 64 for heads on a frozen one.
+
+    > The attribute stage
+
+        learning_rate (`float`, *optional*):
+            Learning rate. By default 2e-6; with `freeze_backbone` 1e-3.
+        weight_decay (`float`, *optional*):
+            Weight decay. By default 1e-3; with `freeze_backbone` 10.
+        num_train_epochs (`float`, *optional*):
+            Passes over the ratings. By default 1; with `freeze_backbone` 20.
+        per_device_train_batch_size (`int`, *optional*):
+            Conversations in a batch of one device. By default 8; with `freeze_backbone` 64.
+        attributes (`list[str]`, *optional*):
+            Rating columns, in the order of the head. By default those of HelpSteer2.
+        attribute_scales (`dict[str, list[float]]`, *optional*):
+            `{attribute: [min, max]}` or `[min, max, step]`, in the unit of the ratings. Ratings outside are an error.
+        gating_hidden_size (`int`, *optional*):
+            Width of the gating MLP. By default the backbone's hidden size.
+        loss_type (`str`, *optional*, defaults to `"mle"`):
+            "mle" (Eq. 4), "regression" (Eq. 5), "deterministic" (the paper's ablation), "beta_nll" (Seitzer et al.,
+            2022) or "censored_mle", which needs `attribute_scales`.
+        beta (`float`, *optional*, defaults to `0.5`):
+            The beta of "beta_nll", between 0 (the likelihood) and 1 (the gradient of a squared error).
+        burn_in (`float`, *optional*, defaults to `0.0`):
+            Squared error before the loss proper: a number of steps, or a fraction of them below 1.
+        standardize_labels (`bool`, *optional*, defaults to `True`):
+            Whether the head predicts in units of mean and std of all training ratings.
+        freeze_backbone (`bool`, *optional*, defaults to `False`):
+            Whether the value head alone trains, on hidden states that are computed once and cached.
+        standardize_features (`bool`, *optional*, defaults to `True`):
+            With `freeze_backbone`: whether the head reads standardized hidden states.
+
+    > Both stages
+
+        max_length (`int`, *optional*, defaults to `4096`):
+            Longest conversation in tokens; `truncation` says what happens beyond. The default is lowered to the
+            positions of a model that has fewer.
+        truncation (`str`, *optional*, defaults to `"error"`):
+            What happens to a longer one: "error", "left" (keep the end), "right" (keep the beginning) or "drop". What
+            was cut or dropped is counted and logged.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            What happens to rows that cannot be used: "raise" names them all, "skip" leaves them out, counts them and
+            writes them to `<output_dir>/train.skipped.jsonl`.
+        cache_dir (`str`, *optional*):
+            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
+        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
+            Padded tokens of a batch while hidden states are computed for the cache.
+        keep_best (`bool`, *optional*, defaults to `True`):
+            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
+        patience (`int`, *optional*):
+            With `keep_best`: stop after so many evaluations without improvement. By default never.
+
+    All other arguments are those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
     """
 
     _VALID_DICT_FIELDS = RewardConfig._VALID_DICT_FIELDS + ["attribute_scales"]
@@ -136,7 +188,50 @@ class URMAttributeConfig(URMTrainingConfig):
 
 @dataclass
 class URMGatingConfig(URMTrainingConfig):
-    """Arguments of [`URMGatingTrainer`]. Steps and batch size default to the paper's 4000 and 256."""
+    """
+    Arguments of [`URMGatingTrainer`]. Steps and batch size default to the paper's 4000 and 256.
+
+    > The gating stage
+
+        learning_rate (`float`, *optional*, defaults to `1e-4`):
+            Learning rate of the gate.
+        weight_decay (`float`, *optional*, defaults to `0.01`):
+            Weight decay of the gate.
+        max_steps (`int`, *optional*, defaults to `4000`):
+            Optimization steps; -1 counts `num_train_epochs`.
+        per_device_train_batch_size (`int`, *optional*, defaults to `256`):
+            Pairs in a batch of one device.
+        per_device_eval_batch_size (`int`, *optional*, defaults to `256`):
+            Pairs in an evaluation batch.
+        gradient_checkpointing (`bool`, *optional*, defaults to `False`):
+            Trades time for memory in the backbone; a frozen one needs none.
+        reward_weights (`list[float]`, *optional*):
+            Weighs the attributes by these fixed numbers instead of training a gate.
+        cache_features (`bool`, *optional*, defaults to `True`):
+            Whether each conversation's hidden state is computed once and kept on disk, to train on these.
+
+    > Both stages
+
+        max_length (`int`, *optional*, defaults to `4096`):
+            Longest conversation in tokens; `truncation` says what happens beyond. The default is lowered to the
+            positions of a model that has fewer.
+        truncation (`str`, *optional*, defaults to `"error"`):
+            What happens to a longer one: "error", "left" (keep the end), "right" (keep the beginning) or "drop". What
+            was cut or dropped is counted and logged.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            What happens to rows that cannot be used: "raise" names them all, "skip" leaves them out, counts them and
+            writes them to `<output_dir>/train.skipped.jsonl`.
+        cache_dir (`str`, *optional*):
+            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
+        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
+            Padded tokens of a batch while hidden states are computed for the cache.
+        keep_best (`bool`, *optional*, defaults to `True`):
+            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
+        patience (`int`, *optional*):
+            With `keep_best`: stop after so many evaluations without improvement. By default never.
+
+    All other arguments are those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
+    """
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of the gate."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of the gate."})

@@ -1,6 +1,9 @@
 """Arguments of the two stages: defaults, checks, and reading them from flags and YAML."""
 
+import ast
+import dataclasses
 import json
+import re
 from dataclasses import fields
 
 import pytest
@@ -8,6 +11,7 @@ from transformers import HfArgumentParser
 from trl import RewardConfig, TrlParser
 
 from urm_hf.trainers import URMAttributeConfig, URMGatingConfig
+from urm_hf.trainers.configs import URMTrainingConfig
 
 CONFIGS = [URMAttributeConfig, URMGatingConfig]
 DEPENDENT = ["learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size"]
@@ -152,3 +156,15 @@ def test_a_yaml_file_is_read(tmp_path):
 def test_a_flag_beats_the_yaml_file(tmp_path):
     config = from_yaml(tmp_path, "--learning_rate", "0.25", "--attributes", "tone")
     assert (config.learning_rate, config.attributes) == (0.25, ["tone"])
+
+
+@pytest.mark.parametrize("config", [URMAttributeConfig, URMGatingConfig])
+def test_help_explains_each_field_with_its_type_and_default(config):
+    ours = {*URMTrainingConfig.__annotations__, *config.__annotations__}
+    fields = {field.name: field for field in dataclasses.fields(config) if field.name in ours}
+    explained = dict(re.findall(r"^        (\w+) \((.*)\):\n            \S", config.__doc__, flags=re.MULTILINE))
+    assert explained.keys() == fields.keys()
+    for name, kind in explained.items():
+        default = fields[name].default
+        told = re.search(r"defaults to `(.*)`", kind)
+        assert (None if told is None else ast.literal_eval(told[1])) == default, name
