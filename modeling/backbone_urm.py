@@ -1,6 +1,6 @@
 """The decoder of a pretrained model, for fresh heads: causal LM, reward model or adapter. Travels with checkpoints."""
 
-import json
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,24 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
-    PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file, find_adapter_config_file, logging
+from transformers.utils import find_adapter_config_file, logging
 
+from .checks_urm import (
+    check_adapter_config,
+    check_config,
+    check_folder,
+    check_size,
+    explain_damage,
+    read_json_object,
+)
 from .configuration_urm import URMConfig, refuse_published_layout
+from .hub_place_urm import HubPlace
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 logger = logging.get_logger(__name__)
-
-HUB_ACCESS = ("cache_dir", "force_download", "local_files_only", "proxies", "token")  # to any repository
-HUB = (*HUB_ACCESS, "revision", "subfolder")  # and to one place in it
 
 
 def load_backbone(name: str, **kwargs: Any) -> PreTrainedModel:
@@ -37,20 +44,27 @@ def load_backbone(name: str, **kwargs: Any) -> PreTrainedModel:
         ImportError: an adapter, and peft is not installed.
     """
     kwargs.pop("output_loading_info", None)
-    hub = {key: kwargs[key] for key in HUB if key in kwargs}
-    adapter = find_adapter_config_file(name, **hub)
+    place = HubPlace.read(kwargs)
+    adapter = find_adapter_config_file(name, **place.kwargs())
     if adapter is not None:
-        return _merged_adapter(name, Path(adapter), hub, kwargs)
-    refuse_published_layout(raw_config(name, hub).get("architectures"), name)
-    backbone, info = AutoModel.from_pretrained(name, output_loading_info=True, **kwargs)
+        with explain_damage(name):
+            return _load_merged_adapter(name, Path(adapter), place, kwargs)
+    config = read_config(name, place)
+    refuse_published_layout(config.get("architectures"), name)
+    if not kwargs.get("gguf_file"):
+        check_size(config, find_weights(name, place), name)
+        kwargs["use_safetensors"] = True
+    with explain_damage(name):
+        backbone, info = AutoModel.from_pretrained(name, output_loading_info=True, **kwargs)
     _check_complete(name, info["missing_keys"])
     _log_discarded(name, info["unexpected_keys"])
     return backbone
 
 
-def _merged_adapter(name: str, config_file: Path, hub: dict[str, Any], kwargs: dict[str, Any]) -> PreTrainedModel:
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    base, pins = _base_of(name, config, hub)
+def _load_merged_adapter(name: str, config_file: Path, place: HubPlace, kwargs: dict[str, Any]) -> PreTrainedModel:
+    config = read_json_object(config_file)
+    check_adapter_config(config, name)
+    base, pins = _find_base(name, config, place)
     if kwargs.get("quantization_config") is not None:
         raise ValueError(f"{name} is an adapter: merged into quantised weights it would be rounded. Do not quantise.")
     try:
@@ -58,15 +72,19 @@ def _merged_adapter(name: str, config_file: Path, hub: dict[str, Any], kwargs: d
     except ImportError as error:
         raise ImportError(f"{name} is an adapter of {base}: `pip install peft` to load it.") from error
     # peft would take pickled weights where these are missing
-    folder = str(Path(cached_file(name, "adapter_model.safetensors", **hub)).parent)
+    weights = place.find_file(name, "adapter_model.safetensors")
+    if weights is None:
+        raise ValueError(f"{name} has no adapter_model.safetensors; pickled weights (.bin) are never loaded.")
+    folder = str(Path(weights).parent)
     peft_config = peft.PeftConfig.from_pretrained(folder)
     if peft_config.is_prompt_learning:
         raise ValueError(f"{name} is a {peft_config.peft_type} adapter: virtual tokens cannot be merged into weights.")
-    kwargs = {key: kwargs[key] for key in kwargs if key not in HUB} | pins
+    HubPlace.take(kwargs)
+    kwargs |= pins.kwargs()
     for key, tensor in peft.load_peft_weights(folder, device="cpu").items():
         if ".score." in key and key.endswith(("score.weight", "lora_B.weight")):  # the base may have another head
             kwargs |= {"num_labels": len(tensor), "ignore_mismatched_sizes": True}
-    model, info = _base_class(config).from_pretrained(base, output_loading_info=True, **kwargs)
+    model, info = _base_class(config).from_pretrained(base, output_loading_info=True, use_safetensors=True, **kwargs)
     decoder = "" if model.base_model is model else f"{model.base_model_prefix}."
     wrong = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
     _check_complete(base, [key for key in wrong if key.startswith(decoder)])
@@ -80,16 +98,15 @@ def _merged_adapter(name: str, config_file: Path, hub: dict[str, Any], kwargs: d
     return model.base_model.requires_grad_(True)  # as after loading without an adapter
 
 
-def _base_of(name: str, config: dict[str, Any], hub: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _find_base(name: str, config: dict[str, Any], place: HubPlace) -> tuple[str, HubPlace]:
     """The model that an adapter was trained on, and from where on the Hub."""
-    base, beside = config.get("base_model_name_or_path"), raw_config(name, hub)
+    base, beside = config.get("base_model_name_or_path"), read_config(name, place)
     if beside and beside.get("model_type") != URMConfig.model_type:  # transformers would take that model as its base
         raise ValueError(f"{name} holds a model and an adapter: put the adapter into a folder of its own.")
-    if not base:
+    if not isinstance(base, str) or not base:
         raise ValueError(f"{name} is an adapter whose adapter_config.json has no `base_model_name_or_path`.")
-    pins = {key: hub[key] for key in hub if key not in ("revision", "subfolder")}
-    pins |= {"revision": config["revision"]} if config.get("revision") else {}
-    found = raw_config(base, pins)
+    pins = place.of_another(config.get("revision"))
+    found = read_config(base, pins)
     if not found:
         raise FileNotFoundError(f"{name} is an adapter of {base}, where there is no config.json.")
     refuse_published_layout(found.get("architectures"), base)
@@ -114,9 +131,58 @@ def _base_class(config: dict[str, Any]) -> Any:
     raise ValueError(f"An adapter of the task {task!r} is not one of a causal LM or reward model.")
 
 
-def raw_config(name: str, hub: dict[str, Any]) -> dict[str, Any]:
-    """config.json without running any code; empty if there is none."""
-    return PretrainedConfig.get_config_dict(name, _raise_exceptions_for_missing_entries=False, **hub)[0]
+def read_config(name: str, place: HubPlace) -> dict[str, Any]:
+    """
+    config.json of a repository or folder without running any code; empty if there is none.
+
+    Raises:
+        ValueError: it is damaged, asks for code of another repository, or for sizes that no model has.
+    """
+    if os.path.isdir(name):
+        check_folder(name)
+    file = place.find_file(name, "config.json")
+    if file is None:
+        return {}
+    config = read_json_object(file)
+    check_config(config, name)
+    return config
+
+
+def find_weights(name: str, place: HubPlace) -> list[str]:
+    """
+    The safetensors files of a repository or folder.
+
+    Raises:
+        ValueError: it has none, or its index is damaged or names files elsewhere.
+    """
+    single = place.find_file(name, WEIGHTS)
+    if single is not None:
+        return [single]
+    index = place.find_file(name, INDEX)
+    if index is None:
+        raise ValueError(
+            f"{name} has neither {WEIGHTS} nor {INDEX}; pickled weights (.bin) are never loaded. Save it again with "
+            "`save_pretrained`."
+        )
+    return [find_shard(name, shard, place) for shard in sorted(set(read_weight_map(index).values()))]
+
+
+def read_weight_map(index: str) -> dict[str, str]:
+    """The file of each tensor, of an index. A ValueError if it is damaged."""
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise ValueError(f"{index} is damaged: it has no `weight_map` of tensors and files. Download it again.")
+    return weight_map
+
+
+def find_shard(name: str, shard: str, place: HubPlace) -> str:
+    """The path of a file that an index names; a ValueError for one elsewhere, or that is not there."""
+    if os.path.basename(shard) != shard or not shard.endswith(".safetensors"):
+        raise ValueError(f"{INDEX} of {name} names {shard!r}, which is not a safetensors file beside it.")
+    file = place.find_file(name, shard)
+    if file is None:
+        raise ValueError(f"{name} is incomplete: {INDEX} names {shard!r}, which is not there. Download it again.")
+    return file
 
 
 def _check_complete(name: str, missing):

@@ -5,7 +5,11 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from .checks_urm import check_config
+
 HELPSTEER2_ATTRIBUTES = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
+
+MOST_ATTRIBUTES = 1000  # far beyond any scale that people rate by
 
 # Checkpoints of the paper's authors, and of SGLang: a Llama classifier to transformers, which ignores their gate.
 PUBLISHED_ARCHITECTURE = "LlamaForSequenceClassificationWithNormal_Weights"
@@ -68,6 +72,7 @@ class URMConfig(PretrainedConfig):
         **kwargs,
     ):
         refuse_published_layout(kwargs.get("architectures"), kwargs.get("name_or_path"))
+        check_config(kwargs, kwargs.get("name_or_path") or "this URM")
         self.backbone_config = _backbone_config(backbone_config)
         self.attributes = _attribute_names(attributes)
         n = len(self.attributes)
@@ -193,6 +198,7 @@ def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> Pretrai
         )
     if isinstance(value, dict):
         value = dict(value)
+        check_config(value, "this URM")
         if "model_type" not in value:
             raise ValueError(f"`backbone_config` needs a `model_type`, got the keys {sorted(value)}.")
         value = AutoConfig.for_model(value.pop("model_type"), **value)
@@ -209,6 +215,8 @@ def _attribute_names(attributes: list[str] | None) -> list[str]:
     names = list(HELPSTEER2_ATTRIBUTES if attributes is None else attributes)
     if isinstance(attributes, str) or not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"`attributes` must be a non-empty list of names, got {attributes!r}.")
+    if len(names) > MOST_ATTRIBUTES:
+        raise ValueError(f"`attributes` has {len(names)} names; at most {MOST_ATTRIBUTES} are taken.")
     if len(set(names)) != len(names):
         raise ValueError(f"`attributes` must not repeat a name, got {names}.")
     return names

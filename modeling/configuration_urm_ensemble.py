@@ -12,6 +12,7 @@ ENSEMBLE_AUTO_MAP = {
 
 AGGREGATIONS = ("mean", "min", "mean_minus_k_std")
 STRATEGIES = ("resident", "sequential", "shared")
+MOST_MEMBERS = 256  # ensembles have three to ten; each is looked up and compared before any is loaded
 
 
 class URMEnsembleConfig(PretrainedConfig):
@@ -54,7 +55,11 @@ class URMEnsembleConfig(PretrainedConfig):
         eos_token_id: int | list[int] | None = None,
         **kwargs: Any,
     ):
+        if isinstance(members, (str, dict)) or not all(isinstance(name, str) and name for name in members or []):
+            raise ValueError(f"`members` must be a list of names of models, got {members!r:.200}.")
         self.members = list(members or [])
+        if len(self.members) > MOST_MEMBERS:
+            raise ValueError(f"`members` names {len(self.members)} models; at most {MOST_MEMBERS} are taken.")
         if len(self.members) < 2:
             raise ValueError(f"`members` must name at least two models, got {self.members}: disagreement needs two.")
         self.revisions = list(revisions) if revisions is not None else [None] * len(self.members)

@@ -9,20 +9,22 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PretrainedConfig
-from transformers.utils.hub import cached_file, extract_commit_hash
+from transformers.utils.hub import extract_commit_hash
 
-from .backbone_urm import HUB_ACCESS, raw_config
+from .backbone_urm import find_shard, read_config, read_weight_map
+from .checks_urm import check_adapter_config, check_folder, explain_damage, read_json_object
 from .configuration_urm import URMConfig, refuse_published_layout
 from .head_urm import URMHead
+from .hub_place_urm import HubPlace
 from .modeling_urm import URMForRewardModeling
+from .tokenizer_urm import load_tokenizer
 
 BACKBONE, HEAD = "model.", "score."
 ADAPTER_PREFIX = "base_model.model."
@@ -37,24 +39,30 @@ class MemberSource:
 
     Args:
         revision: commit, branch or tag; becomes the commit. Of a folder it means nothing.
-        hub: token, cache_dir, ... for finding its files.
+        hub (`HubPlace`, *optional*): token, cache_dir, ... for finding its files; its revision is not read.
     """
 
     name: str
     revision: str | None = None
-    hub: dict[str, Any] = field(default_factory=dict)
+    hub: HubPlace = HubPlace()
 
     def __post_init__(self):
         """Everything is read from one commit, also if somebody pushes meanwhile."""
         if os.path.isabs(self.name) and not os.path.isdir(self.name):
             raise OSError(f"{self.name}: there is no such folder.")
+        if os.path.isdir(self.name):
+            check_folder(self.name)
         known = self.file(ADAPTER_CONFIG) or self.file("config.json")
         self.revision = extract_commit_hash(known, None) or self.revision
 
+    @property
+    def place(self) -> HubPlace:
+        """Where its files are, at its commit."""
+        return self.hub.at(self.revision)
+
     def file(self, name: str) -> str | None:
         """The path of one of the member's files, downloaded if need be; None if it has no such file."""
-        missing = {"_raise_exceptions_for_missing_entries": False}
-        return cached_file(self.name, name, revision=self.revision, **missing, **self.hub)
+        return self.place.find_file(self.name, name)
 
     @cached_property
     def adapter(self) -> dict[str, Any] | None:
@@ -62,43 +70,63 @@ class MemberSource:
         path = self.file(ADAPTER_CONFIG)
         if path is None:
             return None
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        adapter = read_json_object(path)
+        check_adapter_config(adapter, self.name)
+        return adapter
 
     def base(self) -> "MemberSource | None":
         """The model that the member's adapter was trained on, at one commit; None if the member is no adapter."""
         adapter = self.adapter
         if adapter is None:
             return None
-        if not adapter.get("base_model_name_or_path"):
+        base = adapter.get("base_model_name_or_path")
+        if not isinstance(base, str) or not base:
             raise ValueError(f"{self.name} is an adapter whose {ADAPTER_CONFIG} has no `base_model_name_or_path`.")
-        access = {name: self.hub[name] for name in HUB_ACCESS if name in self.hub}
-        return MemberSource(adapter["base_model_name_or_path"], adapter.get("revision"), access)
+        return MemberSource(base, adapter.get("revision"), self.hub.of_another())
+
+    def check_bases(self):
+        """
+        Refuses an adapter on an adapter on ... on itself.
+
+        Raises:
+            ValueError: names the circle.
+        """
+        source: MemberSource | None = self
+        names: list[str] = []
+        while source is not None:
+            place = os.path.realpath(source.name) if os.path.isdir(source.name) else source.name
+            if place in names:
+                circle = " is an adapter of ".join([*names, place])
+                raise ValueError(f"{circle}: such a circle of bases has no weights to begin with.")
+            names.append(place)
+            source = source.base()
 
     def config(self) -> URMConfig:
         """The URM's configuration; an adapter's own, or that of its base."""
-        name, revision = self.name, self.revision
+        name, place = self.name, self.place
         if self.file("config.json") is None and (base := self.base()) is not None:
-            name, revision = base.name, base.revision
-        found, _ = PretrainedConfig.get_config_dict(name, revision=revision, **self.hub)
+            name, place = base.name, base.place
+        found = read_config(name, place)
+        if not found:
+            raise FileNotFoundError(f"Member {self.name}: {name} has no config.json.")
         refuse_published_layout(found.get("architectures"), name)
         if found.get("model_type") != URMConfig.model_type:
             raise ValueError(f"Member {self.name}: {name} is of type {found.get('model_type')!r}, not a URM.")
-        return URMConfig.from_pretrained(name, revision=revision, **self.hub)  # this file's class, not a repository's
+        with explain_damage(f"config.json of {name}"):
+            return URMConfig.from_pretrained(name, **place.kwargs())  # this file's class, not a repository's
 
     def weight_files(self) -> dict[str, str]:
         """Path of the safetensors file of each tensor, by the tensor's name in a URM."""
         index = None if self.adapter else self.file("model.safetensors.index.json")
         if index is not None:
-            with open(index, encoding="utf-8") as file:
-                shards = json.load(file)["weight_map"]
-            paths = {shard: self.file(shard) or "" for shard in set(shards.values())}
+            shards = read_weight_map(index)
+            paths = {shard: find_shard(self.name, shard, self.place) for shard in set(shards.values())}
             return {key: paths[shard] for key, shard in shards.items()}
         name = ADAPTER_WEIGHTS if self.adapter else "model.safetensors"
         path = self.file(name)
         if path is None:
             raise ValueError(f"Member {self.name} has no {name}; other formats are not read.")
-        with safe_open(path, framework="pt") as file:
+        with explain_damage(path), safe_open(path, framework="pt") as file:
             return dict.fromkeys(file.keys(), path)
 
     def head(self) -> dict[str, Tensor]:
@@ -110,9 +138,8 @@ class MemberSource:
         """The member by itself, in eval mode."""
         if self.adapter is not None:
             return load_adapters([self], **kwargs).get_base_model()
-        pinned: dict[str, Any] = {"revision": self.revision} if self.revision else {}
         try:
-            return URMForRewardModeling.from_pretrained(self.name, **pinned, **self.hub, **kwargs)
+            return URMForRewardModeling.from_pretrained(self.name, **self.place.kwargs(), **kwargs)
         except ValueError as error:
             raise ValueError(f"Member {self.name}: {error}") from error
 
@@ -120,9 +147,14 @@ class MemberSource:
 def tensors_of(files: dict[str, str], prefix: str) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of the tensors whose names begin with `prefix`; one is in memory at a time."""
     with ExitStack() as stack:
-        opened = {path: stack.enter_context(safe_open(path, framework="pt")) for path in sorted(set(files.values()))}
+        opened = {}
+        for path in sorted(set(files.values())):
+            with explain_damage(path):
+                opened[path] = stack.enter_context(safe_open(path, framework="pt"))
         for key in sorted(key for key in files if key.startswith(prefix)):
-            yield key, opened[files[key]].get_tensor(key)
+            with explain_damage(files[key]):
+                tensor = opened[files[key]].get_tensor(key)
+            yield key, tensor
 
 
 def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMForRewardModeling]:
@@ -140,7 +172,8 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
         with torch.device("meta"):
             member = URMForRewardModeling(config)
         member.model, member.score = first.model, URMHead(config)
-        member.score.load_state_dict(source.head())
+        with explain_damage(f"The head of {source.name}"):
+            member.score.load_state_dict(source.head())
         member.score.to(first.score.feature_mean.device)
         member.config.name_or_path = source.name
         members.append(member.eval())
@@ -173,6 +206,8 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise ImportError(f"Member {sources[0].name} is an adapter: `pip install peft` to load it.") from error
+    for source in sources:
+        source.check_bases()
     bases = [source.base() for source in sources]
     places = ["itself" if base is None else " at ".join(filter(None, (base.name, base.revision))) for base in bases]
     if len(set(places)) > 1:
@@ -183,13 +218,14 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     adapted: Any = None
     for number, source in enumerate(sources):
         name, folder = _adapter_name(number), os.path.dirname(next(iter(files[number].values())))
-        try:
-            if adapted is None:
-                adapted = PeftModel.from_pretrained(model, folder, name)
-            else:
-                adapted.load_adapter(folder, name)
-        except KeyError as error:
-            raise ValueError(f"The adapter {source.name} lacks {error}.") from error
+        with explain_damage(f"The adapter {source.name}"):
+            try:
+                if adapted is None:
+                    adapted = PeftModel.from_pretrained(model, folder, name)
+                else:
+                    adapted.load_adapter(folder, name)
+            except KeyError as error:
+                raise ValueError(f"The adapter {source.name} lacks {error}.") from error
         expected = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
         unlike = sorted(expected.keys() ^ files[number].keys())
         if unlike:  # peft would go on with what it drew at random
@@ -206,8 +242,8 @@ def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
     base = source.base()
     if base is None:
         raise ValueError(f"{source.name} is no adapter.")
-    place: dict[str, Any] = base.hub | ({"revision": base.revision} if base.revision else {})
-    if raw_config(base.name, place).get("model_type") == URMConfig.model_type:
+    place = base.place.kwargs()
+    if read_config(base.name, base.place).get("model_type") == URMConfig.model_type:
         if base.adapter is not None:
             return load_adapters([base], **kwargs).merge_and_unload(safe_merge=True)
         return URMForRewardModeling.from_pretrained(base.name, **place, **kwargs)
@@ -253,13 +289,17 @@ def check_heads(names: Sequence[str], heads: Sequence[dict[str, Tensor]]):
                 )
 
 
-def check_tokenizers(sources: Sequence[MemberSource], **kwargs):
-    """Members must encode a conversation alike: vocabulary, special tokens, splitting, chat template."""
+def check_tokenizers(sources: Sequence[MemberSource]):
+    """
+    Members must encode a conversation alike: vocabulary, special tokens, splitting, chat template.
+
+    No code of theirs runs: who trusts an ensemble has read its code, not that of all repositories that it names.
+    """
     first: tuple[str, dict[str, Any]] | None = None
     for source in sources:
         if source.file("tokenizer_config.json") is None:
             continue  # nothing to compare; the ids come from another member's tokenizer
-        tokenizer = AutoTokenizer.from_pretrained(source.name, revision=source.revision, **source.hub, **kwargs)
+        tokenizer = load_tokenizer(source.name, **source.place.kwargs())
         ours = _tokenizer_parts(tokenizer)
         first = first or (source.name, ours)
         for part, value in ours.items():

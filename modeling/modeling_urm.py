@@ -26,11 +26,13 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .backbone_urm import load_backbone
+from .backbone_urm import find_weights, load_backbone, read_config
 from .card_urm import write_short_card
+from .checks_urm import check_size, explain_damage
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward
 from .head_urm import Float32Linear, URMHead
+from .hub_place_urm import HubPlace
 
 
 @dataclass
@@ -250,10 +252,21 @@ class URMForRewardModeling(PreTrainedModel):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> "URMForRewardModeling":
-        """As in transformers, but a missing, unexpected or misshapen key is an error, never a warning."""
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        names = ("missing_keys", "unexpected_keys", "mismatched_keys")
-        wrong = {name.removesuffix("_keys"): sorted(map(str, info.get(name, []))) for name in names}
+        """
+        As in transformers, but a missing, unexpected or misshapen key is an error, never a warning, and no pickled
+        weights are loaded.
+        """
+        name = str(pretrained_model_name_or_path)
+        place = HubPlace.read(kwargs)
+        check_size(read_config(name, place), find_weights(name, place), name)
+        # misshapen tensors are let through here, so that the error below can name them
+        kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+        with explain_damage(name):
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        wrong = {kind: sorted(info.get(f"{kind}_keys", [])) for kind in ("missing", "unexpected")}
+        wrong["misshapen"] = [
+            f"{key} is {list(found)} instead of {list(expected)}" for key, found, expected in info["mismatched_keys"]
+        ]
         if any(wrong.values()):
             listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items())
             raise ValueError(

@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.dynamic_module_utils import custom_object_save
 
-# transformers 4 fetches only what this file itself imports: hence three modules that are used by others here
-from .backbone_urm import HUB_ACCESS
+# transformers 4 fetches only what this file itself imports: hence modules that are used by others here
+from .backbone_urm import load_backbone  # noqa: F401
 from .card_urm import write_short_card
+from .checks_urm import check_config  # noqa: F401
 from .configuration_urm import URMConfig  # noqa: F401
 from .configuration_urm_ensemble import URMEnsembleConfig
 from .distributions_urm import max_gap  # noqa: F401
 from .head_urm import URMHead  # noqa: F401
+from .hub_place_urm import HubPlace
 from .members_urm import (
     MemberSource,
     absolute_name,
@@ -35,6 +37,7 @@ from .members_urm import (
 )
 from .modeling_urm import URMForRewardModeling, URMOutput
 from .output_urm_ensemble import NonFiniteReward, URMEnsembleOutput, combine
+from .tokenizer_urm import load_tokenizer, save_tokenizer
 
 __all__ = ["NonFiniteReward", "URMEnsemble", "URMEnsembleOutput"]
 
@@ -218,9 +221,9 @@ class URMEnsemble(PreTrainedModel):
         settings = {n: kwargs.pop(n) for n in ("aggregation", "aggregation_k", "strategy") if n in kwargs}
         for name in ("num_labels", "code_revision", "_commit_hash", "adapter_kwargs"):  # of this repository
             kwargs.pop(name, None)
-        trust = {"trust_remote_code": kwargs.pop("trust_remote_code", None)}
-        place = {name: kwargs.pop(name) for name in ("revision", "subfolder") if name in kwargs}
-        hub = {name: kwargs.pop(name) for name in HUB_ACCESS if name in kwargs}
+        kwargs.pop("trust_remote_code", None)  # of this repository as well
+        place = HubPlace.take(kwargs)
+        access = place.of_another()
         if isinstance(pretrained_model_name_or_path, (list, tuple)):
             names = [os.path.abspath(m) if os.path.isdir(m) else str(m) for m in pretrained_model_name_or_path]
             pins = None if revisions is None else list(revisions)
@@ -228,13 +231,13 @@ class URMEnsemble(PreTrainedModel):
         else:
             folder = str(pretrained_model_name_or_path)
             if not isinstance(config, URMEnsembleConfig):
-                config = URMEnsembleConfig.from_pretrained(folder, **place, **hub)
+                config = URMEnsembleConfig.from_pretrained(folder, **place.kwargs())
             config = URMEnsembleConfig.from_dict(config.to_dict() | settings)
             config.members = [absolute_name(name, folder) for name in config.members]
-        sources = [MemberSource(*pin, hub) for pin in zip(config.members, config.revisions, strict=True)]
+        sources = [MemberSource(*pin, access) for pin in zip(config.members, config.revisions, strict=True)]
         config.revisions = [source.revision for source in sources]
         check_configs(config.members, [source.config() for source in sources])
-        check_tokenizers(sources, **trust)
+        check_tokenizers(sources)
         check_heads(config.members, [source.head() for source in sources])
         ensemble = cls._from_sources(config, sources, **kwargs).eval()
         # generic tools (TRL, pipelines) load the tokenizer from here: that of the first member
@@ -271,7 +274,7 @@ class URMEnsemble(PreTrainedModel):
             self.config.members = members
         first = MemberSource(members[0], self.config.revisions[0]) if self.config.name_or_path == members[0] else None
         if first is not None and first.file("tokenizer_config.json") is not None:
-            AutoTokenizer.from_pretrained(first.name, revision=first.revision).save_pretrained(save_directory)
+            save_tokenizer(load_tokenizer(first.name, **first.place.kwargs()), save_directory)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """

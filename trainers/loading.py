@@ -3,12 +3,14 @@
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from urm_hf.checkpoints.adapters import is_adapter, load_adapter
+from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.backbone_urm import HUB, raw_config
+from urm_hf.modeling.backbone_urm import read_config
 from urm_hf.modeling.configuration_urm import refuse_published_layout
+from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 
 
@@ -19,8 +21,8 @@ def pinned_source(model: str, args) -> MemberSource:
     `args.model_init_kwargs` name that commit from now on, so that all is read from it, whatever is pushed meanwhile.
     """
     kwargs = args.model_init_kwargs or {}
-    place = {name: kwargs[name] for name in HUB if name in kwargs}
-    source = MemberSource(model, place.pop("revision", None), place)
+    place = HubPlace.read(kwargs)
+    source = MemberSource(model, place.revision, place)
     if source.revision is not None:
         args.model_init_kwargs = {**kwargs, "revision": source.revision}
     return source
@@ -32,7 +34,7 @@ def tokenizer_of(source: MemberSource, args) -> PreTrainedTokenizerBase | None:
         base = source.base()
         return None if base is None else tokenizer_of(base, args)
     trust = _trusts(args.model_init_kwargs or {}, args)
-    return AutoTokenizer.from_pretrained(source.name, revision=source.revision, trust_remote_code=trust, **source.hub)
+    return load_chat_tokenizer(source.name, trust, **source.place.kwargs())
 
 
 def load_urm(
@@ -60,18 +62,18 @@ def load_urm(
     args.model_init_kwargs = None
     if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])
-    hub = {name: kwargs[name] for name in HUB if name in kwargs}
+    place = HubPlace.read(kwargs)
     trust = _trusts(kwargs, args)
     kwargs.pop("trust_remote_code", None)
-    found = raw_config(model, hub)
+    found = read_config(model, place)
     refuse_published_layout(found.get("architectures"), model)
     if not found and fresh_heads:  # an adapter of a causal LM or reward model; one of a URM has a config.json
         return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **hub)
+    config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **place.kwargs())
     if isinstance(config, URMConfig):
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
-        load = load_adapter if is_adapter(model, **hub) else URMForRewardModeling.from_pretrained
+        load = load_adapter if is_adapter(model, **place.kwargs()) else URMForRewardModeling.from_pretrained
         return load(model, **kwargs)
     if not fresh_heads:
         raise ValueError(

@@ -7,6 +7,7 @@ from huggingface_hub import HfApi
 from transformers.dynamic_module_utils import custom_object_save
 
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.modeling.tokenizer_urm import rewrite_for_transformers_4
 
 
 class PublishesWholeModels:
@@ -28,6 +29,10 @@ class PublishesWholeModels:
     is_world_process_zero: Any
     save_model: Any
     _finish_current_push: Any
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        rewrite_for_transformers_4(output_dir or self.args.output_dir)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         """Writes README.md, unless somebody edited it, and the code files that a pushed checkpoint needs."""

@@ -15,6 +15,7 @@ from urm_hf.data.tables import from_ultrafeedback, load_rows
 from urm_hf.hub.publish import push
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMEnsemble
 from urm_hf.modeling.members_urm import MemberSource
+from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.loading import pinned_source
 from urm_hf.trainers.resuming import find_checkpoint
@@ -205,12 +206,11 @@ def _run(trainer, args, data: DataArguments, adapter: MemberSource | None = None
     merged = is_peft_model(trainer.model) and not quantised and not data.save_adapter
     if adapter is not None:
         if trainer.is_world_process_zero():
-            pinned = {"revision": adapter.revision, **adapter.hub}
-            save_adapter_with_head(adapter.name, trainer.model, args.output_dir, **pinned)
-            trainer.processing_class.save_pretrained(args.output_dir)
+            save_adapter_with_head(adapter.name, trainer.model, args.output_dir, **adapter.place.kwargs())
+            save_tokenizer(trainer.processing_class, args.output_dir)
     elif merged and trainer.is_world_process_zero():
         trainer.model.merge_and_unload().save_pretrained(args.output_dir)
-        trainer.processing_class.save_pretrained(args.output_dir)
+        save_tokenizer(trainer.processing_class, args.output_dir)
     elif not merged:
         trainer.save_model(args.output_dir, _internal_call=True)  # else it would push as well
     if data.plots and trainer.is_world_process_zero():
@@ -226,14 +226,14 @@ def _run(trainer, args, data: DataArguments, adapter: MemberSource | None = None
 
 
 def _fixed_weights(args: URMGatingConfig, model: ModelConfig) -> Path:
-    from transformers import AutoTokenizer
 
     from urm_hf.modeling import URMForRewardModeling
 
     urm = URMForRewardModeling.from_pretrained(_name(model), revision=model.model_revision, dtype="auto")
     urm.fix_reward_weights(args.reward_weights or [])
     urm.save_pretrained(args.output_dir)
-    AutoTokenizer.from_pretrained(_name(model), revision=model.model_revision).save_pretrained(args.output_dir)
+    tokenizer = load_tokenizer(_name(model), revision=model.model_revision)
+    save_tokenizer(tokenizer, args.output_dir)
     return Path(args.output_dir)
 
 

@@ -15,7 +15,7 @@ from urm_hf.hub.reference import CONVERSATIONS
 ADAPTERS = ["org/adapter-0", "org/adapter-1"]
 FILES = {
     *("README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "config.json"),
-    *("configuration_urm.py", "tokenizer.json", "tokenizer_config.json"),
+    *("configuration_urm.py", "checks_urm.py", "tokenizer.json", "tokenizer_config.json"),
     *("urm_reference_scores.json", "urm_reference_scores.png"),
 }
 

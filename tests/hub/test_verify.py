@@ -49,7 +49,16 @@ def change_scores(folder: Path, change):
 
 def test_a_sound_folder_passes_every_check(sound):
     checks = list(verify(sound))
-    assert [check.name for check in checks] == ["files", "code", "finite", "dtypes", "load", "scores"]
+    assert [check.name for check in checks] == [
+        "files",
+        "code",
+        "finite",
+        "dtypes",
+        "head",
+        "load",
+        "rewards",
+        "scores",
+    ]
     assert [check.name for check in checks if check.ok is not True] == []
 
 
@@ -172,11 +181,11 @@ def test_what_cannot_be_verified(folder, tmp_path, monkeypatch, model, kwargs, m
 def test_the_command_prints_every_check_and_its_exit_code_tells(folder, capsys):
     assert main(["verify", str(folder)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in out[:-1]] == ["ok"] * 6 and out[-1].endswith("as it should be")
+    assert [line.split()[0] for line in out[:-1]] == ["ok"] * 8 and out[-1].endswith("as it should be")
     change_tensors(folder, nan)
     assert main(["verify", str(folder)]) == 1
     out = capsys.readouterr().out
-    assert "DIFFERS  finite" in out and out.splitlines()[-1].endswith("2 of the checks failed")
+    assert "DIFFERS  finite" in out and out.splitlines()[-1].endswith("3 of the checks failed")
     assert main(["verify", str(folder), "--atol", "-1"]) == 2
     assert "--atol must not be negative" in capsys.readouterr().err
 
@@ -193,3 +202,38 @@ def test_the_command_prints_every_check_and_its_exit_code_tells(folder, capsys):
 )
 def test_the_largest_difference_of_two_rows(stored, now, difference):
     assert largest_difference(stored, now) == pytest.approx(difference)
+
+
+# What no stored score is needed for
+
+
+def test_the_heads_statistics_are_read(folder):
+    change_tensors(folder, lambda tensors: tensors["score.label_std"].neg_())
+    found = failed(folder)
+    assert "score.label_std must be positive" in found["head"] and "`label_stds` of config.json" in found["head"]
+
+
+def test_statistics_unlike_the_configs(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["label_means"] = [mean + 1 for mean in config["label_means"]]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "`label_means` of config.json" in failed(folder)["head"]
+
+
+def test_a_feature_scale_of_zero(folder):
+    change_tensors(folder, lambda tensors: tensors["score.feature_scale"].zero_())
+    found = failed(folder)
+    assert "score.feature_scale must be positive" in found["head"] and "rewards" in found
+
+
+def test_rewards_that_are_not_finite_are_found_without_stored_scores(folder):
+    (folder / SCORES).unlink()
+    change_tensors(folder, lambda tensors: tensors["score.gate.4.bias"].fill_(float("inf")))
+    assert "row 0" in failed(folder)["rewards"]
+    assert main(["verify", str(folder)]) == 1
+
+
+def test_a_chat_template_that_fails(folder):
+    (folder / SCORES).unlink()
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('not like this') }}")
+    assert "not like this" in failed(folder)["rewards"]

@@ -17,8 +17,8 @@ from urm_hf.modeling import URMForRewardModeling
 ROWS = random_rows([5, 12, 3, 8])
 TEXTS = ["<|im_start|>user\nhi<|im_end|>", "<|im_start|>user\na longer one<|im_end|>"]
 SHIPPED = [
-    *("backbone_urm.py", "card_urm.py", "configuration_urm.py", "distributions_urm.py", "head_urm.py"),
-    "modeling_urm.py",
+    *("backbone_urm.py", "card_urm.py", "checks_urm.py", "configuration_urm.py", "distributions_urm.py"),
+    *("head_urm.py", "hub_place_urm.py", "modeling_urm.py"),
 ]
 
 SESSION = (

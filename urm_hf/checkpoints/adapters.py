@@ -9,8 +9,8 @@ from transformers.utils import find_adapter_config_file
 
 from urm_hf.checkpoints.files import read_json, write_json
 from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.backbone_urm import HUB
 from urm_hf.modeling.card_urm import CARD_BLANK
+from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import (
     ADAPTER_CONFIG,
     ADAPTER_PREFIX,
@@ -55,8 +55,7 @@ def load_adapter(adapter: str | Path, revision: str | None = None, **kwargs) -> 
         adapter: folder or repository. revision: its commit, branch or tag; that of the base is in the adapter.
         kwargs: for loading the base (`dtype`, `device_map`, ...) and for finding both (`token`, `cache_dir`, ...).
     """
-    hub = {name: kwargs.pop(name) for name in HUB if name in kwargs}
-    source = MemberSource(str(adapter), revision, hub)
+    source = MemberSource(str(adapter), revision, HubPlace.take(kwargs))
     model = load_adapters([source], **kwargs).merge_and_unload(safe_merge=True)
     model.config.name_or_path = model.name_or_path = str(adapter)  # which another adapter on it names as its base
     return model
@@ -71,7 +70,7 @@ def save_adapter_with_head(
     The backbone's part is copied as it is; `model` must be what [`load_adapter`] made of this adapter (with the same
     `revision`, `token`, ...), trained further in its head only.
     """
-    source, folder = MemberSource(str(adapter), revision, hub), Path(folder)
+    source, folder = MemberSource(str(adapter), revision, HubPlace.read(hub)), Path(folder)
     tensors = dict(tensors_of(source.weight_files(), ADAPTER_PREFIX))
     head = {f"{ADAPTER_PREFIX}{HEAD}{name}": tensor for name, tensor in model.score.state_dict().items()}
     unlike = sorted({key for key in tensors if key.startswith(ADAPTER_PREFIX + HEAD)} ^ set(head))

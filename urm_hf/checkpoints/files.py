@@ -1,7 +1,9 @@
 """The files of a checkpoint on disk: which hold its weights, how its tensors are read and how a new folder appears."""
 
+import glob
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,58 +11,103 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
+from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, read_json_object
+
+UNFINISHED, LOCK = ".unfinished", "lock"  # of temporary folders
 TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*", "vocab.*", "merges.txt", "spiece.*"]
 LICENCES = ["LICEN[CS]E*", "NOTICE*", "USE_POLICY*"]
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Its content; empty where there is no such file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: it is not JSON ({error}).") from error
+    """Its content, an object; empty where there is no such file. A ValueError names a damaged one."""
+    return read_json_object(path) if path.is_file() else {}
 
 
 def write_json(path: Path, content: dict[str, Any]):
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_file(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write_file(path: Path, content: bytes):
+    """
+    A file that appears whole, or stays as it was. A link in its place is replaced, what it leads to not touched.
+
+    Raises:
+        OSError: it cannot be written; the error names the file.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; nothing was changed", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:
     """The safetensors files of the checkpoint `name` in `folder`, one or several; pickled weights are not taken."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
-    files = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-    if not files:
+    if not (folder / INDEX).is_file():
         missing = f"{name} has neither {WEIGHTS} nor {INDEX}"
         raise ValueError(f"{missing}; pickled weights (.bin) are never loaded. Save it again with `save_pretrained`.")
+    files = sorted(set(read_weight_map(str(folder / INDEX)).values()))
     for file in files:
         if Path(file).name != file or not (folder / file).is_file():
             raise FileNotFoundError(f"{name} is incomplete: {INDEX} names {file!r}, which is not there.")
+        if not file.endswith(".safetensors"):
+            raise ValueError(f"{INDEX} of {name} names {file!r}, which is not a safetensors file.")
     return [folder / file for file in files]
 
 
 @contextmanager
 def appears_whole(output_dir: str | Path) -> Iterator[Path]:
-    """A temporary folder that becomes `output_dir` at the end, or is removed after an error."""
+    """
+    A temporary folder that becomes `output_dir` at the end, or is removed after an error.
+
+    One that a killed process left beside `output_dir`, with all weights perhaps, is removed by the next that writes
+    there: each holds a lock on its folder for as long as it lives.
+    """
     output = Path(output_dir).resolve()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"`output_dir` {output_dir} exists and is not an empty folder; name a new one.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
+    _remove_abandoned(output)
+    # `UNFINISHED` tells `_remove_abandoned` which folders are ours
+    beside = TemporaryDirectory(prefix=f".{output.name}.", suffix=UNFINISHED, dir=output.parent)
+    with beside as temporary, FileLock(Path(temporary) / LOCK):
         folder = Path(temporary) / output.name
         folder.mkdir()  # with the usual permissions, unlike its parent
-        yield folder
+        try:
+            yield folder
+        except SafetensorError as error:  # what it says of a full disk
+            raise OSError(f"{output_dir} cannot be written: {error}. Free space, or write elsewhere.") from error
         if output.exists():
             output.rmdir()  # an error if it is no longer empty
         folder.rename(output)
+
+
+def _remove_abandoned(output: Path):
+    """Removes the temporary folders of `output` whose process is gone."""
+    for temporary in output.parent.glob(f".{glob.escape(output.name)}.*{UNFINISHED}"):
+        lock = temporary / LOCK
+        if temporary.is_symlink() or not lock.is_file():  # not ours, or of a process that has only just begun
+            continue
+        try:
+            with FileLock(lock, timeout=0):
+                pass
+        except Timeout:
+            continue
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class Checkpoint:
@@ -86,6 +133,7 @@ class Checkpoint:
         if self.folder.is_dir():
             if revision is not None:
                 raise ValueError(f"`revision` pins {name} to {revision!r}, but it is a folder: leave it out.")
+            check_folder(self.folder)
         elif self.folder.is_absolute() or self.name.startswith(".") or self.name.count("/") > 1:
             raise FileNotFoundError(f"{name}: no such folder.")
         else:
@@ -96,6 +144,7 @@ class Checkpoint:
         if not (self.folder / "config.json").is_file():
             raise FileNotFoundError(f"{name} has no config.json. If it is an adapter, merge it into its model first.")
         self.config = read_json(self.folder / "config.json")
+        check_config(self.config, self.name)
         if self.config.get("quantization_config"):
             raise ValueError(f"{name} is quantised: convert the model that it was made from.")
         self.tensors: dict[str, Tensor] = {}
@@ -103,7 +152,9 @@ class Checkpoint:
 
     def index(self):
         """Reads the names, shapes and dtypes of all tensors."""
-        for path in weight_files(self.name, self.folder):
+        files = weight_files(self.name, self.folder)
+        check_size(self.config, list(map(str, files)), self.name)
+        for path in files:
             with _opened(path) as file:
                 for key in file.keys():  # noqa: SIM118  (it is no mapping)
                     info, self._files[key] = file.get_slice(key), path

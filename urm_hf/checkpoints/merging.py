@@ -18,6 +18,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from urm_hf.checkpoints.files import Checkpoint, appears_whole, read_json, write_shards
 from urm_hf.modeling import URMConfig, URMForRewardModeling
+from urm_hf.modeling.checks_urm import explain_damage
 
 PARTS = {"all": "", "body": "model.", "value head": "score.value.", "gate": "score.gate."}
 VALUE = "score.value.weight"  # (2n, H): n rows of means, then n of log standard deviations
@@ -108,7 +109,8 @@ class _Member(Checkpoint):
         model_type = self.config.get("model_type")
         if model_type != URMConfig.model_type:
             raise ValueError(f"{name} is not a URM: its `model_type` is {model_type!r}, not {URMConfig.model_type!r}.")
-        self.urm = URMConfig.from_pretrained(self.folder)
+        with explain_damage(f"config.json of {name}"):
+            self.urm = URMConfig.from_pretrained(self.folder)
         self.index()
         if VALUE not in self.tensors:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")

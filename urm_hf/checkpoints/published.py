@@ -26,8 +26,10 @@ from urm_hf.checkpoints.published_layout import (
     published_name,
 )
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig, URMForRewardModeling
-from urm_hf.modeling.backbone_urm import raw_config
+from urm_hf.modeling.backbone_urm import read_config
+from urm_hf.modeling.checks_urm import explain_damage
 from urm_hf.modeling.configuration_urm import PUBLISHED_ARCHITECTURE, refuse_published_layout
+from urm_hf.modeling.hub_place_urm import HubPlace
 
 
 @dataclass
@@ -49,7 +51,7 @@ def refuse_published(model: PreTrainedModel | str | PathLike, **hub):
     transformers takes it for a Llama classifier of 2n labels and leaves the gate out. `hub`: `revision`, `token`, ...
     """
     if isinstance(model, (str, PathLike)):
-        refuse_published_layout(raw_config(str(model), hub).get("architectures"), str(model))
+        refuse_published_layout(read_config(str(model), HubPlace.read(hub)).get("architectures"), str(model))
     elif type(model).__name__ != PUBLISHED_ARCHITECTURE:  # its own code, where a user trusts it, does compute rewards
         refuse_published_layout(getattr(model.config, "architectures", None), model.config.name_or_path)
 
@@ -86,7 +88,8 @@ def convert_published(
     """
     with appears_whole(output_dir) as folder:
         checkpoint = Checkpoint(source, revision, token, local_files_only)
-        config = _config_here(checkpoint, attributes)
+        with explain_damage(f"config.json of {source}"):
+            config = _config_here(checkpoint, attributes)
         notes = _index_published(checkpoint, config)
         here = _layout_here(config)
         here |= {key: tensor for key, tensor in checkpoint.tensors.items() if key in here and key != VALUE}
@@ -134,7 +137,8 @@ def convert_sglang(
             refuse_published_layout(checkpoint.config.get("architectures"), checkpoint.name)
             found = checkpoint.config.get("model_type")
             raise ValueError(f"{source} is not a URM: its `model_type` is {found!r}. Of an ensemble, name one member.")
-        config = URMConfig.from_pretrained(checkpoint.folder)
+        with explain_damage(f"config.json of {source}"):
+            config = URMConfig.from_pretrained(checkpoint.folder)
         checkpoint.index()
         checkpoint.check_layout({key: tensor.shape for key, tensor in _layout_here(config).items()}, "a URM")
         notes = check_expressible(checkpoint, config, pad_gate)

@@ -26,6 +26,7 @@ from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
 from urm_hf.demo.results import held_out_results
 from urm_hf.modeling import URMEnsemble, URMForRewardModeling
+from urm_hf.modeling.tokenizer_urm import save_tokenizer
 from urm_hf.scores import RewardScore, output_rows
 from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import output_of_cached, pooled_features
@@ -153,7 +154,7 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
         "frozen_backbone": True,
     }
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     return folder
 
 

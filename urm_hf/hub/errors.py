@@ -1,10 +1,12 @@
 """One line for what goes wrong between here and the Hub. Light to import."""
 
+import errno
 import re
 from typing import Any
 from urllib.parse import urlsplit
 
 ENDPOINTS = "resolve|revision|tree|refs|commit|branch|tag|preupload|paths-info|info"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest size of a file
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -14,7 +16,10 @@ class HubError(OSError):
 
 def one_line(error: BaseException) -> str:
     """What a user should read of an error: the Hub's answer if it comes from there, else its own message."""
-    return explained(error) or " ".join(str(error).split())
+    told = explained(error) or " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in FULL:
+        told += ": free space there, or write elsewhere"
+    return told
 
 
 def explained(error: BaseException) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from urm_hf import modeling
 from urm_hf.checkpoints.files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_json, weight_files
+from urm_hf.modeling.checks_urm import check_adapter_config, check_config, check_folder, explain_damage
 from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import ENSEMBLE_AUTO_MAP, URMEnsembleConfig
 from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -56,6 +57,12 @@ def read_folder(path: str | Path) -> ModelFolder:
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder.")
+    check_folder(path)
+    with explain_damage(str(path)):
+        return _read_folder(path)
+
+
+def _read_folder(path: Path) -> ModelFolder:
     whole = (path / WEIGHTS).is_file() or (path / INDEX).is_file()
     adapter = read_json(path / ADAPTER_CONFIG) if (path / ADAPTER_CONFIG).is_file() and not whole else None
     if adapter is not None and not (path / "config.json").is_file():
@@ -66,10 +73,13 @@ def read_folder(path: str | Path) -> ModelFolder:
     if not (path / "config.json").is_file():
         raise ValueError(f"{path} has no config.json: save a model there with `save_pretrained`.")
     config = read_json(path / "config.json")
-    if config.get("model_type") not in AUTO_MAPS:
+    if str(config.get("model_type")) not in AUTO_MAPS:
         raise ValueError(
             f"{path}/config.json is of type {config.get('model_type')!r}, neither a URM nor an ensemble of URMs."
         )
+    check_config(config, str(path))
+    if adapter is not None:
+        check_adapter_config(adapter, str(path))
     folder = ModelFolder(path, config, adapter)
     _take_code(folder)
     if folder.is_ensemble:
@@ -125,16 +135,6 @@ def without_local_paths(value: Any, key: str = "") -> Any:
         return [without_local_paths(v, f"{key}[{number}]") for number, v in enumerate(value)]
     informs = key.startswith("training") or key.endswith("name_or_path")
     return PurePath(value.replace("\\", "/")).name if informs and _is_local(value, key) else value
-
-
-def for_transformers_4(tokenizer_config: dict[str, Any]) -> dict[str, Any]:
-    """A `tokenizer_config.json` of transformers 5 in the words that version 4 has too; version 5 reads both alike."""
-    config = dict(tokenizer_config)
-    if config.get("tokenizer_class") == "TokenizersBackend":
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    if isinstance(config.get("extra_special_tokens"), list):
-        config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    return config
 
 
 def _is_local(value: Any, key: str = "") -> bool:
@@ -210,6 +210,14 @@ def _check_tokenizer(folder: ModelFolder):
         folder.problems.append("the tokenizer has no chat template: set `tokenizer.chat_template` and save it again")
 
 
+def _leads_outside(path: Path, folder: Path) -> bool:
+    """Whether a link leads to a file that nobody meant to publish. In the Hub's cache all files are links to blobs."""
+    if not path.is_symlink():
+        return False
+    target, cache = path.resolve(), folder.resolve().parent.parent / "blobs"
+    return not target.is_relative_to(folder.resolve()) and not target.is_relative_to(cache)
+
+
 def _check_companions(folder: ModelFolder):
     """Takes what else belongs to a model, names the rest, and finds what must not be published."""
     taken = set(folder.files)
@@ -223,6 +231,10 @@ def _check_companions(folder: ModelFolder):
             folder.files.append(name)
         else:
             folder.left_out.append(name)
+    for name in folder.files:
+        if _leads_outside(folder.path / name, folder.path):
+            target = (folder.path / name).resolve()
+            folder.problems.append(f"{name} is a link to {target}, outside of the folder: copy it, or remove it")
     pickles = [n for n in folder.left_out if n != TRAINERS_PICKLE and any(fnmatch(n, p) for p in PICKLES)]
     if pickles:
         folder.problems.append(f"pickled files, which can run code when they are loaded: {', '.join(pickles)}")

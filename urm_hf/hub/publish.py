@@ -21,7 +21,8 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from urm_hf.checkpoints.files import read_json
+from urm_hf import __version__
+from urm_hf.checkpoints.files import read_json, write_file
 from urm_hf.data.template_dates import TEMPLATE_DATE, fix_template_date
 from urm_hf.hub.adapter_base import pin_base
 from urm_hf.hub.card.card import is_generated, model_card
@@ -31,7 +32,8 @@ from urm_hf.hub.folder import (
     CARD,
     PLOT,
     ModelFolder,
-    for_transformers_4,
+    code_files,
+    installed_code,
     local_paths,
     read_folder,
     without_local_paths,
@@ -39,6 +41,7 @@ from urm_hf.hub.folder import (
 from urm_hf.hub.reference import reference_scores, write_reference
 from urm_hf.hub.upload import PushResult, check_target, upload
 from urm_hf.modeling.card_urm import CARD_BLANK
+from urm_hf.modeling.tokenizer_urm import save_tokenizer, translate_for_transformers_4
 
 
 def push(
@@ -98,7 +101,7 @@ def push(
             raise ValueError("`tokenizer` is missing: a model without it cannot be used by others.")
         with tempfile.TemporaryDirectory() as temporary:
             model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+            save_tokenizer(tokenizer, temporary)
             options = {"results": results, "overwrite_card": overwrite_card, "dtype": dtype, "dry_run": dry_run}
             named = {"license": license, "datasets": datasets, "base_model": base_model, "token": token, "tag": tag}
             named["card_tags"] = card_tags
@@ -111,6 +114,7 @@ def push(
     notes += _describe(folder, repo_id, about, results, overwrite_card, dtype, token)
     folder = _complete(read_folder(model))  # with what was written just now
     is_adapter = folder.adapter is not None
+    notes += _changed_code(folder)
     if dry_run:
         return PushResult(repo_id, None, folder.files, folder.left_out, [], notes, private, tag, is_adapter)
     additions, scrubbed = _additions(folder)
@@ -119,6 +123,16 @@ def push(
     result.left_out, result.is_adapter = folder.left_out, is_adapter
     result.notes = [*notes, *scrubbed, *result.notes]
     return result
+
+
+def _changed_code(folder: ModelFolder) -> list[str]:
+    """Says which of the code files, which run where somebody trusts the repository, are not this version's."""
+    changed = [name for name in code_files(folder) if (folder.path / name).read_bytes() != installed_code(name)]
+    if not changed:
+        return []
+    return [
+        f"{', '.join(changed)}: not as in urm-hf {__version__}, and published as in the folder; `urm verify` tells"
+    ]
 
 
 def _complete(folder: ModelFolder) -> ModelFolder:
@@ -156,6 +170,8 @@ def _describe(
     try:
         from urm_hf.hub.card.plot import plot_reference
 
+        if (folder.path / PLOT).is_symlink():
+            (folder.path / PLOT).unlink()  # to be replaced, not written through
         plot = plot_reference(reference["conversations"], folder.path / PLOT).name
     except ImportError:
         plot = None
@@ -169,7 +185,7 @@ def _describe(
         raise ValueError(f"{results} has no results that a card can show.")
     described = {"adapter": folder.adapter, "reference": reference, "results": measured, "plot": plot}
     card = model_card(folder.config, repo_id, **described, **about)  # type: ignore[arg-type]
-    path.write_text(str(card), encoding="utf-8")
+    write_file(path, str(card).encode())
     if not about.get("license"):
         notes.append("the card names no licence: `--license` does")
     return notes
@@ -194,8 +210,8 @@ def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]
         contents["config.json"] = _json(without_local_paths(folder.config))
         notes.append(f"config.json: local paths were reduced to names in {', '.join(found)}")
     tokenizer = read_json(folder.path / "tokenizer_config.json")
-    if for_transformers_4(tokenizer) != tokenizer:
-        contents["tokenizer_config.json"] = _json(for_transformers_4(tokenizer))
+    if translate_for_transformers_4(tokenizer) != tokenizer:
+        contents["tokenizer_config.json"] = _json(translate_for_transformers_4(tokenizer))
         notes.append("tokenizer_config.json: in the words of transformers 4, which 5 reads too")
     for name in [name for name in folder.files if name.endswith(".jinja")]:
         template = (folder.path / name).read_text(encoding="utf-8")

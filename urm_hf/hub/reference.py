@@ -8,9 +8,10 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.utils.sha import sha_fileobj
-from transformers import AutoTokenizer
 
 from urm_hf import __version__
+from urm_hf.checkpoints.files import write_file
+from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.hub.folder import SCORES
 from urm_hf.scoring.scorer import RewardScorer
 
@@ -44,7 +45,7 @@ CONVERSATIONS = {
 
 def load_scorer(folder: Path, dtype: str = "float32", token: str | None = None) -> RewardScorer:
     """The model in a folder with the folder's own tokenizer; no code of the folder runs."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_chat_tokenizer(str(folder))
     return RewardScorer(str(folder), tokenizer, dtype=dtype, token=token)
 
 
@@ -76,7 +77,7 @@ def weight_hashes(folder: Path) -> dict[str, str]:
 
 def write_reference(folder: Path, scores: dict[str, Any]):
     text = json.dumps(scores, indent=1, ensure_ascii=False)
-    (folder / SCORES).write_text(text + "\n", encoding="utf-8")
+    write_file(folder / SCORES, (text + "\n").encode())
 
 
 def largest_difference(stored: dict[str, Any], now: dict[str, Any]) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """Whether a model, in a folder or on the Hub, is complete, is what this package makes, and scores as it once did."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,7 @@ from urm_hf.checkpoints.files import read_json, weight_files
 from urm_hf.hub.adapter_base import is_pinned
 from urm_hf.hub.errors import one_line
 from urm_hf.hub.folder import SCORES, ModelFolder, code_files, installed_code, read_folder
-from urm_hf.hub.reference import ATOL, RewardScorer, largest_difference, load_scorer, weight_hashes
-from urm_hf.modeling import URMConfig, URMForRewardModeling
+from urm_hf.hub.reference import ATOL, CONVERSATIONS, RewardScorer, largest_difference, load_scorer, weight_hashes
 from urm_hf.modeling.members_urm import ADAPTER_PREFIX, ADAPTER_WEIGHTS, HEAD
 
 
@@ -61,14 +61,26 @@ def verify(
     yield _complete(folder)
     yield _code(folder)
     if not folder.is_ensemble:
-        yield from _tensors(folder)
-    stored = read_json(path / SCORES)
+        checks = list(_tensors(folder))
+        yield from checks
+        if checks[0].name != "tensors":  # else they cannot be read
+            yield _check_head(folder)
     try:
-        scorer = load_scorer(path, stored.get("dtype", "float32"), token)
-    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
-        yield Check("load", False, (isinstance(error, RuntimeError) and _misshapen(folder)) or one_line(error))
+        stored = read_json(path / SCORES)
+    except ValueError as error:
+        stored = {}
+        yield Check("scores", False, one_line(error))
+    dtype = stored.get("dtype", "float32")
+    if dtype not in ATOL:
+        yield Check("scores", False, f"{SCORES} was computed in {dtype!r}, which is none of {', '.join(ATOL)}")
+        dtype, stored = "float32", {}
+    try:
+        scorer = load_scorer(path, dtype, token)
+    except (ValueError, OSError) as error:
+        yield Check("load", False, one_line(error))
         return
     yield Check("load", True, _loaded(folder, scorer))
+    yield _check_rewards(scorer)
     yield _scores(folder, scorer, stored, atol)
 
 
@@ -146,26 +158,71 @@ def _some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _misshapen(folder: ModelFolder) -> str:
-    """Tensors of another shape than the config asks for; transformers says no more than that there are some."""
-    if folder.is_ensemble or folder.adapter is not None:  # theirs is told by what loads them
-        return ""
-    with torch.device("meta"):
-        expected = URMForRewardModeling(URMConfig.from_pretrained(folder.path)).state_dict()
-    wrong = []
-    for file in weight_files("the model", folder.path):
-        with safe_open(file, framework="pt") as tensors:
-            for key in expected.keys() & set(tensors.keys()):
-                shape, fits = tensors.get_slice(key).get_shape(), list(expected[key].shape)
-                wrong += [f"{key} is {shape} instead of {fits}"] if shape != fits else []
-    return _some(sorted(wrong))
-
-
 def _loaded(folder: ModelFolder, scorer: RewardScorer) -> str:
     kind = f"{len(folder.config['members'])} members" if folder.is_ensemble else "every key and shape fits"
     if folder.adapter is not None:
         kind = f"an adapter of {folder.adapter['base_model_name_or_path']}, {kind}"
     return f"{type(scorer.model).__name__}, {kind}; predicts {', '.join(scorer.attributes or [])}"
+
+
+def _check_head(folder: ModelFolder) -> Check:
+    """
+    The head's statistics: numbers that a reward is made of, and that no load complains about.
+
+    They stand in the weights and, for people and other tools, in the config; the two must agree.
+    """
+    tensors = _read_head(folder)
+    problems = []
+    for name, key in (("label_mean", "label_means"), ("label_std", "label_stds")):
+        stored, told = tensors.get(name), folder.config.get(key)
+        if stored is None or told is None:
+            continue
+        told_numbers = torch.tensor(told, dtype=torch.float32)
+        if stored.shape != told_numbers.shape or not torch.allclose(
+            stored.float(), told_numbers, rtol=1e-4, atol=1e-6
+        ):
+            problems.append(f"{HEAD}{name} is {stored.tolist()}, and `{key}` of config.json {told}")
+    for name in ("label_std", "feature_scale"):
+        values = tensors.get(name)
+        if values is not None and not (values > 0).all():
+            problems.append(f"{HEAD}{name} must be positive, its smallest is {values.min().item():.3g}")
+    value = tensors.get("value.weight")
+    if value is not None and not value.any():
+        problems.append(f"{HEAD}value.weight is zero everywhere: every text gets the same rating")
+    detail = "statistics as in the config, scales are positive"
+    return Check("head", not problems, "; ".join(problems) or detail)
+
+
+def _read_head(folder: ModelFolder) -> dict[str, torch.Tensor]:
+    """The head's tensors by their names in `URMHead`."""
+    head = {}
+    for file in _weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118  (it is no mapping)
+                name = key.removeprefix(ADAPTER_PREFIX)
+                if name.startswith(HEAD):
+                    head[name.removeprefix(HEAD)] = tensors.get_tensor(key)
+    return head
+
+
+def _check_rewards(scorer: RewardScorer) -> Check:
+    """Whether the model answers at all: our fixed conversations, whatever scores are stored with it."""
+    try:
+        scores = scorer.score(list(CONVERSATIONS.values()))
+    except ValueError as error:
+        return Check("rewards", False, one_line(error))
+    wrong, rewards = [], []
+    for name, score in zip(CONVERSATIONS, scores, strict=True):
+        means, stds = score.get("attribute_means") or {}, score.get("attribute_stds") or {}
+        numbers = [score["reward"], score.get("reward_std", 0.0), *means.values(), *stds.values()]
+        rewards.append(numbers[0])
+        if not all(math.isfinite(number) for number in numbers):
+            wrong.append(name)
+    if wrong:
+        return Check("rewards", False, f"numbers that are not finite for {_some(wrong)}")
+    if max(rewards) == min(rewards):
+        return Check("rewards", False, f"all {len(rewards)} conversations get the same reward, {rewards[0]:.4g}")
+    return Check("rewards", True, f"{len(rewards)} conversations from {min(rewards):.3g} to {max(rewards):.3g}")
 
 
 def _scores(folder: ModelFolder, scorer: RewardScorer, stored: dict[str, Any], atol: float | None) -> Check:
@@ -175,11 +232,13 @@ def _scores(folder: ModelFolder, scorer: RewardScorer, stored: dict[str, Any], a
         return Check("scores", None, f"no {SCORES}: nothing to compare with (`urm push` writes it)")
     try:
         scores = scorer.score([row["messages"] for row in rows])
+        size = max([1.0, *(abs(row["reward"]) for row in rows)])
+        differences = [(*largest_difference(row, score), row["name"]) for row, score in zip(rows, scores, strict=True)]
     except ValueError as error:
-        return Check("scores", False, str(error))
-    size = max([1.0, *(abs(row["reward"]) for row in rows)])
+        return Check("scores", False, one_line(error))
+    except (TypeError, KeyError, AttributeError) as error:  # not what we wrote
+        return Check("scores", False, f"{SCORES} is damaged ({type(error).__name__}: {error}): push the model again")
     limit = (ATOL[stored.get("dtype", "float32")] if atol is None else atol) * size
-    differences = [(*largest_difference(row, score), row["name"]) for row, score in zip(rows, scores, strict=True)]
     worst, where, name = max(differences)
     if worst <= limit:
         return Check("scores", True, f"{len(rows)} conversations as stored, largest difference {worst:.1e}")

@@ -5,8 +5,12 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
-from urm_hf.modeling.backbone_urm import HUB, raw_config
+from urm_hf.checkpoints.adapters import load_adapter
+from urm_hf.modeling.backbone_urm import find_weights, read_config
+from urm_hf.modeling.checks_urm import check_size, explain_damage
 from urm_hf.modeling.configuration_urm import URMConfig
+from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
+from urm_hf.modeling.hub_place_urm import HubPlace
 
 
 def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:
@@ -18,18 +22,24 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
     Raises:
         ValueError: weights of the model are missing, as those of the head are in a language model.
     """
-    place = {"revision": hub["revision"], **{key: model_kwargs[key] for key in HUB if key in model_kwargs}}
-    config = raw_config(name, place)
+    place = HubPlace.read(model_kwargs).at(hub["revision"])
+    config = read_config(name, place)
     ours = config.get("model_type") == URMConfig.model_type
-    if ours and find_adapter_config_file(name, **place):
-        from urm_hf.checkpoints.adapters import load_adapter  # lazily: with TRL's trainers
-
+    is_adapter = find_adapter_config_file(name, **place.kwargs()) is not None
+    if ours and is_adapter:
         return load_adapter(name, hub["revision"], **model_kwargs)
     # other models' own code counts its outputs itself, some of them attributes
     labels = {} if "AutoModelForSequenceClassification" in (config.get("auto_map") or {}) else {"num_labels": 1}
-    model, loaded = AutoModelForSequenceClassification.from_pretrained(
-        name, output_loading_info=True, **labels, **hub, **model_kwargs
-    )
+    if config.get("model_type") == URMEnsembleConfig.model_type:
+        weights = {}  # those of its members are looked at where they are loaded
+    else:
+        weights = {"use_safetensors": True}
+        if not is_adapter:  # else those of its base, which transformers loads
+            check_size(config, find_weights(name, place), name)
+    with explain_damage(name):
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            name, output_loading_info=True, **labels, **weights, **hub, **model_kwargs
+        )
     if loaded["missing_keys"]:
         keys = ", ".join(sorted(loaded["missing_keys"])[:4])
         raise ValueError(

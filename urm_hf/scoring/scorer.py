@@ -7,15 +7,16 @@ from itertools import islice
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
 from urm_hf.checkpoints.published import refuse_published
+from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.data.conversations import check_truncation
 from urm_hf.data.encoder import Encoder, check_max_length, embeddings_of, positions_of
 from urm_hf.data.errors import RowError
-from urm_hf.modeling.backbone_urm import HUB
+from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.modeling_urm import URMOutput
 from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward, URMEnsemble
@@ -109,9 +110,9 @@ class RewardScorer:
             model, model_kwargs, revision = _load_ensemble(model, revision, model_kwargs), {}, None
         if not (revision is None or isinstance(revision, str)):
             raise ValueError(f"`revision` must be one commit, branch or tag for one `model`, got {revision!r}.")
-        place = {key: model_kwargs[key] for key in HUB if key in model_kwargs}
-        refuse_published(model, revision=revision, **place)
-        hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+        place = HubPlace.read(model_kwargs)
+        refuse_published(model, **place.at(revision).kwargs())
+        hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         self.source: MemberSource | None = None
         if isinstance(model, (str, os.PathLike)):
             self.source = MemberSource(os.fspath(model), revision, place)
@@ -120,10 +121,11 @@ class RewardScorer:
         elif model_kwargs:
             raise ValueError(f"{sorted(model_kwargs)} are for loading a model by name, but `model` is an instance.")
         if tokenizer is None:
-            # an ensemble has the tokenizer of its first member
-            pins = getattr(model.config, "revisions", None)
-            first = {"revision": pins[0], "subfolder": ""} if pins else {}
-            tokenizer = AutoTokenizer.from_pretrained(model.config.name_or_path, **hub | place | first)
+            name, pins = model.config.name_or_path, getattr(model.config, "revisions", None)
+            if pins:  # an ensemble has the tokenizer of its first member, which is another repository than was trusted
+                tokenizer = load_chat_tokenizer(name, **place.of_another(pins[0]).kwargs())
+            else:
+                tokenizer = load_chat_tokenizer(name, trust_remote_code, **place.at(hub["revision"]).kwargs())
         if not hasattr(model.config, "attributes"):  # such models look for the last token that is not padding
             model.config.get_text_config().pad_token_id = pad_token_id(tokenizer)
         self.model, self.tokenizer, self.truncation = model.eval(), tokenizer, truncation

@@ -15,14 +15,17 @@ from urm_hf.modeling import URMEnsemble
 SHIPPED = [
     "backbone_urm.py",
     "card_urm.py",
+    "checks_urm.py",
     "configuration_urm.py",
     "configuration_urm_ensemble.py",
     "distributions_urm.py",
     "head_urm.py",
+    "hub_place_urm.py",
     "members_urm.py",
     "modeling_urm.py",
     "modeling_urm_ensemble.py",
     "output_urm_ensemble.py",
+    "tokenizer_urm.py",
 ]
 TOKENIZER = ["chat_template.jinja", "tokenizer.json", "tokenizer_config.json"]
 

@@ -1,5 +1,6 @@
 """The section of a model card that says how to load the model, and what its outputs mean."""
 
+import json
 from typing import Any
 
 
@@ -8,7 +9,7 @@ def loading_section(
 ) -> str:
     """With transformers alone (not an adapter) and with urm-hf, pinned to one commit."""
     pin = (
-        f'revision = "{tag}"'
+        f"revision = {json.dumps(tag)}"
         if tag
         else "revision = HfApi().model_info(repo).sha  # write it down: your results are of this commit"
     )
@@ -31,7 +32,7 @@ the ones that you can read today.
 import torch
 {hub}from transformers import AutoModel, AutoTokenizer
 
-repo = "{repo_id}"
+repo = {json.dumps(repo_id)}
 {pin}
 tokenizer = AutoTokenizer.from_pretrained(repo, revision=revision, trust_remote_code=True)
 model = AutoModel.from_pretrained(repo, revision=revision, trust_remote_code=True)
@@ -70,7 +71,7 @@ base, at the commit that adapter_config.json names. No code of this repository r
 ```python
 {hub}from urm_hf import RewardScorer
 
-repo = "{repo_id}"
+repo = {json.dumps(repo_id)}
 {pin}
 conversation = [
     {{"role": "user", "content": "What is 2 + 2?"}},

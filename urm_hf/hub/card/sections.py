@@ -6,6 +6,8 @@ from typing import Any
 
 from urm_hf.hub.card.evaluation import evaluation_sections, measured_cell, rating_table
 from urm_hf.hub.card.results import Result
+from urm_hf.hub.folder import HUB_ID
+from urm_hf.modeling.card_urm import escape_markdown
 
 LOSSES = {
     "mle": "maximum likelihood (Eq. 4): σ is trained to be the spread of human ratings",
@@ -17,6 +19,9 @@ LOSSES = {
 
 
 def _link(repo_id: str) -> str:
+    """A link to a repository; of what cannot be one, the text."""
+    if not HUB_ID.fullmatch(repo_id):
+        return escape_markdown(repo_id)
     return f"[{repo_id}](https://huggingface.co/{repo_id})"
 
 
@@ -24,10 +29,10 @@ def prediction_section(
     config: dict[str, Any], base_model: str | list[str] | None, adapter: dict[str, Any] | None = None
 ) -> str:
     """What goes in, what comes out, and on which scale."""
-    names = ", ".join(config["attributes"])
+    names = ", ".join(map(escape_markdown, config["attributes"]))
     if "members" in config:
         members = "\n".join(
-            f"| {_link(name)} | `{commit}` |"
+            f"| {_link(name)} | {escape_markdown(commit)} |"
             for name, commit in zip(config["members"], config["revisions"], strict=True)
         )
         how = {
@@ -46,10 +51,12 @@ def prediction_section(
     backbone = config["backbone_config"]
     shape = f"{backbone.get('num_hidden_layers', '?')} layers × {backbone['hidden_size']}"
     base = _link(base_model) if isinstance(base_model, str) else None
-    named = base or (f"`{backbone['_name_or_path']}`" if backbone.get("_name_or_path") else None)
+    named = base or (escape_markdown(backbone["_name_or_path"]) if backbone.get("_name_or_path") else None)
     on = f"on {named} ({backbone['model_type']}, {shape})" if named else f"on a {backbone['model_type']} of {shape}"
     weights = config.get("reward_weights")
-    fixed = weights and ", ".join(f"{w:+g} {name}" for name, w in zip(config["attributes"], weights, strict=True))
+    fixed = weights and ", ".join(
+        f"{w:+g} {escape_markdown(name)}" for name, w in zip(config["attributes"], weights, strict=True)
+    )
     gate = f"The weights w are fixed: {fixed}" if fixed else "A gate computes the weights w from the conversation"
     return (
         f"A reward model {on} that says how sure it is. It reads a conversation between a user and an assistant and "
@@ -62,7 +69,7 @@ def prediction_section(
 def _adapter_note(adapter: dict[str, Any]) -> str:
     base, commit = adapter["base_model_name_or_path"], adapter["revision"]
     kind = f"a LoRA adapter of rank {adapter['r']}" if adapter.get("r") else f"an adapter ({adapter['peft_type']})"
-    rest = f"all other weights are those of {_link(base)} at `{commit}`"
+    rest = f"all other weights are those of {_link(base)} at {escape_markdown(commit)}"
     return f"\n\nThis repository holds {kind} and the head; {rest}."
 
 
@@ -73,7 +80,7 @@ def _attribute_table(config: dict[str, Any]) -> str:
     rows.append("|---|---|" + ("---|" if trained else ""))
     for name, mean, std in zip(config["attributes"], config["label_means"], config["label_stds"], strict=True):
         low_high = f"{scales[name][0]:g} to {scales[name][1]:g}" if name in scales else "that of the training ratings"
-        rows.append(f"| {name} | {low_high} |" + (f" {mean:.3g}, {std:.3g} |" if trained else ""))
+        rows.append(f"| {escape_markdown(name)} | {low_high} |" + (f" {mean:.3g}, {std:.3g} |" if trained else ""))
     return "\n".join(rows)
 
 
@@ -147,32 +154,32 @@ def examples_section(reference: dict[str, Any], plot: str | None) -> str:
 
 
 def _short(text: str, width: int = 90) -> str:
-    flat = " ".join(text.split()).replace("|", "\\|").replace("`", "'")
-    return textwrap.shorten(flat, width, placeholder=" …").replace("*", "\\*")
+    return escape_markdown(textwrap.shorten(text, width, placeholder=" …"))
 
 
 def training_section(config: dict[str, Any]) -> str:
     """What the config records of the training; absent where it records nothing."""
     training = config.get("training") or {}
     loss = config.get("attribute_loss")
-    lines = [f"Loss of the attribute stage: {LOSSES.get(loss, loss)}."] if loss else []
+    lines = [f"Loss of the attribute stage: {LOSSES.get(loss, escape_markdown(loss))}."] if loss else []
     stages = {name: record for name, record in training.items() if isinstance(record, dict)}
     if stages:
         keys = list(dict.fromkeys(key for record in stages.values() for key in record))
-        lines.append(
-            "| | " + " | ".join(name.replace("_", " ") for name in stages) + " |\n|---" + "|---" * len(stages) + "|"
-        )
+        titles = " | ".join(escape_markdown(name.replace("_", " ")) for name in stages)
+        lines.append(f"| | {titles} |\n|---" + "|---" * len(stages) + "|")
         for key in keys:
-            cells = " | ".join("" if record.get(key) is None else str(record[key]) for record in stages.values())
+            values = ["" if record.get(key) is None else record[key] for record in stages.values()]
+            cells = " | ".join(map(escape_markdown, values))
             if cells.strip(" |"):
-                lines[-1] += f"\n| {key} | {cells} |"
+                lines[-1] += f"\n| {escape_markdown(key)} | {cells} |"
     members = training.get("merged_from") or []
     if members:
-        named = ", ".join(f"{m['weight']:.3g} × {m['name']}" for m in members)
+        named = ", ".join(f"{m['weight']:.3g} × {escape_markdown(m['name'])}" for m in members)
         lines.append(f"Merged in weight space: {named}.")
     rest = {k: v for k, v in training.items() if k not in stages and k != "merged_from" and v is not None}
     if rest:
-        lines.append("\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in rest.items()))
+        told = {escape_markdown(name.replace("_", " ")): escape_markdown(value) for name, value in rest.items()}
+        lines.append("\n".join(f"- {name}: {value}" for name, value in told.items()))
     return "\n\n".join(["## Training", *lines]) if lines else ""
 
 

@@ -11,7 +11,7 @@ from urm_hf.data.answers import Columns, conversations_of, telling_answer
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.source import PartReader, Source, digest_of
 from urm_hf.modeling import URMEnsemble
-from urm_hf.modeling.backbone_urm import HUB_ACCESS
+from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder
@@ -65,7 +65,7 @@ class ScoreJob:
 
     def pinned(self) -> "ScoreJob":
         """The job on the commits that the models' revisions are now, for processes that start later."""
-        access = {name: self.loading[name] for name in HUB_ACCESS if name in self.loading}
+        access = HubPlace.read(self.loading).of_another()
         places = zip(self.models, self.revisions or [None] * len(self.models), strict=True)
         return replace(self, revisions=[MemberSource(*place, access).revision for place in places])
 

@@ -1,0 +1,65 @@
+"""Where on the Hub a repository's files are taken from, and with which access. This file travels with checkpoints."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from transformers.utils.hub import cached_file
+
+
+@dataclass(frozen=True)
+class HubPlace:
+    """
+    One state of a repository and the means to reach it; every field is an argument of `from_pretrained`.
+
+    ```python
+    place = HubPlace.take(kwargs)  # the rest of `kwargs` is for the model
+    AutoConfig.from_pretrained(name, **place.kwargs())
+    ```
+
+    Args:
+        revision (`str`, *optional*): commit, branch or tag. Pin a commit where results must not change.
+        subfolder (`str`, *optional*): folder inside the repository.
+        token (`str` or `bool`, *optional*): of an account that may read it; default: the one that is logged in.
+        cache_dir (`str`, *optional*): where downloads are kept.
+        force_download (`bool`, *optional*): downloads also what is in the cache.
+        local_files_only (`bool`, *optional*): takes what is in the cache, and downloads nothing.
+        proxies (`dict`, *optional*): proxy for each protocol, read by transformers 4 alone.
+    """
+
+    revision: str | None = None
+    subfolder: str | None = None
+    token: str | bool | None = None
+    cache_dir: Any = None
+    force_download: bool | None = None
+    local_files_only: bool | None = None
+    proxies: dict[str, str] | None = None
+
+    @classmethod
+    def read(cls, kwargs: dict[str, Any]) -> "HubPlace":
+        """The place that is among the arguments of a `from_pretrained`, which stay as they are."""
+        return cls(**{field.name: kwargs[field.name] for field in fields(cls) if field.name in kwargs})
+
+    @classmethod
+    def take(cls, kwargs: dict[str, Any]) -> "HubPlace":
+        """As `read`, and removes it from them."""
+        place = cls.read(kwargs)
+        for field in fields(cls):
+            kwargs.pop(field.name, None)
+        return place
+
+    def kwargs(self) -> dict[str, Any]:
+        """The arguments of `from_pretrained` that say all this; those that were not given are left out."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def at(self, revision: str | None) -> "HubPlace":
+        """The same place at another state."""
+        return replace(self, revision=revision)
+
+    def of_another(self, revision: str | None = None) -> "HubPlace":
+        """The same access to another repository, of which neither revision nor subfolder are known from here."""
+        return replace(self, revision=revision, subfolder=None)
+
+    def find_file(self, name: str, file: str) -> str | None:
+        """The path of a file of the repository or folder `name`, downloaded if need be; else None."""
+        return cached_file(name, file, _raise_exceptions_for_missing_entries=False, **self.kwargs())

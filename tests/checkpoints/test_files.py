@@ -1,0 +1,61 @@
+"""Files that appear whole, and what a killed process leaves behind."""
+
+import os
+
+import pytest
+
+from tests.helpers.programs import run_program
+from urm_hf.checkpoints.files import appears_whole, write_file
+
+
+def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    program = (
+        "import os, signal\n"
+        "from urm_hf.checkpoints.files import appears_whole\n"
+        f"with appears_whole({str(tmp_path / 'merged')!r}) as folder:\n"
+        "    (folder / 'model.safetensors').write_bytes(b'x' * 1000)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with pytest.raises(AssertionError):
+        run_program(program, None, tmp_path, dict(os.environ))
+    (left,) = tmp_path.glob(".merged.*")
+    assert list(left.rglob("model.safetensors"))
+    foreign = tmp_path / ".merged.notes"
+    foreign.mkdir()
+    with appears_whole(tmp_path / "merged") as folder:
+        (folder / "config.json").write_text("{}")
+    assert sorted(path.name for path in tmp_path.glob(".merged.*")) == [".merged.notes"]
+    assert (tmp_path / "merged" / "config.json").is_file()
+
+
+def test_the_folder_of_a_process_that_lives_stays(tmp_path):
+    with appears_whole(tmp_path / "out") as first:
+        (first / "config.json").write_text("first")
+        with pytest.raises(OSError), appears_whole(tmp_path / "out") as second:
+            assert first.is_dir()
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "taken").write_text("")
+            (second / "config.json").write_text("second")
+        (tmp_path / "out" / "taken").unlink()
+    assert (tmp_path / "out" / "config.json").read_text() == "first"
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "outside").write_text("mine")
+    os.symlink(tmp_path / "outside", tmp_path / "README.md")
+    write_file(tmp_path / "README.md", b"card")
+    assert (tmp_path / "outside").read_text() == "mine"
+    assert (tmp_path / "README.md").read_text() == "card" and not (tmp_path / "README.md").is_symlink()
+
+
+def test_a_full_disk_leaves_the_former_file_and_is_named(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("former")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device.*config.json"):
+        write_file(tmp_path / "config.json", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == "former"
