@@ -53,7 +53,7 @@ def test_code_comes_from_the_package_and_never_from_a_member(members, tmp_path):
     for member in members:
         (Path(member) / "modeling_urm.py").write_text("raise RuntimeError('not to be copied')")
     merge_checkpoints(members, tmp_path / "merged")
-    source = Path(merging.__file__).parent / "modeling"
+    source = Path(merging.__file__).parents[1] / "modeling"
     for name in ("configuration_urm.py", "distributions_urm.py", "head_urm.py", "modeling_urm.py"):
         assert (tmp_path / "merged" / name).read_text() == (source / name).read_text()
 

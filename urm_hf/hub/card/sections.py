@@ -1,5 +1,6 @@
 """The sections of a model card as Markdown; each is a function of a config and of what was measured."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,11 @@ def _link(repo_id: str) -> str:
     return f"[{repo_id}](https://huggingface.co/{repo_id})"
 
 
+def _code(name: object) -> str:
+    """A name or commit in the type of code; what is neither, as text."""
+    return f"`{name}`" if re.fullmatch(r"[\w./-]+", str(name)) else escape_markdown(name)
+
+
 def prediction_section(
     config: dict[str, Any], base_model: str | list[str] | None, adapter: dict[str, Any] | None = None
 ) -> str:
@@ -32,7 +38,7 @@ def prediction_section(
     names = ", ".join(map(escape_markdown, config["attributes"]))
     if "members" in config:
         members = "\n".join(
-            f"| {_link(name)} | {escape_markdown(commit)} |"
+            f"| {_link(name)} | {_code(commit)} |"
             for name, commit in zip(config["members"], config["revisions"], strict=True)
         )
         how = {
@@ -51,7 +57,7 @@ def prediction_section(
     backbone = config["backbone_config"]
     shape = f"{backbone.get('num_hidden_layers', '?')} layers × {backbone['hidden_size']}"
     base = _link(base_model) if isinstance(base_model, str) else None
-    named = base or (escape_markdown(backbone["_name_or_path"]) if backbone.get("_name_or_path") else None)
+    named = base or (_code(backbone["_name_or_path"]) if backbone.get("_name_or_path") else None)
     on = f"on {named} ({backbone['model_type']}, {shape})" if named else f"on a {backbone['model_type']} of {shape}"
     weights = config.get("reward_weights")
     fixed = weights and ", ".join(
@@ -69,7 +75,7 @@ def prediction_section(
 def _adapter_note(adapter: dict[str, Any]) -> str:
     base, commit = adapter["base_model_name_or_path"], adapter["revision"]
     kind = f"a LoRA adapter of rank {adapter['r']}" if adapter.get("r") else f"an adapter ({adapter['peft_type']})"
-    rest = f"all other weights are those of {_link(base)} at {escape_markdown(commit)}"
+    rest = f"all other weights are those of {_link(base)} at {_code(commit)}"
     return f"\n\nThis repository holds {kind} and the head; {rest}."
 
 
