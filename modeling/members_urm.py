@@ -7,6 +7,7 @@ A member can be asked for its config, its head and its backbone's weights withou
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -256,6 +257,25 @@ def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
 def _adapter_name(number: int) -> str:
     """Not the number alone: it would be taken for that of a layer of the gate."""
     return f"member_{number}"
+
+
+class AdapterLock:
+    """
+    Held while a member's adapter is the active one: the layers hold one for all threads. A copy of an ensemble, or
+    what is read from a pickle of it, has layers of its own, and so gets a lock of its own.
+    """
+
+    def __init__(self):
+        self._lock = threading.RLock()
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *error):
+        self._lock.release()
+
+    def __reduce__(self):
+        return AdapterLock, ()
 
 
 def switch_adapter(model: nn.Module, number: int):

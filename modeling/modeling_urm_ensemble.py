@@ -25,6 +25,7 @@ from .distributions_urm import max_gap  # noqa: F401
 from .head_urm import URMHead  # noqa: F401
 from .hub_place_urm import HubPlace
 from .members_urm import (
+    AdapterLock,
     MemberSource,
     absolute_name,
     check_configs,
@@ -81,6 +82,7 @@ class URMEnsemble(PreTrainedModel):
             check_heads(config.members, [member.score.state_dict() for member in members])
         self.members: Any = nn.ModuleList(members)
         self.sources, self._load_kwargs = sources, load_kwargs
+        self._adapter_lock = AdapterLock()
         config.attributes = list(configs[0].attributes)
         config.pad_token_id, config.eos_token_id = configs[0].pad_token_id, configs[0].eos_token_id
         limits = [c.max_position_embeddings for c in configs if c.max_position_embeddings is not None]
@@ -106,13 +108,19 @@ class URMEnsemble(PreTrainedModel):
         return next(placed, torch.device("cpu"))
 
     def iter_members(self) -> Iterator[URMForRewardModeling]:
-        """The M members, one after the other. Use each only in its turn: it may be freed, or switched, after it."""
+        """
+        The M members, one after the other. Use each only in its turn: it may be freed, or switched, after it.
+
+        Adapters on one base take turns: while one thread goes through them, others wait. What they cannot wait for is
+        a member that was kept and is called directly.
+        """
         if self.sources is None or len(self.members) == len(self.sources):
             yield from self.members
         elif len(self.members):  # one base, an adapter for each
-            for number in range(len(self.sources)):
-                switch_adapter(self.members[0], number)
-                yield self.members[0]
+            with self._adapter_lock:
+                for number in range(len(self.sources)):
+                    switch_adapter(self.members[0], number)
+                    yield self.members[0]
         else:
             for source in self.sources:
                 member = source.load(**self._load_kwargs)

@@ -19,7 +19,7 @@ STATISTICS = (
 class ScoringBar(tqdm):
     """Counts conversations, and shows tokens per second and the share of tokens that was not computed."""
 
-    def __init__(self, total: int | None, stats: dict[str, float], name: str, disable: bool):
+    def __init__(self, total: int | None, stats: dict[str, float], name: str, *, disable: bool):
         super().__init__(total=total, unit="conv", desc=name, leave=name == "Scoring", disable=disable)
         self.stats, self.passed, self.started = stats, 0, time.perf_counter()
 

@@ -44,7 +44,7 @@ class NonFiniteScores(RowError):
 
 class RewardScorer:
     """
-    Scores conversations with a URM, an ensemble, or any reward model of one output.
+    Scores conversations with a URM, an ensemble, or any reward model of one output; from any number of threads.
 
     ```python
     scorer = RewardScorer("org/urm-8b")
@@ -83,9 +83,9 @@ class RewardScorer:
 
     Attributes:
         source (`MemberSource`): of a model loaded by name, where it comes from, at the commit that was loaded.
-        stats (`dict`): of the last call: conversations, and how many of them were duplicates or truncated; tokens;
-            distinct_tokens (common prefixes once); passes over them (1, or one for each member); computed_tokens (with
-            the padding of batches, of all passes); seconds.
+        stats (`dict`): of the call that began last, in whatever thread: conversations, and how many of them were
+            duplicates or truncated; tokens; distinct_tokens (common prefixes once); passes over them (1, or one for
+            each member); computed_tokens (with the padding of batches, of all passes); seconds.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class RewardScorer:
         check_max_length(max_length, model.config)
         self.max_length = positions_of(model.config) if max_length is None else max_length
         self.attributes: list[str] | None = getattr(model.config, "attributes", None)
-        self.stats: dict[str, float] = {}
+        self.stats: dict[str, float] = {}  # a new one for each call, so that calls in threads do not add to one
         self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compile)
 
     @property
@@ -221,10 +221,11 @@ class RewardScorer:
         """New statistics, and a bar for `total` conversations, each of which passes a backbone once or more."""
         one_pass = not isinstance(self.model, URMEnsemble) or self.model.shares_backbone
         passes = 1 if one_pass else len(self.model.config.members)
-        self.stats = {name: 0 for name in STATISTICS}
-        self.stats["passes"] = passes
+        stats: dict[str, float] = {name: 0 for name in STATISTICS}
+        stats["passes"] = passes
+        self.stats = stats
         name = progress if isinstance(progress, str) else "Scoring"
-        return ScoringBar(None if total is None else total * passes, self.stats, name, disable=not progress)
+        return ScoringBar(None if total is None else total * passes, stats, name, disable=not progress)
 
     def _score(
         self, sequences: Sequence[Sequence[int]], cut: Sequence[bool], rows: Sequence[int], bar: ScoringBar
@@ -240,7 +241,7 @@ class RewardScorer:
             ("tokens", sum(map(len, sequences))),
             ("distinct_tokens", plan.distinct_tokens),
         ):
-            self.stats[name] += count
+            bar.stats[name] += count
 
         def report(indices: list[int], computed: int):
             conversations = sum(copies[index] for index in indices)

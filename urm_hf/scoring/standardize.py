@@ -1,5 +1,6 @@
 """One scale for the rewards of an ensemble's members, measured on reference conversations."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,12 +29,9 @@ def standardize_rewards(
     Raises:
         ValueError: fewer than two conversations, or a member gives all of them the same reward.
     """
-    config = ensemble.config
-    former = config.reward_means, config.reward_stds
-    config.reward_means = config.reward_stds = None  # raw rewards, also of an ensemble that was standardised before
-    try:
-        scores = RewardScorer(ensemble, tokenizer).score(conversations, progress=progress)
-    except BaseException:
-        config.reward_means, config.reward_stds = former
-        raise
+    # raw rewards, also of an ensemble that was standardized before; others may be scoring with it meanwhile
+    raw = copy.copy(ensemble)
+    raw.config = copy.deepcopy(ensemble.config)
+    raw.config.reward_means = raw.config.reward_stds = None
+    scores = RewardScorer(raw, tokenizer).score(conversations, progress=progress)
     ensemble.standardize(torch.tensor([score.member_rewards for score in scores]).T)

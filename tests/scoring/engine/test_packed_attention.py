@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 from tests.helpers.tiny import FAMILIES, PAD, pad_rows, tiny_backbone_config
 from tests.helpers.tolerances import assert_close
 from urm_hf.scoring.engine.packed_attention import (
-    NAME,
-    _readings_of,
+    RunningPack,
+    build_readings,
     gives_same_states,
     last_hidden_states,
     longest_window,
@@ -82,8 +82,8 @@ def test_states_in_half_precision_are_near_those_of_each_sequence_alone():
 
 def test_the_mask_that_other_devices_get_is_that_of_the_cpu():
     packed = pack(tree(1), prefix_order(tree(1))[1], 7)
-    ours = _readings_of(packed, torch.float32, torch.device("cpu"))
-    theirs = _readings_of(packed, torch.float32, torch.device("cuda"))
+    ours = build_readings(packed, torch.float32, torch.device("cpu"))
+    theirs = build_readings(packed, torch.float32, torch.device("cuda"))
     assert any(reading.mask is not None for reading in ours)
     for a, b in zip(ours, theirs):
         assert (a.mask is None) == (b.mask is None)
@@ -104,7 +104,7 @@ def test_the_attention_of_the_backbone_is_left_as_it_was():
     backbone = backbone_of("llama")
     before = backbone.config._attn_implementation
     states_packed(backbone, tree(0))
-    assert backbone.config._attn_implementation == before != NAME
+    assert backbone.config._attn_implementation == before
     with pytest.raises(IndexError):
         states_packed(backbone, [[10**6]])
     assert backbone.config._attn_implementation == before
@@ -169,4 +169,4 @@ def test_the_window_of_a_backbone_is_found():
 
 def test_dropout_is_not_applied_in_packs():
     with pytest.raises(ValueError, match="not plain causal attention"):
-        packed_attention(torch.nn.Identity(), *[torch.zeros(1, 1, 2, 4)] * 3, None, dropout=0.1)
+        packed_attention(RunningPack([]), torch.nn.Identity(), *[torch.zeros(1, 1, 2, 4)] * 3, None, dropout=0.1)

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
@@ -12,12 +14,19 @@ from transformers.utils import ModelOutput
 
 from urm_hf.scoring.engine.batches import Packs, PaddedBatches, Plan, split_model
 from urm_hf.scoring.engine.devices import execution_device
-from urm_hf.scoring.engine.packed_attention import compile_layers, gives_same_states, longest_window
+from urm_hf.scoring.engine.packed_attention import (
+    attention_name,
+    compile_layers,
+    gives_same_states,
+    longest_window,
+)
 
 logger = logging.getLogger(__name__)
 
 FIELDS = ("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std")
 TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 8192  # of a batch, by default: a CPU's caches hold less
+
+_compiling = threading.RLock()
 
 Columns: TypeAlias = dict[str, Tensor]
 Report: TypeAlias = Callable[[list[int], int], None]
@@ -37,7 +46,7 @@ class ModelPass:
 
     def __init__(self, max_tokens: int | None, pad_token_id: int, compiled: bool = False):
         self.max_tokens, self.pad_token_id, self.compiled = max_tokens, pad_token_id, compiled
-        self._packable: dict[type, bool] = {}  # of the kinds of backbone that were tried out
+        self._packable: dict[tuple[type, str], bool] = {}  # of the kinds of backbone and attention that were tried out
 
     def outputs(self, plan: Plan, models: Sequence[PreTrainedModel], report: Report) -> list[Columns]:
         """
@@ -56,9 +65,10 @@ class ModelPass:
 
     def batches(self, plan: Plan, models: Sequence[PreTrainedModel]) -> Iterator[Batch]:
         """Batch by batch: the indices of its sequences, each model's output for them, and the tokens computed."""
-        packable, padded = self._parts(plan, models[0])
-        if self.compiled:
-            compile_layers(models[0].base_model)
+        with self._alone_if_compiled():
+            packable, padded = self._parts(plan, models[0])
+            if self.compiled:
+                compile_layers(models[0].base_model)
         if packable.by_prefix:
             yield from self._run(Packs(packable, models), execution_device(models[0]))
         if padded.by_prefix:
@@ -71,20 +81,25 @@ class ModelPass:
             stop = batches.end(start, limit)
             outputs = None
             try:
-                with torch.inference_mode():
+                with torch.inference_mode(), self._alone_if_compiled():
                     outputs = batches.run(start, stop)
             except RuntimeError as error:
                 if stop - start == 1 or not out_of_memory(error):
                     raise
             tokens = batches.tokens(start, stop)
             if outputs is None:  # only now, when the traceback with the batch's tensors is gone
-                limit = self.max_tokens = tokens // 2
+                limit = tokens // 2
+                self.max_tokens = min(limit, self.max_tokens or limit)  # another thread may have halved it further
                 logger.info("A batch of %d tokens is too large for memory; at most %d from now on.", tokens, limit)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
             yield batches.order[start:stop], outputs, tokens
             start = stop
+
+    def _alone_if_compiled(self):
+        """A batch of compiled layers may have to be traced, which torch does not do in two threads at once."""
+        return _compiling if self.compiled else nullcontext()
 
     def _parts(self, plan: Plan, model: PreTrainedModel) -> tuple[Plan, Plan]:
         """What goes in packs, and what in padded batches; why the latter is said at debug level."""
@@ -102,7 +117,7 @@ class ModelPass:
 
     def _can_pack(self, plan: Plan, backbone: PreTrainedModel) -> bool:
         """Whether packs give the backbone's numbers, tried out once for each kind."""
-        kind = type(backbone)
+        kind = (type(backbone), attention_name(backbone))
         if kind not in self._packable:
             self._packable[kind] = gives_same_states(backbone, plan.sequences[plan.by_length[0]], self.pad_token_id)
         return self._packable[kind]

@@ -1,13 +1,20 @@
 """
 A backbone's pass over a [`Pack`]: every layer but attention works on single tokens, so that T tokens of many sequences
 go through as one row without padding; in attention each token reads the tokens of its own path.
+
+The backbone's attention function is wrapped once, where transformers keeps it. What a token reads is a context
+variable: it exists in the thread that runs a pack, while it does, and nowhere else. So any number of threads may run
+packs, padded batches and plain forward passes of one model at once, and nothing of the model or its config changes.
 """
 
+import functools
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +28,10 @@ from urm_hf.scoring.engine.prefixes import Pack, Span, pack, prefix_order
 
 logger = logging.getLogger(__name__)
 
-NAME = "urm_packed"
 ROUNDED = 64  # tokens; lengths of long packs are multiples of it
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # arguments of attention that change what it computes
+NO_MASK = (1, 1, 1, 1)  # shape of the mask of a pack: transformers hands on a mask of four dimensions as it is
+COMPILED_HERE = "_urm_packs_compiled"  # marks attention modules in layers that `compile_layers` compiled
 
 
 class NotPackable(ValueError):
@@ -39,20 +47,37 @@ class Reading:
     mask: Tensor | None
 
 
-_readings: list[Reading] = []  # of the pack that is in the backbone now
-_layers: list[torch.nn.Module] = []  # whose attention it has passed
-_one_at_a_time = threading.RLock()  # both are for one pack; other threads wait
+@dataclass
+class RunningPack:
+    """The readings of the pack that this thread has in a backbone, and how many layers have attended so."""
+
+    readings: list[Reading]
+    layers: int = 0
+
+
+_running: ContextVar[RunningPack | None] = ContextVar("urm_running_pack", default=None)
+_installing = threading.Lock()
 
 
 def last_hidden_states(backbone: PreTrainedModel, packed: Pack) -> Tensor:
-    """The last hidden state of the last token of each of the pack's N sequences, (N, H)."""
+    """
+    The last hidden state of the last token of each of the pack's N sequences, (N, H).
+
+    Raises:
+        NotPackable: not every layer attended as the pack says; its hidden states would be wrong.
+    """
+    install_attention(backbone)
     device = execution_device(backbone)
     # lengths that recur: libraries keep kernels and memory for each that they have met, gigabytes in bfloat16
     more = [0] * (-len(packed.tokens) % ROUNDED if len(packed.tokens) >= 16 * ROUNDED else 0)
     inputs = {"input_ids": packed.tokens + more, "position_ids": packed.positions + more}
     tensors = {name: on_device(torch.tensor([values]), device) for name, values in inputs.items()}
-    with _packs_attended(backbone, _readings_of(packed, backbone.dtype, device)):
+    tensors["attention_mask"] = torch.ones(NO_MASK, dtype=torch.bool, device=device)
+    with _attend_as(build_readings(packed, backbone.dtype, device)) as running:
         hidden = backbone(**tensors, use_cache=False, return_dict=True).last_hidden_state[0]
+    layers = backbone.config.get_text_config().num_hidden_layers
+    if running.layers != layers:
+        raise NotPackable(f"only {running.layers} of {layers} layers of {type(backbone).__name__} attend as usual.")
     return hidden[torch.tensor(packed.last, device=hidden.device)]
 
 
@@ -80,13 +105,9 @@ def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_to
     batch = {name: tensor.to(execution_device(backbone)) for name, tensor in pad_batch(rows, pad_token_id).items()}
     try:
         packed = last_hidden_states(backbone, pack(rows, shared, block=4)).float()
-        layers = len(_layers)
         padded = backbone(**batch, use_cache=False, return_dict=True).last_hidden_state.float()
     except Exception as error:  # of any kind: it need not be a decoder, nor take positions
         logger.debug("Padded batches: %s does not take packs: %s", type(backbone).__name__, error)
-        return False
-    if layers != backbone.config.get_text_config().num_hidden_layers:
-        logger.debug("Padded batches: only %d layers of %s attend as usual.", layers, type(backbone).__name__)
         return False
     expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
     difference = float((packed - expected).norm() / expected.norm())
@@ -96,7 +117,7 @@ def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_to
     return same
 
 
-def _readings_of(packed: Pack, dtype: torch.dtype, device: torch.device) -> list[Reading]:
+def build_readings(packed: Pack, dtype: torch.dtype, device: torch.device) -> list[Reading]:
     lengths = [sum(stop - start for start, stop in path) for _, path in packed.queries]
     counts = [stop - start for (start, stop), _ in packed.queries]
     masks: list[Tensor | None] = [None] * len(counts)
@@ -115,21 +136,65 @@ def _readings_of(packed: Pack, dtype: torch.dtype, device: torch.device) -> list
 
 
 @contextmanager
-def _packs_attended(backbone: PreTrainedModel, readings: list[Reading]) -> Iterator[None]:
-    """Within it the backbone attends as `readings` say."""
-    global _readings
-    with _one_at_a_time:
-        config = backbone.config.get_text_config()
-        usual = config._attn_implementation
-        _layers.clear()
-        config._attn_implementation, _readings = NAME, readings
-        try:
-            yield
-        finally:
-            config._attn_implementation, _readings = usual, []
+def _attend_as(readings: list[Reading]) -> Iterator[RunningPack]:
+    """Within it, and in this thread only, wrapped attention reads what `readings` say."""
+    running = RunningPack(readings)
+    token = _running.set(running)
+    try:
+        yield running
+    finally:
+        _running.reset(token)
+
+
+def attention_name(backbone: PreTrainedModel) -> str:
+    """The name under which transformers keeps a backbone's attention function ("sdpa", "flash_attention_2", ...)."""
+    return backbone.config.get_text_config()._attn_implementation
+
+
+def install_attention(backbone: PreTrainedModel):
+    """
+    Wraps the backbone's attention function, once for all backbones with that function.
+
+    Raises:
+        NotPackable: it has none that transformers keeps, as "eager" attention, which every model has of its own.
+    """
+    name = attention_name(backbone)
+    functions = AttentionInterface()
+    with _installing:
+        own = functions.get(name)
+        if own is None:
+            raise NotPackable(f"{type(backbone).__name__} has the attention {name!r}, which is not an interface's.")
+        if not hasattr(own, "without_packs"):
+            AttentionInterface.register(name, _wrap(own))
+
+
+def _wrap(own: Callable) -> Callable:
+    """An attention function that reads as the running pack says, and without one is `own`."""
+
+    def attend(module: torch.nn.Module, *args, **kwargs) -> tuple[Tensor, Any]:
+        running = _running.get()
+        if running is None:
+            return own(module, *args, **kwargs)
+        return packed_attention(running, module, *args, **kwargs)
+
+    beside_graphs = torch.compiler.disable(attend)
+
+    @functools.wraps(own)
+    def dispatch(module: torch.nn.Module, *args, **kwargs) -> tuple[Tensor, Any]:
+        if not torch.compiler.is_compiling():
+            return attend(module, *args, **kwargs)
+        # A graph would keep for ever what the variable was when it was traced. Only layers that were compiled for
+        # packs pay for leaving the graph here; everybody else's keep their attention in one piece.
+        if getattr(module, COMPILED_HERE, False):
+            return beside_graphs(module, *args, **kwargs)
+        return own(module, *args, **kwargs)
+
+    dispatch.without_packs = own  # type: ignore[attr-defined]
+    return dispatch
 
 
 def packed_attention(
+    running: RunningPack,
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -139,22 +204,26 @@ def packed_attention(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Attention of transformers' interface: query (1, heads, T, D), key and value with as many heads or fewer."""
+    """
+    Attention of transformers' interface under the readings of a pack: query (1, heads, T, D), key and value with as
+    many heads or fewer.
+    """
     unknown = [name for name in UNKNOWN if kwargs.get(name) is not None]
     causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") is not False
-    if unknown or not causal or attention_mask is not None or dropout:
+    masked = attention_mask is not None and attention_mask.shape != NO_MASK
+    if unknown or not causal or masked or dropout:
         raise NotPackable(f"{type(module).__name__} is not plain causal attention ({unknown}).")
     groups = query.shape[1] // key.shape[1]
     if query.device.type != "cpu" and groups > 1:  # kernels for grouped heads are not everywhere
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    _layers.append(module)
+    running.layers += 1
     out = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])  # those that round up read nothing
-    for reading in _readings:
+    for reading in running.readings:
         start, stop = reading.span
         attended = scaled_dot_product_attention(
             query[:, :, start:stop],
-            _gathered(key, reading.path),
-            _gathered(value, reading.path),
+            _gather(key, reading.path),
+            _gather(value, reading.path),
             attn_mask=reading.mask,
             is_causal=reading.mask is None,
             scale=scaling,
@@ -164,20 +233,18 @@ def packed_attention(
     return out, None
 
 
-def _gathered(states: Tensor, path: list[Span]) -> Tensor:
+def _gather(states: Tensor, path: list[Span]) -> Tensor:
     parts = [states[:, :, start:stop] for start, stop in path]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-AttentionInterface.register(NAME, packed_attention)
-
-
 def compile_layers(backbone: PreTrainedModel):
     """
-    Compiles a backbone's layers in place, once, for any number of tokens. The attention of packs stays as it is: it
-    reads lists that change with every pack.
+    Compiles a backbone's layers in place, once, for any number of tokens. Their attention stays outside the graphs,
+    where it sees whether a pack is running.
     """
-    AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))
     for module in backbone.modules():
         if type(module).__name__ in (backbone._no_split_modules or ()) and module._compiled_call_impl is None:
+            for part in module.modules():
+                setattr(part, COMPILED_HERE, True)
             module.compile(dynamic=True)
