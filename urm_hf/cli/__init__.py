@@ -7,6 +7,10 @@ Nothing heavy is imported until a command is chosen.
 import importlib
 import os
 import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+from urm_hf.cli.printable import PrintableStream, printable
 
 COMMANDS = {
     "data": ("urm_hf.cli.data", "Show what is in a file of rows: format, lengths, ratings, what looks wrong."),
@@ -64,20 +68,23 @@ def main(argv: list[str] | None = None) -> int:
         print(f"urm: unknown command {argv[0]!r}{suggest(argv[0], COMMANDS)}\n{known}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[argv[0]]
+    # training prints the colors of other libraries' tables, the others what they read
+    stdout: Any = sys.stdout if argv[0] == "train" else PrintableStream(sys.stdout)
     try:
-        return importlib.import_module(module).main(argv[1:]) or 0
+        with redirect_stdout(stdout):
+            return importlib.import_module(module).main(argv[1:]) or 0
     except (ValueError, OSError) as error:
         if os.environ.get("URM_DEBUG"):
             raise
         from urm_hf.hub.errors import one_line
 
-        print(f"urm {argv[0]}: error: {one_line(error)}", file=sys.stderr)
+        print(f"urm {argv[0]}: error: {printable(one_line(error))}", file=sys.stderr)
         return 2
     except ImportError as error:
         told = not_installed(error)
         if told is None or os.environ.get("URM_DEBUG"):
             raise
-        print(f"urm {argv[0]}: error: {told}", file=sys.stderr)
+        print(f"urm {argv[0]}: error: {printable(told)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"urm {argv[0]}: interrupted.", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 
 from urm_hf.cli.model_arguments import add_bootstrap_samples, add_data_arguments, add_prompt_column
 from urm_hf.cli.parser import Parser
+from urm_hf.cli.printable import printable
 
 EPILOG = """
 A row holds an instruction and two answers: `prompt` with `chosen` and `rejected`, or two columns that --answer-columns
@@ -28,6 +29,9 @@ def build_parser() -> Parser:
     add_data_arguments(parser)
     parser.add_argument(
         "--out", required=True, type=Path, help="The file to write (.jsonl); a summary comes beside it."
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace verdicts and a summary that are of another origin."
     )
     parser.add_argument(
         "--against", help="A file of other answers to the prompts of --data, against which those win or lose."
@@ -124,13 +128,14 @@ def main(argv: list[str]) -> int:
         concurrency=args.concurrency,
         stop_after=args.stop_after,
         bootstrap_samples=args.bootstrap_samples,
+        overwrite=args.overwrite or args.dry_run,
     )
     if args.dry_run:
         print(_first_request(job))
         return 0
     summary = job.run(progress=True)
     print(_table(summary))
-    print(f"{args.out}, {summary_path(args.out)}", file=sys.stderr)
+    print(printable(f"{args.out}, {summary_path(args.out)}"), file=sys.stderr)
     return 0
 
 

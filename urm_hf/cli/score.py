@@ -18,6 +18,7 @@ from urm_hf.cli.model_arguments import (
     split_members,
 )
 from urm_hf.cli.parser import Parser
+from urm_hf.cli.printable import printable
 
 EPILOG = """
 A row is a conversation in any form of docs/data.md, or holds several: `chosen` and `rejected`, or a list `candidates`,
@@ -33,6 +34,7 @@ def build_parser() -> Parser:
     )
     add_data_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, help="The file to write: .jsonl, .jsonl.gz or .parquet.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace an existing output of another job.")
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
     add_prompt_column(columns)
@@ -79,10 +81,11 @@ def main(argv: list[str]) -> int:
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
     from urm_hf.data.answers import Columns
     from urm_hf.scoring.jobs.job import ScoreJob
-    from urm_hf.scoring.jobs.parts import check_output, parts_path
+    from urm_hf.scoring.jobs.parts import check_job_output, parts_path, remove_if_empty
     from urm_hf.scoring.jobs.processes import run_alone, run_launched, run_processes, run_ray
 
-    check_output(args.out)
+    remove_if_empty(parts_path(args.out))
+    check_job_output(args.out, [args.data], skips=args.on_error == "skip", overwrite=args.overwrite)
     members, revisions = split_members(args.model, args.revision)
     answers = tuple(args.answer_columns) if args.answer_columns else None
     job = ScoreJob(
@@ -101,17 +104,24 @@ def main(argv: list[str]) -> int:
         filter_measure=args.filter_measure,
         filter_threshold=args.filter_threshold,
         rows_per_part=args.rows_per_part,
+        overwrite=args.overwrite,
     )
-    if args.engine == "ray":
-        counts = run_ray(job, args.num_processes)
-    elif launched:
-        counts = run_launched(job, args.device)
-    elif args.num_processes > 1:
-        counts = run_processes(job, args.num_processes, args.device)
-    else:
-        counts = run_alone(job, args.device)
+    try:
+        if args.engine == "ray":
+            counts = run_ray(job, args.num_processes)
+        elif launched:
+            counts = run_launched(job, args.device)
+        elif args.num_processes > 1:
+            counts = run_processes(job, args.num_processes, args.device)
+        else:
+            counts = run_alone(job, args.device)
+    finally:
+        if args.data == "-":  # the copy of standard input lies there
+            remove_if_empty(parts_path(args.out))
     if counts is not None:
-        print(_summary(counts, args.out), file=sys.stderr)
+        print(printable(_summary(counts, args.out)), file=sys.stderr)
+    elif not launched:
+        print(printable(f"{args.out} was finished by another run of this job."), file=sys.stderr)
     return 0
 
 
@@ -126,9 +136,10 @@ def _summary(counts: dict[str, int], out: Path) -> str:
 
 def _spooled(folder: Path) -> str:
     """Standard input as a file, which an interrupted job reads again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     path = folder / "stdin.jsonl"
-    with open(path.with_suffix(".tmp"), "wb") as file:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    path.with_suffix(".tmp").replace(path)
+    temporary.replace(path)
     return str(path)

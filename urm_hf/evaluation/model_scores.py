@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from urm_hf.data.answers import Columns, conversations_of
 from urm_hf.data.conversation_keys import as_row, conversation_key, is_plain
+from urm_hf.data.outputs import json_text, write_whole
 from urm_hf.data.source import Source
 from urm_hf.data.tables import FILE_TYPES, read_jsonl
 from urm_hf.scores import RewardScore
@@ -151,6 +152,7 @@ class OpenModel:
             limits=self.loading.limits,
             loading=self.loading.model,
             ensemble=self.loading.ensemble,
+            overwrite=True,  # the folder of scores is this command's own
         )
         done = out.with_suffix(".json")  # of a finished job: what its scores depend on
         try:
@@ -161,8 +163,8 @@ class OpenModel:
             else:
                 done.unlink(missing_ok=True)
                 worker.run()
-                worker.folder.merge()
-                done.write_text(json.dumps(manifest, indent=1))
+                worker.merge()
+                write_whole(done, json_text(manifest, indent=1).encode())
         except ValueError as error:
             raise ValueError(_with_origin(str(error), keys, origins)) from error
         config = self.scorer.model.config

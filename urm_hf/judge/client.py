@@ -4,7 +4,9 @@ Requests to a judge behind an OpenAI-compatible `/chat/completions`, over a netw
 The API key goes into one header and nowhere else: a server that repeats it is not quoted with it.
 """
 
+import ipaddress
 import json
+import os
 import random
 import re
 import threading
@@ -20,7 +22,6 @@ from urllib3.util import Retry
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529)  # statuses after which a second try may succeed
 LARGEST = 1_000_000  # bytes of an answer
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class JudgeStopped(OSError):
@@ -125,6 +126,12 @@ class JudgeClient:
     def _session(self) -> requests.Session:
         if not hasattr(self._own, "session"):
             self._own.session = requests.Session()
+            if is_loopback(self.base_url):
+                # HTTP_PROXY may name another machine, which would read key and prompts; a proxy for what is on this
+                # one is never meant. Certificates are the other thing that a session takes from the environment.
+                self._own.session.trust_env = False
+                bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+                self._own.session.verify = bundle or True
         return self._own.session
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -194,7 +201,20 @@ def check_url(base_url: str):
 def is_private_channel(base_url: str) -> bool:
     """Whether nobody on the way can read what is sent there."""
     parts = urlsplit(base_url)
-    return parts.scheme == "https" or parts.hostname in LOOPBACK
+    return parts.scheme == "https" or is_loopback(base_url)
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    host = (urlsplit(base_url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:

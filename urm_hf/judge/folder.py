@@ -13,9 +13,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from urm_hf.scoring.jobs.parts import json_lines, keep_manifest
+from urm_hf.data.outputs import json_lines, json_text
+from urm_hf.scoring.jobs.parts import keep_manifest
 
 Request = tuple[int, int]  # row, order
+
+
+def replies_path(out: Path) -> Path:
+    """The folder beside an output in which its replies are kept."""
+    return out.with_name(f"{out.name}.replies")
 
 
 class ReplyFolder:
@@ -30,14 +36,14 @@ class ReplyFolder:
     """
 
     def __init__(self, out: Path, manifest: dict[str, Any]):
-        self.path = out.with_name(f"{out.name}.replies")
-        self.manifest = json.loads(json.dumps(manifest))
+        self.path = replies_path(out)
+        self.manifest = json.loads(json_text(manifest))
         self.file = self.path / "replies.jsonl"
         self.records: dict[Request, dict[str, Any]] = {}
         self.writing = threading.Lock()
 
     def __enter__(self) -> "ReplyFolder":
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(exist_ok=True)
         self.lock = FileLock(self.path / "lock")
         try:
             self.lock.acquire(timeout=0)

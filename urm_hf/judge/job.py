@@ -4,7 +4,6 @@ A judging job: pairs in, each asked twice with the answers swapped, verdicts and
 One process writes, threads ask. What is written depends on the data, the settings and the replies only.
 """
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -18,14 +17,15 @@ from tqdm import tqdm
 
 import urm_hf
 from urm_hf.data.answers import Columns
+from urm_hf.data.outputs import check_output_file, json_bytes, json_lines, write_whole
 from urm_hf.data.source import Source
 from urm_hf.judge.client import JudgeClient, JudgeFailed, JudgeStopped
-from urm_hf.judge.folder import ReplyFolder, Request
+from urm_hf.judge.folder import ReplyFolder, Request, replies_path
 from urm_hf.judge.output import WRITTEN, columns_of, requests_summary, summary_path, told_by, verdict_of
 from urm_hf.judge.pairs import Pair, pairs_of, pairs_of_files
 from urm_hf.judge.prompt import NAMES, judge_messages, model_names, prompt_fingerprint
 from urm_hf.judge.summary import Judged, summarize
-from urm_hf.scoring.jobs.parts import json_lines, write_whole
+from urm_hf.scoring.jobs.inputs import WatchedInput
 
 LABELLED = ("chosen", "rejected")  # answers of which the first is known to be better
 
@@ -41,6 +41,7 @@ class JudgeJob:
         names: "secret" or "paper", see `urm_hf.judge.prompt.model_names`.
         concurrency: requests at once.
         stop_after: requests that fail one after the other before the job gives up; 0: never.
+        overwrite: whether verdicts and a summary of another origin may be replaced.
     """
 
     client: JudgeClient
@@ -57,6 +58,7 @@ class JudgeJob:
     concurrency: int = 8
     stop_after: int = 20
     bootstrap_samples: int = 1000
+    overwrite: bool = False
 
     def __post_init__(self):
         if self.out.suffix != ".jsonl":
@@ -66,9 +68,18 @@ class JudgeJob:
         for name in ("reply_attempts", "concurrency", "bootstrap_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        self._check_output()
         chosen = (self.split, self.data_config, self.data_revision)
         self.source = Source(self.data, *chosen, strict=True)
         self.other = Source(self.against, *chosen, strict=True) if self.against else None
+        self.inputs = [WatchedInput(source) for source in (self.source, self.other) if source]
+
+    def _check_output(self):
+        """What cannot or must not be written is told before anything is asked; the job's own is written anew."""
+        own = (replies_path(self.out) / "manifest.json").is_file()
+        read = [name for name in (self.data, self.against) if name]
+        for path in (self.out, summary_path(self.out)):
+            check_output_file(path, read, overwrite=self.overwrite or own)
 
     def pairs(self) -> Iterator[Pair]:
         """Of all rows. ValueErrors name those that are none, or that compare something else than the first."""
@@ -128,6 +139,8 @@ class JudgeJob:
             missing = ((pair, order) for pair in self.pairs() for order in (0, 1) if (pair.row, order) not in done)
             with tqdm(total=2 * count, initial=len(done), unit="req", desc="Judging", disable=not progress) as bar:
                 self._ask(missing, folder, bar)
+            for each in self.inputs:
+                each.check()
             return self._write(folder.records)
 
     def _ask(self, missing: Iterator[tuple[Pair, int]], folder: ReplyFolder, bar: tqdm):
@@ -221,7 +234,7 @@ class JudgeJob:
             **requests_summary(used, told),
             **summarize(judged, prompts, pair.names == LABELLED, self.bootstrap_samples, self.seed),
         }
-        write_whole(summary_path(self.out), json.dumps(summary, indent=1, ensure_ascii=False).encode() + b"\n")
+        write_whole(summary_path(self.out), json_bytes(summary, indent=1) + b"\n")
         return summary
 
 

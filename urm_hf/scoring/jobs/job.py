@@ -14,7 +14,8 @@ from urm_hf.modeling import URMEnsemble
 from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scores import RewardScore
-from urm_hf.scoring.jobs.parts import COUNTS, PartFolder
+from urm_hf.scoring.jobs.inputs import InputChanged, WatchedInput
+from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
 from urm_hf.uncertainty.measures import MEASURES, compute_uncertainty
@@ -33,6 +34,7 @@ class ScoreJob:
         limits: `max_tokens_per_batch`, `max_length` and `truncation` of the scorer.
         loading: further arguments of the models' `from_pretrained`; `ensemble`: those of an ensemble.
         on_error: "raise", or "skip" to put rows that cannot be scored into a side file.
+        overwrite: whether an existing output, and its side file, may be replaced.
         filter_measure, filter_threshold: rows whose uncertainty is at most the threshold are marked `kept`.
     """
 
@@ -51,6 +53,7 @@ class ScoreJob:
     filter_measure: str | None = None
     filter_threshold: float | None = None
     rows_per_part: int = 8192
+    overwrite: bool = False
 
     def __post_init__(self):
         if self.revisions and len(self.revisions) != len(self.models):
@@ -62,6 +65,13 @@ class ScoreJob:
             raise ValueError(f"--filter-measure must be one of {known}, got {self.filter_measure!r}.")
         if self.rows_per_part < 1:
             raise ValueError(f"--rows-per-part must be positive, got {self.rows_per_part}.")
+
+    def check_output(self):
+        """
+        Raises:
+            ValueError: the output exists, or is the input. OSError: it cannot be written.
+        """
+        check_job_output(self.out, [self.data], skips=self.on_error == "skip", overwrite=self.overwrite)
 
     def pinned(self) -> "ScoreJob":
         """The job on the commits that the models' revisions are now, for processes that start later."""
@@ -127,23 +137,44 @@ class PartScorer:
         scorer: RewardScorer | None = None,  # of another job on the same model
     ):
         self.job, self.progress = job, progress
+        job.check_output()  # what cannot be written is told before a model is loaded
         self.source = job.source()
-        self.folder = job.folder(self.source)  # an output that cannot be written is told before a model is loaded
+        self.input = WatchedInput(self.source)
+        self.folder = job.folder(self.source)
         self.scorer = scorer or job.scorer(device)
-        self.folder = job.folder(self.source, job.manifest(self.scorer, self.source))
-        self.folder.open()
+        self.folder.depend_on(job.manifest(self.scorer, self.source))
+        if not self.folder.finished_by_another():
+            self.folder.open()
         self.reader = PartReader(self.source, job.rows_per_part)
 
     def run(self):
-        """Works until no part is missing: also on parts that another process has left undone."""
+        """
+        Works until no part is missing: also on parts that another process has left undone; or until another run has
+        written the output.
+        """
         try:
-            while missing := self.folder.missing():
-                if not any([self._claimed(number) for number in missing]):
+            while not self.folder.finished_by_another() and (missing := self.folder.missing()):
+                worked = False
+                for number in missing:
+                    worked = self._score_if_free(number) or worked
+                if not worked:
                     time.sleep(WAIT)
         finally:
-            self.folder.remove_if_empty()
+            if self.input.path is None or self.input.path.parent != self.folder.path:
+                self.folder.remove_if_empty()
 
-    def _claimed(self, number: int) -> bool:
+    def merge(self) -> dict[str, int] | None:
+        """
+        Writes the output from the parts, and returns what was counted; None if another run did.
+
+        Raises:
+            InputChanged: the data is not what was scored. Its parts are removed: nobody can tell which are right.
+            DamagedParts: parts are not what was written.
+        """
+        return merge_parts(self.folder, self.input)
+
+    def _score_if_free(self, number: int) -> bool:
+        """Whether this was a part that nobody has done or works on, and is done now."""
         lock = self.folder.claim(number)
         if lock is None:
             return False
@@ -154,7 +185,10 @@ class PartScorer:
         return True
 
     def score_part(self, number: int):
-        items = self.reader.part(number)
+        try:
+            items = self.reader.part(number)
+        finally:
+            self.input.check_quickly()  # before its rows are found to be damaged
         first = number * self.job.rows_per_part
         asked: list[_Asked] = []
         reasons: dict[int, str] = {}
@@ -176,6 +210,7 @@ class PartScorer:
         skipped = [
             {"row": row, "reason": reasons[row], "data": _readable(items[row - first])} for row in sorted(reasons)
         ]
+        self.input.check_quickly()  # before it is kept: parts from before a change stay as good as they were
         self.folder.write(number, lines, skipped, counts)
 
     def _leave_out(self, error: RowError, row_number: int, reasons: dict[int, str]):
@@ -235,6 +270,22 @@ class PartScorer:
                 f"{self.job.data}, row {row_number}, has columns that the scores would overwrite: "
                 f"{', '.join(taken)}. Rename them."
             )
+
+
+def merge_parts(folder: PartFolder, watched: WatchedInput) -> dict[str, int] | None:
+    """
+    Writes the output from the parts, if the input is still what they were made from; None if another run has.
+
+    Raises:
+        InputChanged: it is not, and parts are removed. DamagedParts: parts are not what was written.
+    """
+    try:
+        if folder.has_parts():
+            watched.check()
+    except InputChanged:
+        folder.discard()
+        raise
+    return folder.merge()
 
 
 def _readable(item: Any) -> Any:

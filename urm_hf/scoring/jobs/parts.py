@@ -3,119 +3,232 @@ A folder of finished parts beside the output file, from which an interrupted job
 
 A part is a range of input rows. Its files are written under other names and then renamed, the rows last: what has its
 name is whole. Whoever works on a part holds its lock, which the system releases in whatever way the process ends.
+
+Several runs may work on one folder. Each can end at any moment, by an error or a signal, without harm to the others:
+nobody removes a folder in which somebody works, and whoever finds that it is gone makes it anew.
 """
 
 import gzip
+import hashlib
 import json
+import logging
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 from pyarrow import parquet
 
 from urm_hf.data.column_types import build_table, column_types
+from urm_hf.data.outputs import check_output_file, json_lines, json_text, write_whole
+
+logger = logging.getLogger(__name__)
 
 OUTPUT_TYPES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 COUNTS = ("rows", "scored", "skipped", "truncated", "duplicates", "tokens", "plain_tokens", "computed_tokens")
+KINDS = ("rows", "skipped", "counts")  # files of a part
+OURS = ("part-*", "merged.*", "manifest.json*", "*.lock", "stdin.*")  # all that a folder of parts may hold
+
+
+class DamagedParts(ValueError):
+    """Parts are not what was written. They are removed, so that the same command computes them again."""
 
 
 class PartFolder:
     """
     Args:
-        out: the file to write in the end; its ending says how: JSON lines, gzipped or not, or Parquet.
-        manifest: what the parts depend on; parts of another manifest are refused.
-        parts: how many there are.
+        out (`Path`): the file to write in the end; its ending says how: JSON lines, gzipped or not, or Parquet.
+        manifest (`dict`): what the parts depend on; parts of another manifest are refused.
+        parts (`int`): how many there are.
     """
 
     def __init__(self, out: Path, manifest: dict[str, Any], parts: int):
         check_output(out)
-        self.out, self.manifest, self.parts = out, json.loads(json.dumps(manifest)), parts
+        self.out, self.manifest, self.parts = out, json.loads(json_text(manifest)), parts
         self.path = parts_path(out)
         self.skipped_path = out.with_name(f"{out.name}.skipped.jsonl")
+        self._out_before = _identify(out)
 
     def open(self):
         """
-        Makes the folder, or checks that its parts are of this job.
+        Makes the folder, or checks that its parts are of this job, and undamaged.
 
         Raises:
             ValueError: they are of another; what differs is named.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(exist_ok=True)
+        if self._record.is_file():
+            refuse_mixing(self.path, _read_manifest(self._record)["manifest"], self.manifest, "parts")
+            return
         with self._lock("manifest"):
             begun = any(self.path.glob("part-*.rows"))
             keep_manifest(self.path / "manifest.json", self.manifest, begun, "parts")
+        self._discard_damaged()
+
+    def depend_on(self, manifest: dict[str, Any]):
+        """Says what the parts depend on, where it was not known when the place of the output was checked."""
+        self.manifest = json.loads(json_text(manifest))
+
+    def has_parts(self) -> bool:
+        """Whether there are parts that are still to be joined."""
+        return not self._record.is_file() and any(self.path.glob("part-*.rows"))
+
+    def discard(self):
+        """Removes the parts, but not what others may be working on."""
+        for path in self.path.glob("part-*.rows"):
+            path.unlink(missing_ok=True)
+        self.remove_if_empty()
 
     def done(self, number: int) -> bool:
         return self._file(number, "rows").is_file()
 
     def missing(self) -> list[int]:
+        """Parts that nobody has finished. None once they are merged, though their files may be gone by then."""
+        if self._record.is_file():
+            return []
         return [number for number in range(self.parts) if not self.done(number)]
+
+    def finished_by_another(self) -> bool:
+        """Whether another run has written the output since this one began, and removed the parts."""
+        return not self._record.is_file() and _identify(self.out) not in (None, self._out_before)
 
     def claim(self, number: int) -> FileLock | None:
         """The lock of a part that nobody has done or works on, held; else None."""
+        if not (self.path / "manifest.json").is_file():
+            if self.finished_by_another():
+                return None
+            self.open()  # a run that had finished nothing ended, and took the folder with it
         lock = self._lock(f"part-{number:06}")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return None
-        if self.done(number):
+        if self.done(number) or self.finished_by_another():
             lock.release()
             return None
         return lock
 
     def write(self, number: int, rows: list[dict[str, Any]], skipped: list[dict[str, Any]], counts: dict[str, int]):
         """Finishes a part."""
-        write_whole(self._file(number, "skipped"), json_lines(skipped))
-        write_whole(self._file(number, "counts"), json.dumps(counts).encode())
-        write_whole(self._file(number, "rows"), json_lines(rows))
+        if not (self.path / "manifest.json").is_file():
+            self.open()
+        contents = {"rows": json_lines(rows), "skipped": json_lines(skipped)}
+        digests = {kind: _digest(content) for kind, content in contents.items()}
+        receipt = {"part": number, "job": self._job(), "digests": digests, "counts": counts}
+        write_whole(self._file(number, "skipped"), contents["skipped"])
+        write_whole(self._file(number, "counts"), json_text(receipt).encode())
+        write_whole(self._file(number, "rows"), contents["rows"])
+
+    def is_intact(self, number: int) -> bool:
+        """Whether a finished part is, byte for byte, what was written as this part of this job."""
+        try:
+            receipt = json.loads(self._file(number, "counts").read_bytes())
+            digests = {kind: _digest(self._file(number, kind).read_bytes()) for kind in receipt["digests"]}
+            return [receipt["part"], receipt["job"], receipt["digests"]] == [number, self._job(), digests]
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            return False
 
     def counts(self) -> dict[str, int]:
-        """Sums over the parts."""
-        each = [json.loads(self._file(number, "counts").read_text()) for number in range(self.parts)]
-        return {name: sum(counts[name] for counts in each) for name in COUNTS}
+        """What was counted in all parts together."""
+        each = [json.loads(self._file(number, "counts").read_bytes())["counts"] for number in range(self.parts)]
+        return {name: sum(counts.get(name, 0) for counts in each) for name in COUNTS}
 
     def merge(self) -> dict[str, int] | None:
-        """Writes the output file from the parts and removes them; None if another process did."""
-        manifest = self.path / "manifest.json"
-        if not manifest.is_file():
+        """
+        Writes the output file from the parts and removes them; None if another process did.
+
+        It can be interrupted: outputs are written in the folder first, then `merged.json` says that they are whole,
+        and from then on they only need to be moved into place.
+
+        Raises:
+            DamagedParts: parts are not what was written.
+        """
+        if not self._begun():
             return None
         with self._lock("merge"):
-            if not manifest.is_file():
-                return None
-            counts = self.counts()
-            temporary = self.out.with_name(self.out.name + ".tmp")
-            if self.out.suffix == ".parquet":
-                self._merge_parquet(temporary)
-            else:
-                self._append("rows", temporary, compressed=self.out.suffix == ".gz")
-            if counts["skipped"]:
-                self._append("skipped", self.skipped_path)
-            else:
-                self.skipped_path.unlink(missing_ok=True)
-            temporary.replace(self.out)
-            for kind in ("rows", "*"):  # rows first: a part has all its files, or is missing
-                for file in self.path.glob(f"part-*.{kind}"):
-                    file.unlink()
-            manifest.unlink()  # last: no part is ever without it
+            if self._begun():
+                if not self._record.is_file():
+                    self._write_merged()
+                counts = _read_manifest(self._record)["counts"]
+                self._move_into_place()
+                self._remove()
+                return counts
+        self.remove_if_empty()
+        return None
+
+    def _write_merged(self):
+        """The outputs, whole, in this folder; then the record of them."""
+        self._discard_damaged()
+        if missing := self.missing():
+            raise DamagedParts(
+                f"{len(missing)} of {self.parts} parts in {self.path} are not what was written there, and were "
+                "removed; the same command computes them again."
+            )
+        counts = self.counts()
+        if self.out.suffix == ".parquet":
+            self._merge_parquet(self.path / "merged.rows")
+        else:
+            self._append("rows", compressed=self.out.suffix == ".gz")
+        if counts["skipped"]:
+            self._append("skipped")
+        record = {"manifest": _read_manifest(self.path / "manifest.json"), "counts": counts}
+        write_whole(self._record, json_text(record).encode())
+
+    def _begun(self) -> bool:
+        return self._record.is_file() or (self.path / "manifest.json").is_file()
+
+    def _move_into_place(self):
+        """The rows last: where they are, all is."""
+        skipped, rows = self.path / "merged.skipped", self.path / "merged.rows"
+        if skipped.is_file():
+            skipped.replace(self.skipped_path)
+        if rows.is_file():
+            rows.replace(self.out)
+
+    def _remove(self):
+        """The record last: it tells whoever comes in between that all is done."""
+        for pattern in ("part-*.rows", "part-*", "merged.rows", "merged.skipped"):
+            for file in self.path.glob(pattern):
+                file.unlink(missing_ok=True)
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
-        return counts
 
     def remove_if_empty(self):
-        if self.path.is_dir() and not list(self.path.glob("part-*.rows")):
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Removes a folder without finished parts, unless another run is at work in it."""
+        remove_if_empty(self.path)
 
-    def _append(self, kind: str, path: Path, compressed: bool = False):
-        with open(path, "wb") as raw:
-            file = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compressed else raw  # equal rows, equal bytes
+    def _discard_damaged(self):
+        """Parts that were changed after they had been written are missing from now on."""
+        if self._record.is_file():
+            return
+        damaged = [number for number in range(self.parts) if self.done(number) and not self.is_intact(number)]
+        for number in damaged:
+            logger.warning("%s: part %d is not what was written there; it is computed again.", self.path, number)
+            self._file(number, "rows").unlink(missing_ok=True)
+
+    @property
+    def _record(self) -> Path:
+        """Its presence tells that the merged outputs are whole."""
+        return self.path / "merged.json"
+
+    def _job(self) -> str:
+        """What tells parts of this job from those of others."""
+        return _digest((self.path / "manifest.json").read_bytes())
+
+    def _append(self, kind: str, *, compressed: bool = False):
+        with open(self.path / f"merged.{kind}", "wb") as raw:
+            # no name and no time: equal rows, equal bytes
+            file: IO[bytes] = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compressed else raw  # type: ignore[assignment]
             for number in range(self.parts):
                 with open(self._file(number, kind), "rb") as part:
                     shutil.copyfileobj(part, file)
             if compressed:
                 file.close()
+            raw.flush()
+            os.fsync(raw.fileno())
 
     def _merge_parquet(self, path: Path):
         """A row group for each part. Whatever the columns hold, they are written: some of them as JSON text."""
@@ -139,9 +252,51 @@ def parts_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
+def remove_if_empty(folder: Path):
+    """Removes a folder of parts in which none is finished, unless a run is at work there."""
+    if not folder.is_dir() or (folder / "merged.json").is_file() or any(folder.glob("part-*.rows")):
+        return
+    held = []
+    try:
+        for path in folder.glob("part-*.lock"):
+            held.append(FileLock(path))
+            held[-1].acquire(timeout=0)
+        shutil.rmtree(folder, ignore_errors=True)
+    except (Timeout, OSError):
+        return
+    finally:
+        for lock in held:
+            lock.release()
+
+
 def check_output(out: Path):
     if not out.name.endswith(OUTPUT_TYPES):
         raise ValueError(f"{out}: unknown type of output; expected one of {', '.join(OUTPUT_TYPES)}.")
+
+
+def check_job_output(out: Path, inputs: list[str], *, skips: bool, overwrite: bool):
+    """
+    Whether a job may write its output, its side file and its parts, asked before anything is loaded.
+
+    Args:
+        out (`Path`): the output. inputs (`list[str]`): the data.
+        skips (`bool`): whether rows may go to the side file. overwrite (`bool`): existing files may be replaced.
+
+    Raises:
+        ValueError: they exist, or are an input. OSError: they cannot be written.
+    """
+    check_output(out)
+    parts, side = parts_path(out), out.with_name(f"{out.name}.skipped.jsonl")
+    if (parts / "merged.json").is_file():
+        overwrite = True  # an interrupted merge may have moved its outputs already
+    check_output_file(out, inputs, overwrite=overwrite)
+    check_output_file(side, inputs, overwrite=overwrite or not skips)
+    if os.path.lexists(parts) and not parts.is_dir():
+        raise ValueError(f"{parts} is a file, where a folder for parts is needed; move it away.")
+    if parts.is_dir():
+        known = {path for pattern in OURS for path in parts.glob(pattern)}
+        if others := sorted(path.name for path in parts.iterdir() if path not in known):
+            raise ValueError(f"{parts} would be removed in the end, but holds {others[0]}; move it away.")
 
 
 def keep_manifest(file: Path, manifest: dict[str, Any], begun: bool, what: str):
@@ -154,29 +309,47 @@ def keep_manifest(file: Path, manifest: dict[str, Any], begun: bool, what: str):
     Raises:
         ValueError: the manifest is another one; what differs is named.
     """
-    before = json.loads(file.read_text()) if file.is_file() else {}
+    before = _read_manifest(file)
+    if begun:
+        refuse_mixing(file.parent, before, manifest, what)
+    if before != manifest:
+        write_whole(file, json_text(manifest, indent=1).encode())
+
+
+def refuse_mixing(folder: Path, before: dict[str, Any], manifest: dict[str, Any], what: str):
+    """
+    Raises:
+        ValueError: two manifests differ; in what is named.
+    """
     changed = [name for name in {**before, **manifest} if before.get(name) != manifest.get(name)]
-    if changed and begun:
+    if changed:
         told = "; ".join(f"{n} was {before.get(n)}, is {manifest.get(n)}" for n in changed)
         raise ValueError(
-            f"{file.parent} holds {what} of another job, which must not be mixed ({told}). Go on with the old "
-            "settings, delete the folder, or write to another file."
+            f"{folder} holds {what} of another job, which must not be mixed ({told}). Go on with the old settings, "
+            "delete the folder, or write to another file."
         )
-    if changed:
-        write_whole(file, json.dumps(manifest, indent=1).encode())
 
 
-def json_lines(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Half a surrogate pair, which UTF-8 has no bytes for, is written as JSON's escape."""
-    lines = (json.dumps(row, ensure_ascii=False, default=str) for row in rows)
-    return b"".join(line.encode(errors="backslashreplace") + b"\n" for line in lines)
+def _read_manifest(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        manifest = json.loads(file.read_bytes())
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{file} is damaged, so that nobody knows what lies beside it is of: delete {file.parent}.")
+    return manifest
 
 
-def write_whole(path: Path, content: bytes):
-    """Under another name first, so that what has its name is whole."""
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _identify(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is replaced; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
+from urm_hf.scoring.jobs.inputs import WatchedInput
+from urm_hf.scoring.jobs.job import PartScorer, ScoreJob, merge_parts
 
 
 def default_device(rank: int = 0) -> str | None:
@@ -20,7 +21,7 @@ def run_alone(job: ScoreJob, device: str | None) -> dict[str, int] | None:
     """Works on a job, and merges its parts; returns what was counted."""
     worker = PartScorer(job, device or default_device(), progress=True)
     worker.run()
-    return worker.folder.merge()
+    return worker.merge()
 
 
 def run_launched(job: ScoreJob, device: str | None) -> dict[str, int] | None:
@@ -32,7 +33,7 @@ def run_launched(job: ScoreJob, device: str | None) -> dict[str, int] | None:
         worker = PartScorer(job, device or default_device(state.local_process_index), state.is_main_process)
     worker.run()
     state.wait_for_everyone()
-    counts = worker.folder.merge() if state.is_main_process else None
+    counts = worker.merge() if state.is_main_process else None
     state.wait_for_everyone()
     state.destroy_process_group()
     return counts
@@ -45,7 +46,9 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
     Raises:
         ValueError: parts are missing when all have ended; the first error that one of them told is given.
     """
-    folder = job.folder(job.source())
+    job.check_output()
+    source = job.source()
+    watched, folder = WatchedInput(source), job.folder(source)
     job = job.pinned()
     context = multiprocessing.get_context("spawn")
     started, errors = [], []
@@ -62,11 +65,12 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
             error = f"process {process.pid} died"
         process.join()
         errors += [error] if error else []
-    if not folder.path.is_dir() or folder.missing():
-        folder.remove_if_empty()
-        missing = f"{len(folder.missing())} of {folder.parts} parts are missing; the same command goes on with them."
-        raise ValueError(f"{errors[0]} ({missing})" if errors else missing)
-    return folder.merge()
+    if folder.finished_by_another():
+        return None
+    if missing := folder.missing():  # the last of the processes has removed a folder without any part
+        told = f"{len(missing)} of {folder.parts} parts are missing; the same command goes on with them."
+        raise ValueError(f"{errors[0]} ({told})" if errors else told)
+    return merge_parts(folder, watched)
 
 
 def _work(job: ScoreJob, rank: int, count: int, device: str | None, pipe: Connection):
@@ -74,8 +78,12 @@ def _work(job: ScoreJob, rank: int, count: int, device: str | None, pipe: Connec
     try:
         PartScorer(job, device or default_device(rank), progress=rank == 0).run()
         pipe.send(None)
+    except KeyboardInterrupt:
+        pipe.send("interrupted")
     except (ValueError, OSError) as error:
         pipe.send(str(error))
+    except Exception as error:  # of torch, say: the others go on, and this one tells why it did not
+        pipe.send(f"{type(error).__name__}: {error}")
 
 
 class RayPartScorer:
@@ -101,7 +109,9 @@ def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install 'urm-hf[ray]'.") from error
     job = replace(job, out=job.out.absolute())
-    folder = job.folder(job.source())
+    job.check_output()
+    source = job.source()
+    watched, folder = WatchedInput(source), job.folder(source)
     missing = [{"part": number} for number in folder.missing()]
     if missing:
         ray.init(ignore_reinit_error=True, log_to_driver=bool(os.environ.get("URM_DEBUG")))
@@ -114,4 +124,4 @@ def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
             ).materialize()
         except ray.exceptions.RayError as error:
             raise ValueError(str(error).strip().splitlines()[-1]) from error
-    return folder.merge()
+    return merge_parts(folder, watched)
