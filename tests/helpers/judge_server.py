@@ -132,6 +132,8 @@ class Handler(BaseHTTPRequestHandler):
             fault = 404
         if fault is None:
             return self.send(200, json.dumps(self.fake.completion(body)).encode())
+        if isinstance(fault, bytes):
+            return self.send(404, fault)
         if isinstance(fault, int | tuple):
             status, headers = fault if isinstance(fault, tuple) else (fault, {})
             return self.send(status, json.dumps({"error": {"message": self.fake.error_text}}).encode(), headers)

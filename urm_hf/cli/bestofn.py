@@ -3,7 +3,6 @@
 """
 
 import argparse
-import json
 import shlex
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from urm_hf.bestofn.data import Candidates
     from urm_hf.bestofn.results import Selection
 
+SCHEMA = "urm-hf best-of-n"  # of results.json
 EPILOG = """
 A row is a prompt with a list of answers: `candidates`, `responses` or `completions`; texts, messages, or objects with
 `response` and fields of their own. With --gold it writes DIR/results.json and DIR/best_of_n.png, always
@@ -40,6 +40,9 @@ def build_parser() -> Parser:
     add_judged_models(parser)
     add_data_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="The folder to write to.")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace files in the folder that are of another origin."
+    )
     parser.add_argument(
         "--gold", help="What a candidate is worth, higher is better: the name of its field, or of a column of lists."
     )
@@ -78,10 +81,13 @@ def main(argv: list[str]) -> int:
     from urm_hf.bestofn.results import candidate_scores, chosen_rows, selection
     from urm_hf.bestofn.rules import Rule, kind_of, rules_for
     from urm_hf.bestofn.text import counts_of
+    from urm_hf.data.outputs import check_output_folder, has_schema, json_lines, write_whole
     from urm_hf.data.source import Source
     from urm_hf.evaluation.model_scores import OpenModel
-    from urm_hf.scoring.jobs.parts import json_lines, write_whole
 
+    written = ["chosen.jsonl", *(["results.json", "best_of_n.png"] if args.gold else [])]
+    own = (args.out / "scores").is_dir() or has_schema(args.out / "results.json", SCHEMA)
+    check_output_folder(args.out, written, own=own, overwrite=args.overwrite)
     filtering = {"measure": args.filter_measure, "threshold": args.filter_threshold, "keep": args.keep}
     select = Rule(args.select, args.k, **(filtering if args.select == "filtered" else {}))
     Rule("filtered", args.k, **filtering)  # what is out of range is told before models are loaded
@@ -146,10 +152,10 @@ def _report(
     from urm_hf.bestofn.plot import plot_best_of_n
     from urm_hf.bestofn.results import baselines, measured
     from urm_hf.bestofn.text import sentences, table
-    from urm_hf.scoring.jobs.parts import write_whole
+    from urm_hf.data.outputs import json_bytes, write_whole
 
     results = {
-        "schema": "urm-hf best-of-n",
+        "schema": SCHEMA,
         "version": 1,
         "urm_hf": urm_hf.__version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -171,6 +177,6 @@ def _report(
         **measured(rows, baselines(rows) + selections, args.bootstrap_samples, args.seed),
     }
     path = args.out / "results.json"
-    write_whole(path, json.dumps(results, indent=1, allow_nan=False).encode())
+    write_whole(path, json_bytes(results, indent=1))
     print(f"\n{table(results)}\n\n" + "\n".join(sentences(results)))
     print(f"\nWrote {path} and {plot_best_of_n(results, args.out / 'best_of_n.png')}")

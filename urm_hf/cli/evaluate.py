@@ -61,6 +61,9 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--data-names", nargs="+", help="What the data sets are called. The default is the ends of their paths."
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace files in the folder that are of another origin."
+    )
 
     columns = parser.add_argument_group("columns, where they have other names than usual")
     for name in ("prompt", "chosen", "rejected", "subset"):
@@ -93,11 +96,14 @@ def main(argv: list[str]) -> int:
     _check_names(names, "--names", args.models, "model")
     if args.data_names:
         _check_names(args.data_names, "--data-names", args.data, "data set")
-    if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a file; it must be a folder, or nothing yet.")
     revisions = read_revisions(args)
     import matplotlib  # noqa: F401  # that it is missing is told before models score, not after
 
+    from urm_hf.data.outputs import check_output_folder, has_schema
+    from urm_hf.evaluation.results import SCHEMA
+
+    own = (args.out / "scores").is_dir() or has_schema(args.out / "results.json", SCHEMA)
+    check_output_folder(args.out, ["results.json", "report.html"], own=own, overwrite=args.overwrite)
     from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
     from urm_hf.evaluation.data import DataOptions, load_data, number_names, rename_data
     from urm_hf.evaluation.evaluate import Statistics, evaluate

@@ -136,7 +136,7 @@ def _summary(counts: dict[str, int], out: Path) -> str:
 
 def _spooled(folder: Path) -> str:
     """Standard input as a file, which an interrupted job reads again."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "stdin.jsonl"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with open(temporary, "wb") as file:

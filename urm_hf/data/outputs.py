@@ -45,9 +45,18 @@ def check_output_file(out: Path, inputs: Sequence[str | Path] = (), *, overwrite
     check_writable(out.parent)
 
 
+def has_schema(file: Path, schema: str) -> bool:
+    """Whether a file holds results of this schema."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("schema") == schema
+
+
 def check_output_folder(folder: Path, written: Sequence[str], *, own: bool, overwrite: bool = False):
     """
-    Whether files can and may be written to a folder, which is made if only its parent exists.
+    Whether files can and may be written to a folder, which may not exist yet.
 
     Args:
         folder (`Path`): the folder. written (`Sequence[str]`): names of the files.
@@ -65,23 +74,28 @@ def check_output_folder(folder: Path, written: Sequence[str], *, own: bool, over
             f"{folder} holds {', '.join(taken)} of another origin; write to another folder, or allow them to be "
             "replaced (`overwrite`)."
         )
-    check_writable(folder if folder.is_dir() else folder.parent)
+    check_writable(folder)
 
 
 def check_writable(folder: Path):
     """
+    Whether a folder can be written to, or made: then the nearest one above it that exists is asked.
+
     Raises:
-        OSError: there is no such folder, or a small file cannot be written there.
+        OSError: what is there is no folder, or a small file cannot be written to it.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder that exists, so that nothing can be written there: create it.")
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(f"{place} is no folder, so that nothing can be written to {folder}.")
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=place) as file:
             file.write(TRIED)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise OSError(f"{folder} cannot be written to: {error.strerror}. Write elsewhere, or make room.") from error
+        raise OSError(f"{place} cannot be written to: {error.strerror}. Write elsewhere, or make room.") from error
 
 
 def write_whole(path: Path, content: bytes):

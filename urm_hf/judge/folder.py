@@ -43,7 +43,7 @@ class ReplyFolder:
         self.writing = threading.Lock()
 
     def __enter__(self) -> "ReplyFolder":
-        self.path.mkdir(exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.path / "lock")
         try:
             self.lock.acquire(timeout=0)

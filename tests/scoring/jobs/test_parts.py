@@ -97,12 +97,15 @@ def test_skipped_rows_have_a_file_of_their_own(tmp_path):
     assert [json.loads(line)["row"] for line in lines] == [0, 2]
 
 
-def test_a_file_of_rows_skipped_in_an_earlier_job_is_removed(tmp_path):
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_file_of_rows_skipped_in_an_earlier_job_is_removed_if_it_may_be(tmp_path, overwrite):
     for skipped in ((0,), ()):
         folder = folder_of(tmp_path / "out.jsonl")
+        folder.overwrite = overwrite
         finish(folder, skipped=skipped)
         folder.merge()
-    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+    left = [] if overwrite else ["out.jsonl.skipped.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", *left]
 
 
 def test_finished_parts_are_found_again(tmp_path):

@@ -83,7 +83,8 @@ class ScoreJob:
         return Source(self.data, self.split, self.data_config, self.data_revision, strict=self.on_error == "raise")
 
     def folder(self, source: Source, manifest: dict[str, Any] | None = None) -> PartFolder:
-        return PartFolder(self.out, manifest or {}, -(-source.count // self.rows_per_part))
+        parts = -(-source.count // self.rows_per_part)
+        return PartFolder(self.out, manifest or {}, parts, overwrite=self.overwrite)
 
     def scorer(self, device: str | None) -> RewardScorer:
         """The model on a device, by default where `from_pretrained` puts it."""

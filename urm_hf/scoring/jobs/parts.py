@@ -42,12 +42,14 @@ class PartFolder:
         out (`Path`): the file to write in the end; its ending says how: JSON lines, gzipped or not, or Parquet.
         manifest (`dict`): what the parts depend on; parts of another manifest are refused.
         parts (`int`): how many there are.
+        overwrite (`bool`, *optional*, defaults to `False`): whether a side file of rows that an earlier job skipped is
+            removed where this one skips none; else it stays, for it may be of anybody.
     """
 
-    def __init__(self, out: Path, manifest: dict[str, Any], parts: int):
+    def __init__(self, out: Path, manifest: dict[str, Any], parts: int, *, overwrite: bool = False):
         check_output(out)
         self.out, self.manifest, self.parts = out, json.loads(json_text(manifest)), parts
-        self.path = parts_path(out)
+        self.path, self.overwrite = parts_path(out), overwrite
         self.skipped_path = out.with_name(f"{out.name}.skipped.jsonl")
         self._out_before = _identify(out)
 
@@ -58,7 +60,7 @@ class PartFolder:
         Raises:
             ValueError: they are of another; what differs is named.
         """
-        self.path.mkdir(exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
         if self._record.is_file():
             refuse_mixing(self.path, _read_manifest(self._record)["manifest"], self.manifest, "parts")
             return
@@ -184,6 +186,8 @@ class PartFolder:
         skipped, rows = self.path / "merged.skipped", self.path / "merged.rows"
         if skipped.is_file():
             skipped.replace(self.skipped_path)
+        elif self.overwrite and rows.is_file():
+            self.skipped_path.unlink(missing_ok=True)
         if rows.is_file():
             rows.replace(self.out)
 
@@ -253,8 +257,10 @@ def parts_path(out: Path) -> Path:
 
 
 def remove_if_empty(folder: Path):
-    """Removes a folder of parts in which none is finished, unless a run is at work there."""
+    """Removes a folder of parts in which none is finished, unless a run is at work there, or it holds other things."""
     if not folder.is_dir() or (folder / "merged.json").is_file() or any(folder.glob("part-*.rows")):
+        return
+    if _find_foreign(folder):
         return
     held = []
     try:
@@ -293,10 +299,14 @@ def check_job_output(out: Path, inputs: list[str], *, skips: bool, overwrite: bo
     check_output_file(side, inputs, overwrite=overwrite or not skips)
     if os.path.lexists(parts) and not parts.is_dir():
         raise ValueError(f"{parts} is a file, where a folder for parts is needed; move it away.")
-    if parts.is_dir():
-        known = {path for pattern in OURS for path in parts.glob(pattern)}
-        if others := sorted(path.name for path in parts.iterdir() if path not in known):
-            raise ValueError(f"{parts} would be removed in the end, but holds {others[0]}; move it away.")
+    if parts.is_dir() and (others := _find_foreign(parts)):
+        raise ValueError(f"{parts} would be removed in the end, but holds {others[0]}; move it away.")
+
+
+def _find_foreign(folder: Path) -> list[str]:
+    """Names of what in a folder of parts is not a job's."""
+    known = {path for pattern in OURS for path in folder.glob(pattern)}
+    return sorted(path.name for path in folder.iterdir() if path not in known)
 
 
 def keep_manifest(file: Path, manifest: dict[str, Any], begun: bool, what: str):

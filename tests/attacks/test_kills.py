@@ -1,0 +1,135 @@
+"""
+Every writer, killed before operations on files that are spread over its whole run, and run again: the same bytes, and
+nothing left beside them. `python -m tests.attacks` prints how many kills there were.
+"""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.judge_runs import ROWS as PAIRS
+from tests.helpers.judge_runs import run as judge_run
+from tests.helpers.judge_server import judge_of_a_test
+from tests.helpers.kills import KILLED, begin
+from tests.helpers.members import save_member
+from tests.helpers.score_runs import ROWS, score, write
+from urm_hf.cli import main
+
+KILLS = int(os.environ.get("URM_KILLS", 25))  # of each writer
+PRELOADED = [__name__, "urm_hf.scoring.jobs.processes", "urm_hf.judge.job", "transformers.models.llama"]
+
+
+def run_score(model: str, data: Path, out: Path) -> int:
+    torch.set_num_threads(1)
+    return score(model, "--data", data, "--out", out, "--rows-per-part", 20, "--on-error", "skip")
+
+
+def run_merge(members: list[str], out: Path) -> int:
+    torch.set_num_threads(1)
+    return main(["merge", *members, "--out", str(out), "--log-std", "average", "--max-shard-size", "70KB"])
+
+
+def run_convert(model: str, out: Path) -> int:
+    torch.set_num_threads(1)
+    return main(["convert", "sglang", model, str(out), "--pad-gate"])
+
+
+class Address:
+    def __init__(self, url: str):
+        self.url = url
+
+
+def run_judge(url: str, data: Path, out: str) -> int:
+    return judge_run(Address(url), data, "--concurrency", 1, out=out)
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def finish(folder: Path, stop: int, function, arguments) -> int:
+    process = begin(str(folder), stop, function, arguments, PRELOADED)
+    process.join(300)
+    return process.exitcode
+
+
+def kill_and_finish(folder: Path, function, arguments, record, *, is_done, left=lambda content: content):
+    """
+    Kills runs that write to a folder, each before another operation, and lets the same command end.
+
+    Args:
+        record: pytest's `record_property`. is_done: whether there is a finished output, which a kill may come after.
+        left: what of the folder's content is compared.
+    """
+    folder.mkdir()
+    assert finish(folder, 0, function, arguments) == 0
+    whole = left(read_all(folder))
+    operations = int(Path(f"{folder}.operations").read_text())
+    chosen = range(1, operations + 1)
+    if operations > KILLS:
+        chosen = sorted(random.Random(0).sample(chosen, KILLS))
+    killed = 0
+    for stop in chosen:
+        shutil.rmtree(folder)
+        folder.mkdir()
+        killed += finish(folder, stop, function, arguments) == KILLED
+        code = finish(folder, -1, function, arguments)
+        # what was killed when all was in place is told that its output exists
+        assert code == 0 or is_done(folder), f"operation {stop} of {operations}"
+        assert left(read_all(folder)) == whole, f"operation {stop} of {operations}"
+    record("operations", operations)
+    record("kills", killed)
+    assert killed == len(chosen) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_score(tmp_path, saved_urm, record_property, name):
+    rows = [*ROWS[:30], {"prompt": "A?", "response": " "}, *ROWS[30:]]
+    data, folder = write(tmp_path / "rows.jsonl", rows), tmp_path / "work"
+    kill_and_finish(
+        folder,
+        run_score,
+        (saved_urm, data, folder / name),
+        record_property,
+        is_done=lambda place: (place / name).is_file(),
+    )
+
+
+@pytest.mark.slow
+def test_judge(tmp_path, monkeypatch, record_property):
+    folder = tmp_path / "work"
+    with judge_of_a_test(monkeypatch) as judge:
+        data = write(tmp_path / "pairs.jsonl", PAIRS[:4])
+        out = os.path.join("work", "judged.jsonl")
+
+        def without_order(content):
+            """Replies stay; a request that was killed before it was kept is asked again, and stands further down."""
+            replies = content.pop(os.path.join("judged.jsonl.replies", "replies.jsonl")).splitlines()
+            return content | {
+                "replies": sorted(replies, key=lambda line: json.dumps(json.loads(line), sort_keys=True))
+            }
+
+        kill_and_finish(
+            folder, run_judge, (judge.url, data, out), record_property, is_done=lambda place: False, left=without_order
+        )
+
+
+@pytest.mark.slow
+def test_merge(tmp_path, record_property):
+    members = [save_member(tmp_path / str(seed), seed) for seed in range(2)]
+    folder = tmp_path / "work"
+    done = lambda place: (place / "merged").is_dir()  # noqa: E731
+    kill_and_finish(folder, run_merge, (members, folder / "merged"), record_property, is_done=done)
+
+
+@pytest.mark.slow
+def test_convert(tmp_path, saved_urm, record_property):
+    folder = tmp_path / "work"
+    done = lambda place: (place / "converted").is_dir()  # noqa: E731
+    kill_and_finish(folder, run_convert, (saved_urm, folder / "converted"), record_property, is_done=done)
