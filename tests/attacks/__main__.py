@@ -23,7 +23,7 @@ def run_tests(report: Path, arguments: list[str]):
 
 
 def count_outcomes(report: Path) -> dict[str, Counter]:
-    """For each file of attacks: cases, those that failed or were skipped, kills and the operations they came before."""
+    """For each file of attacks: cases, those that failed or were skipped, kills and the operations to kill before."""
     counts: dict[str, Counter] = defaultdict(Counter)
     for case in ElementTree.parse(report).iter("testcase"):
         of_file = counts[case.get("classname", "").rpartition(".")[2]]
