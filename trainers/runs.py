@@ -10,6 +10,9 @@ from datasets import Dataset
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from urm_hf.checkpoints.adapters import save_adapter_with_head
+from urm_hf.data.canonical import read_dataset
+from urm_hf.data.formats.choices import rank_pairs, split_candidates
+from urm_hf.data.formats.reading import format_named
 from urm_hf.data.ratings import is_rated
 from urm_hf.data.tables import from_ultrafeedback, load_rows
 from urm_hf.hub.publish import push
@@ -51,8 +54,14 @@ class DataArguments:
             "backbone something to disagree about."
         },
     )
+    format: str | None = field(
+        default=None,
+        metadata={"help": "Format of the rows, by name (docs/data.md). Default: what their columns tell."},
+    )
+    ignore_columns: list[str] | None = field(default=None, metadata={"help": "Columns that are not looked at."})
     data_format: str = field(
-        default="rows", metadata={"help": "'rows' (docs/data.md), or 'ultrafeedback' for its nested annotations."}
+        default="rows",
+        metadata={"help": "Former name of `format`: 'rows', or 'ultrafeedback' without its empty rows."},
     )
     skip_unrated: bool = field(
         default=False, metadata={"help": "Leave rows without any rating out (and count them) instead of failing."}
@@ -71,6 +80,8 @@ class DataArguments:
             raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}.")
         if self.data_format not in ("rows", "ultrafeedback"):
             raise ValueError(f"`data_format` must be 'rows' or 'ultrafeedback', got {self.data_format!r}.")
+        if self.format is not None:
+            format_named(self.format)
         if self.plots:
             import matplotlib  # noqa: F401  (an error now, not after the training)
 
@@ -184,6 +195,9 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
     rows = load_rows(name, split, data.dataset_config, data.dataset_revision)
     if data.data_format == "ultrafeedback":
         rows = from_ultrafeedback(rows)
+    else:
+        expand = rank_pairs if rated is None else split_candidates
+        rows = read_dataset(rows, expand, format=data.format, ignore=data.ignore_columns or (), name=name)
     if rated is None or not data.skip_unrated:
         return rows
     kept = [number for number, row in enumerate(rows) if is_rated(row, rated)]

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from urm_hf.data.answers import list_answers, telling_answer
+from urm_hf.data.answers import Columns, list_answers, telling_answer
 from urm_hf.data.content import says_nothing
 from urm_hf.data.conversations import Conversation, read_answer
 from urm_hf.data.errors import RowError, as_row_error
+from urm_hf.data.formats.choices import list_candidates
 from urm_hf.data.questions import find_question
 from urm_hf.data.source import Source
 
@@ -55,17 +56,15 @@ class Candidates:
         return np.array([says_nothing(answer) for answer in self.answers])
 
 
-def read_candidates(
-    source: Source, column: str | None = None, gold: str | None = None, prompt_column: str | None = None
-) -> list[Candidates]:
+def read_candidates(source: Source, columns: Columns | None = None, gold: str | None = None) -> list[Candidates]:
     """
     The rows of the data.
 
     Args:
-        column: with a list of answers: texts, messages, or objects with `response` and further fields. Default: the
-            first of `candidates`, `responses` and `completions` that a row has.
-        prompt_column: where the question is. Default: `prompt`, or a name that `urm_hf.data.questions` knows.
-        gold: field of each candidate, or column with a list of as many numbers, that says what it is worth.
+        source (`Source`): rows of any format that holds several answers to a prompt.
+        columns (`Columns`, *optional*): the format, or where the question and the list of answers are.
+        gold (`str`, *optional*): field of each candidate, or column with a list of as many numbers, that says what it
+            is worth. Formats with ranks or ratings have it in `score`.
 
     Raises:
         ValueError: a row has no prompt or fewer than two candidates; gold is missing or not finite. Row and candidate
@@ -74,7 +73,7 @@ def read_candidates(
     rows = []
     for number, row in enumerate(map(source.row, source.items())):
         try:
-            rows.append(_candidates(number, row, column, gold, prompt_column))
+            rows.append(_candidates(number, row, columns or Columns(), gold))
         except (ValueError, TypeError) as error:
             place = f"{source.name}, row {number}"
             raise as_row_error(error).at(place, file=source.name, row=number) from error
@@ -91,13 +90,14 @@ def text_of(answer: Any) -> str:
     return answer if isinstance(answer, str) else "".join(str(turn.get("content") or "") for turn in answer)
 
 
-def _candidates(
-    number: int, row: dict[str, Any], column: str | None, gold: str | None, prompt_column: str | None
-) -> Candidates:
-    question = find_question(row, prompt_column)
+def _candidates(number: int, row: dict[str, Any], columns: Columns, gold: str | None) -> Candidates:
+    row = list_candidates(columns.read(row))
+    question = find_question(row, columns.prompt)
     if question is None:
         raise RowError(f"column `prompt` is missing or null; the row has {', '.join(sorted(row))}.", column="prompt")
-    name = column or next((name for name in COLUMNS if row.get(name) is not None), None)
+    name = (
+        columns.answers[0] if columns.answers else next((name for name in COLUMNS if row.get(name) is not None), None)
+    )
     if name is None or row.get(name) is None:
         wanted = f"column `{name}`" if name else f"a column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
         raise RowError(f"{wanted} is missing or null; the row has {', '.join(sorted(row))}.", column=name)
@@ -112,7 +112,7 @@ def _candidates(
         fields.append(own)
         with telling_answer(name, place):
             conversations.append(
-                None if says_nothing(answer) else read_answer(row, name, answer, prompt_column, [name])
+                None if says_nothing(answer) else read_answer(row, name, answer, columns.prompt, [name])
             )
     return Candidates(
         row=number,

@@ -81,6 +81,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.bestofn.results import candidate_scores, chosen_rows, selection
     from urm_hf.bestofn.rules import Rule, kind_of, rules_for
     from urm_hf.bestofn.text import counts_of
+    from urm_hf.data.answers import Columns
     from urm_hf.data.outputs import check_output_folder, has_schema, json_lines, write_whole
     from urm_hf.data.source import Source
     from urm_hf.evaluation.model_scores import OpenModel
@@ -92,7 +93,13 @@ def main(argv: list[str]) -> int:
     select = Rule(args.select, args.k, **(filtering if args.select == "filtered" else {}))
     Rule("filtered", args.k, **filtering)  # what is out of range is told before models are loaded
     source = Source(args.data, args.split, args.data_config, args.data_revision, strict=True)
-    rows = _drawn(read_candidates(source, args.candidates_column, args.gold, args.prompt_column), args)
+    columns = Columns(
+        args.prompt_column,
+        (args.candidates_column,) if args.candidates_column else None,
+        format=args.format,
+        ignore=tuple(args.ignore_columns),
+    )
+    rows = _drawn(read_candidates(source, columns, args.gold), args)
     print(counts_of(rows, args.gold))
     asked = [(row, k) for row in rows for k, empty in enumerate(row.empty) if not empty]
     conversations = [row.conversations[k] for row, k in asked]

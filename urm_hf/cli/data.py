@@ -19,12 +19,6 @@ def build_parser() -> Parser:
     parser.add_argument("data", help="A file (.jsonl, .jsonl.gz, .json, .parquet, .csv) or Hub dataset.")
     add_dataset_place(parser)
     parser.add_argument(
-        "--format", help="The name of the rows' format (docs/data.md). The default is what their columns tell."
-    )
-    parser.add_argument(
-        "--ignore-columns", nargs="+", metavar="COLUMN", default=[], help="The columns that are not looked at."
-    )
-    parser.add_argument(
         "--model", help="A repository or folder: lengths are in its tokens, and its template writes conversations."
     )
     parser.add_argument("--revision", help="The commit, branch or tag of the model.")

@@ -57,6 +57,12 @@ def build_parser() -> Parser:
         choices=["raise", "skip"],
         help="What happens to a row that is unusable: an error (the default), or it is skipped and counted.",
     )
+    parser.add_argument(
+        "--format", nargs="+", help="The name of the rows' format (docs/data.md), for all or one for each."
+    )
+    parser.add_argument(
+        "--ignore-columns", nargs="+", metavar="COLUMN", default=[], help="The columns that are not looked at."
+    )
     parser.add_argument("--max-prompts", type=int, help="Use only so many rows of each data set, drawn with the seed.")
     parser.add_argument(
         "--data-names", nargs="+", help="What the data sets are called. The default is the ends of their paths."
@@ -110,15 +116,19 @@ def main(argv: list[str]) -> int:
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.report.output import write_results
 
-    own = [_one_each(args, name) for name in ("kind", "split", "data_config", "data_revision")]
+    own = [_one_each(args, name) for name in ("kind", "split", "data_config", "data_revision", "format")]
     shared = {
         "columns": PreferenceColumns(args.prompt_column, args.chosen_column, args.rejected_column, args.subset_column),
         "attributes": args.attributes,
         "on_error": args.on_error,
+        "ignore": args.ignore_columns,
         "max_prompts": args.max_prompts,
         "seed": args.seed,
     }
-    loaded = [load_data(source, DataOptions(*each, **shared)) for source, *each in zip(args.data, *own, strict=True)]
+    loaded = [
+        load_data(source, DataOptions(kind, split, config, revision, format=form, **shared))
+        for source, kind, split, config, revision, form in zip(args.data, *own, strict=True)
+    ]
     data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
     loading = read_loading(args)
     models = [

@@ -121,7 +121,12 @@ def main(argv: list[str]) -> int:
         split=args.split,
         data_config=args.data_config,
         data_revision=args.data_revision,
-        columns=Columns(args.prompt_column, tuple(args.answer_columns) if args.answer_columns else None),
+        columns=Columns(
+            args.prompt_column,
+            tuple(args.answer_columns) if args.answer_columns else None,
+            format=args.format,
+            ignore=tuple(args.ignore_columns),
+        ),
         seed=args.seed,
         reply_attempts=args.reply_attempts,
         names=args.answer_names,

@@ -36,15 +36,20 @@ def add_data_arguments(parser: argparse.ArgumentParser):
 
 
 def add_dataset_place(parser: argparse.ArgumentParser):
+    """Which rows of a dataset, and how they are read where their columns do not tell, or tell wrongly."""
     parser.add_argument("--split", help="The split of a Hub dataset, or the value in a file's column `split`.")
     parser.add_argument("--data-config", help="The configuration of a Hub dataset.")
     parser.add_argument("--data-revision", help="The commit, branch or tag of a Hub dataset.")
+    parser.add_argument(
+        "--format", help="The name of the rows' format (docs/data.md). The default is what their columns tell."
+    )
+    parser.add_argument(
+        "--ignore-columns", nargs="+", metavar="COLUMN", default=[], help="The columns that are not looked at."
+    )
 
 
 def add_prompt_column(parser: argparse._ActionsContainer):
-    parser.add_argument(
-        "--prompt-column", help="The column of prompts. The default is `prompt`, or a name that data are known to use."
-    )
+    parser.add_argument("--prompt-column", help="The column of prompts. The default is what the rows' format says.")
 
 
 def add_statistics_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -35,6 +35,7 @@ from urm_hf.data.content import (
     split_turns,
 )
 from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.formats.format import UNDECIDED
 from urm_hf.data.formats.reading import read_row
 from urm_hf.data.questions import Question, check_unread, find_question, with_system
 from urm_hf.data.rendering import check_ids, encode_text, encode_turns
@@ -183,9 +184,10 @@ def read_conversation(
         if not isinstance(conversation, Mapping):
             kind = type(conversation).__name__
             raise RowError(f"a conversation must be messages, a text or a row of a table, got {kind}.")
-        # a single side of a pair, that a caller has taken out of its row, is of no format
-        if prompt_column is None and (answer_column is None or {"chosen", "rejected"} <= conversation.keys()):
+        if prompt_column is None and not _is_one_side(conversation, answer_column):
             conversation = read_row(conversation)
+        if answer_column is not None and conversation.get(UNDECIDED) is not None:
+            raise RowError(f"it prefers no answer: {conversation[UNDECIDED]}. Leave the row out.")
         if answer_column is None:
             whole = _read_whole(conversation)
             if whole is not None:
@@ -194,6 +196,11 @@ def read_conversation(
             if answer_column is None:
                 raise _no_conversation(conversation)
         return read_answer(conversation, answer_column, conversation.get(answer_column), prompt_column)
+
+
+def _is_one_side(row: Mapping[str, Any], column: str | None) -> bool:
+    """Whether it is a single side of a pair, which a caller has taken out of its row, and which is of no format."""
+    return column is not None and column in row and not {"chosen", "rejected"} <= row.keys()
 
 
 def read_answer(

@@ -10,8 +10,10 @@ import pyarrow
 from datasets import Dataset
 from pyarrow import parquet
 
+from urm_hf.data.canonical import read_dataset
 from urm_hf.data.column_types import build_table, column_types
 from urm_hf.data.files import FILE_TYPES, has_ending, local_file
+from urm_hf.data.formats.reading import format_named
 from urm_hf.data.json_column import dataset_of
 from urm_hf.data.parquet_files import damage_told
 from urm_hf.data.source import Source, read_items, row_of
@@ -34,7 +36,11 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def load_rows(
-    name_or_path: str, split: str | None = None, config: str | None = None, revision: str | None = None
+    name_or_path: str,
+    split: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    format: str | None = None,
 ) -> Dataset:
     """
     A dataset from a local file (JSON lines, a JSON array, Parquet, CSV) or the Hub.
@@ -47,11 +53,18 @@ def load_rows(
         split (`str`, *optional*): of a Hub dataset, its split (default "train"); of a file with a column `split`, the
             rows that have this value there. A file without such a column is all "train".
         config, revision (`str`, *optional*): of a Hub dataset.
+        format (`str`, *optional*): name of the format of the rows (docs/data.md), which are then made canonical.
+            Default: rows as they are written; scorer and trainers know the formats by their columns.
 
     Raises:
         ValueError: the file or the split holds no rows, or a row is none (a [`RowError`], which names the line).
         FileNotFoundError: neither a file nor a Hub name.
     """
+    rows = _load_as_written(name_or_path, split, config, revision)
+    return rows if format is None else read_dataset(rows, format=format_named(format).name, name=name_or_path)
+
+
+def _load_as_written(name_or_path: str, split: str | None, config: str | None, revision: str | None) -> Dataset:
     source = Source(name_or_path, split, config, revision)
     if source.dataset is not None:
         return source.dataset

@@ -1,17 +1,20 @@
 """A data set to evaluate on, of any kind, and how results.json describes it."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 
+from urm_hf.data.errors import RowError
+from urm_hf.data.formats.choices import split_candidates
+from urm_hf.data.formats.reading import kind_of, read_row
 from urm_hf.data.items import BadRow
 from urm_hf.evaluation.benchmarks.benchmark import Benchmark, PreferenceSet
 from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
 from urm_hf.evaluation.pairs.data import evaluation_rows, find_benchmark_of_repository, name_of, preferences_of
-from urm_hf.evaluation.ratings.data import RATINGS, holds_ratings, rating_set
+from urm_hf.evaluation.ratings.data import RATINGS, RatingSet, holds_ratings, rating_set
 
 
 class EvaluationSet(Protocol):
@@ -68,6 +71,7 @@ class DataOptions:
         kind: the name of a benchmark, a `Benchmark` of your own, or "ratings"; None: what the columns tell.
         columns: of preferences. attributes: columns of ratings; None: all that the column `ratings` holds.
         on_error: "raise", or "skip" to leave out unusable rows and count them.
+        format: of the rows, by name; default: what their columns tell. ignore: columns that are not looked at.
         max_prompts: so many prompts are drawn with `seed`, with all that belongs to them.
     """
 
@@ -78,6 +82,8 @@ class DataOptions:
     columns: PreferenceColumns = field(default_factory=PreferenceColumns)
     attributes: Sequence[str] | None = None
     on_error: str = "raise"
+    format: str | None = None
+    ignore: Sequence[str] = ()
     max_prompts: int | None = None
     seed: int = 0
 
@@ -177,12 +183,46 @@ def _read_set(source: str, options: DataOptions) -> EvaluationSet:
     rows = evaluation_rows(source, options.split, options.config, options.revision, options.on_error)
     name, kind = name_of(source), options.kind
     readable = [row for row in rows if not isinstance(row, BadRow)]
-    rated = options.attributes or holds_ratings(readable, options.columns)
+    rated = options.attributes or _is_rated(readable, options)
     if kind == RATINGS or (kind is None and rated):
-        return rating_set(rows, name, attributes=options.attributes, skip_unrated=options.on_error == "skip")
+        return _read_ratings(rows, name, options)
     if kind is None:
         kind = find_benchmark_of_repository(source)
-    return preferences_of(rows, name, kind=kind, columns=options.columns, on_error=options.on_error)
+    return preferences_of(
+        rows,
+        name,
+        kind=kind,
+        columns=options.columns,
+        on_error=options.on_error,
+        format=options.format,
+        ignore=options.ignore,
+    )
+
+
+def _is_rated(rows: Sequence[Mapping[str, Any]], options: DataOptions) -> bool:
+    """Whether rows have one answer each, which is rated, by the canonical form of the first one."""
+    try:
+        first = read_row(rows[0], options.format, options.ignore) if rows else {}
+    except ValueError:  # told where all rows are read
+        return holds_ratings(rows, options.columns)
+    return kind_of(first) == "conversation" and holds_ratings([first], options.columns)
+
+
+def _read_ratings(rows: Sequence[Any], name: str, options: DataOptions) -> RatingSet:
+    """Ratings of the answers of all rows; each candidate of a row is one."""
+    answers: list[Any] = []
+    for number, row in enumerate(rows):
+        if isinstance(row, BadRow):
+            answers.append(row)
+            continue
+        try:
+            answers += split_candidates(read_row(row, options.format, options.ignore))
+        except ValueError as error:
+            told = RowError(f"{name}, row {number}: {error}", file=name, row=number)
+            if options.on_error == "raise":
+                raise told from error
+            answers.append(BadRow(told, b""))
+    return rating_set(answers, name, attributes=options.attributes, skip_unrated=options.on_error == "skip")
 
 
 def _draw_rows(prompts: Sequence[Hashable], count: int | None, seed: int) -> list[int]:

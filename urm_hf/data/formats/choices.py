@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from urm_hf.data.formats.format import UNDECIDED, Row, replace_columns, require, require_number
+from urm_hf.data.formats.format import (
+    UNDECIDED,
+    Row,
+    decode_list,
+    is_list_of,
+    replace_columns,
+    require,
+    require_number,
+)
 
 
 def choose(
@@ -91,6 +99,18 @@ def rank_pairs(row: Row) -> list[dict[str, Any]]:
         for low in order[place + 1 :]
         if scores[high] > scores[low]
     ]
+
+
+def list_candidates(row: Row) -> dict[str, Any]:
+    """A canonical row of right and wrong answers as one of candidates, with `score` 1 or 0; others as they are."""
+    sides = [row.get(side) for side in ("chosen", "rejected")]
+    if not all(is_list_of(side, str) for side in sides):
+        return dict(row)
+    candidates = [
+        {"response": text, "score": 1 - worse} for worse, side in enumerate(sides) for text in decode_list(side)
+    ]
+    rest = {name: value for name, value in row.items() if name not in ("chosen", "rejected")}
+    return {**rest, "candidates": candidates}
 
 
 def split_candidates(row: Row) -> list[dict[str, Any]]:

@@ -216,7 +216,7 @@ def _nearest(row: Row) -> list[str]:
 
     def distance(one: Format) -> tuple[float, int]:
         shared = sum(column in there for column in one.columns)
-        return -shared / len(one.columns), len(one.columns)
+        return -shared / len(one.columns), -shared
 
     near = sorted((one for one in FORMATS if one.detected), key=distance)[:3]
     return [f"{one.name} ({', '.join(one.columns)})" for one in near]

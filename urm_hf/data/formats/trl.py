@@ -83,7 +83,7 @@ def _read_implicit(row: Row) -> dict[str, Any]:
 
 
 def _is_pair(row: Row) -> bool:
-    return not any(is_list_of(row[side], str) for side in ("chosen", "rejected"))
+    return not all(is_list_of(row[side], str) for side in ("chosen", "rejected"))
 
 
 def _is_prompt_alone(row: Row) -> bool:

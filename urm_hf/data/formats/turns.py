@@ -151,8 +151,8 @@ def split_shared(
         found = turns in (common[: len(turns)], common[-len(turns) :])
     if not found:
         raise ValueError(
-            f"`{names[0]}` and `{names[1]}` are whole conversations, and the prompt is not among the turns that they "
-            "share before their answers. Correct the prompt, or leave it out."
+            f"`{names[0]}` and `{names[1]}` are whole conversations, which begin otherwise than the prompt says. "
+            "Correct the prompt, or leave it out."
         )
     return common, [dict(turn) for turn in chosen[shared:]], [dict(turn) for turn in rejected[shared:]]
 

@@ -9,12 +9,14 @@ Preference data from a file or the Hub, in the forms in which it is published.
 | rmbench | `prompt`, lists of three `chosen` and `rejected` texts, `domain`; or pairs and their `chosen_style`, ... |
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from urm_hf.data.errors import RowError
 from urm_hf.data.files import local_file
+from urm_hf.data.formats.choices import rank_pairs
+from urm_hf.data.formats.format import UNDECIDED
 from urm_hf.data.formats.reading import read_row
 from urm_hf.data.items import BadRow, Item
 from urm_hf.data.source import Source
@@ -73,6 +75,8 @@ def preferences_of(
     kind: str | Benchmark | None = None,
     columns: PreferenceColumns | None = None,
     on_error: str = "raise",
+    format: str | None = None,
+    ignore: Collection[str] = (),
 ) -> PreferenceSet:
     """
     Preferences from rows.
@@ -81,6 +85,9 @@ def preferences_of(
         kind: a name of the table above, or a benchmark of your own; default: what the columns tell.
         on_error: "raise", or "skip" to leave out rows that no model can be judged by (a null or empty side, equal
             answers, messages out of order) and count them.
+        format: of the rows, by name; default: what the columns tell, unless `columns` names them. Rows that prefer no
+            answer are counted and left out.
+        ignore: columns that are not looked at.
 
     Raises:
         ValueError: names the row, the column and what it holds.
@@ -90,10 +97,11 @@ def preferences_of(
     if on_error not in ON_ERROR:
         raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {on_error!r}.")
     rows, columns = list(rows), columns or PreferenceColumns()
-    canonical = [_read_canonical(row, columns) for row in rows]
-    readable = [row for row, _ in canonical if not isinstance(row, BadRow)]
-    if not readable:
+    canonical = [_read_canonical(row, columns, format, ignore) for row in rows]
+    whole = [row for row, _ in canonical if not isinstance(row, BadRow)]
+    if not whole:
         raise ValueError(f"{name} holds no rows{' that can be read' if rows else ''}.")
+    readable = [pair for row in whole for pair in _find_pairs(row)] or whole
     _check_columns(readable[0], columns, name)
     benchmark = BY_NAME[kind] if isinstance(kind, str) else kind or find_benchmark(readable, columns)
     context = RowContext(columns, name, any(row.get(columns.subset) is not None for row in readable))
@@ -102,10 +110,14 @@ def preferences_of(
         try:
             if isinstance(row, BadRow):
                 raise UnusableRow(str(row.error).removesuffix("."), "Correct it.")
-            item = benchmark.read_item(row, number, context)
+            pairs = _find_pairs(row)
+            found = [benchmark.read_item(pair, number, context) for pair in pairs]
             if refused is not None:  # told last, as the benchmark's own errors say more of its rows
                 raise UnusableRow("no format reads the whole row", refused)
-            items.append(item)
+            items += found
+            if not pairs:
+                why = f"no answer is preferred: {row.get(UNDECIDED) or 'candidates have one score'}"
+                skipped[why] = skipped.get(why, 0) + 1
         except UnusableRow as error:
             if on_error == "raise":
                 message = f'{name}, row {number}: {error} Or leave such rows out: on_error="skip" (--on-error skip).'
@@ -123,19 +135,31 @@ def preferences_of(
 
 
 def _read_canonical(
-    row: Mapping[str, Any] | BadRow, columns: PreferenceColumns
+    row: Mapping[str, Any] | BadRow, columns: PreferenceColumns, format: str | None, ignore: Collection[str]
 ) -> tuple[Mapping[str, Any] | BadRow, str | None]:
     """
     The row in the form that scoring and training read, and why it has none.
 
     Where columns are named, whoever named them has said how to read them.
     """
-    if columns != PreferenceColumns() or isinstance(row, BadRow):
+    if columns != PreferenceColumns(subset=columns.subset) or isinstance(row, BadRow):
         return row, None
     try:
-        return read_row(row), None
+        read = read_row(row, format, ignore)
+        _find_pairs(read)  # what cannot be compared is told with its row
+        return read, None
     except ValueError as error:
         return row, str(error)
+
+
+def _find_pairs(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The pairs of a canonical row of candidates; any other row is one, or is told by its benchmark."""
+    return list(rank_pairs(row)) if _is_ranking(row) else [row]
+
+
+def _is_ranking(row: Mapping[str, Any]) -> bool:
+    scored = row.get(UNDECIDED) is not None or any("score" in one for one in row.get("candidates") or [])
+    return scored and "chosen" not in row
 
 
 def find_benchmark(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> Benchmark:

@@ -1,0 +1,88 @@
+"""Datasets of any known format as datasets of canonical rows: one for each pair or rated answer, if that is wanted."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import pyarrow
+from datasets import Dataset
+
+from urm_hf.data.column_types import build_table, column_types
+from urm_hf.data.formats.format import UNDECIDED, keep_row
+from urm_hf.data.formats.reading import find_format, kind_of, read_row
+from urm_hf.data.json_column import dataset_of
+
+logger = logging.getLogger(__name__)
+
+Expand = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
+ROWS_AT_ONCE = 1024  # as objects of Python
+
+
+def read_dataset(
+    dataset: Dataset,
+    expand: Expand | None = None,
+    *,
+    format: str | None = None,
+    ignore: Collection[str] = (),
+    name: str = "",
+) -> Dataset:
+    """
+    The dataset with canonical rows.
+
+    A row that cannot be read stays as it is: whoever uses it tells what is wrong, or leaves it out. Rows that prefer
+    no answer are left out where pairs are wanted, and counted with what says so.
+
+    Args:
+        dataset (`Dataset`): rows of any known format.
+        expand (`Callable`, *optional*): makes rows of a canonical row, such as [`rank_pairs`] or
+            [`split_candidates`]. Default: the canonical row itself.
+        format (`str`, *optional*): of the rows, by name; default: what each row tells.
+        ignore (`Collection[str]`, defaults to none): columns that are not looked at.
+        name (`str`, *optional*): what the count of rows that are left out calls the dataset.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    if format is None and not ignore and _is_canonical(dataset):
+        return dataset
+    left_out: Counter[str] = Counter()
+    types = column_types(_read_rows(dataset, expand, format, ignore, left_out))
+    rows = _read_rows(dataset, expand, format, ignore, Counter())
+    tables = []
+    while some := list(islice(rows, ROWS_AT_ONCE)):
+        tables.append(build_table(some, types))
+    told = "; ".join(f"{count} because {why}" for why, count in left_out.most_common())
+    if not tables:
+        raise ValueError(f"{name or 'the dataset'}: none of its {len(dataset)} rows prefers an answer: {told}.")
+    if left_out:
+        message = "%s: left out %d of %d rows that prefer no answer: %s."
+        logger.warning(message, name or "the dataset", left_out.total(), len(dataset), told)
+    return dataset_of(pyarrow.concat_tables(tables))
+
+
+def _is_canonical(dataset: Dataset) -> bool:
+    """Whether the first row is read as it is."""
+    if not len(dataset):
+        return True
+    try:
+        first = dataset[0]
+        return find_format(first).read is keep_row and kind_of(first) != "candidates"
+    except ValueError:
+        return True
+
+
+def _read_rows(
+    dataset: Dataset, expand: Expand | None, format: str | None, ignore: Collection[str], left_out: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    for row in dataset:
+        try:
+            read = read_row(row, format, ignore)
+            rows = [read] if expand is None else expand(read)
+        except ValueError:
+            yield dict(row)
+            continue
+        if not rows:
+            left_out[str(read.get(UNDECIDED) or "its candidates have one score")] += 1
+        yield from rows
