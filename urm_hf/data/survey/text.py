@@ -90,7 +90,7 @@ def describe_repeats(found: Survey) -> list[str]:
         lines.append(f"{_plural(found.repeated_conversations, 'conversation')} occurred before, word for word")
     undecided = sum(found.undecided.values())
     if undecided:
-        lines.append(f"{_plural(undecided, 'row')} prefer no answer, and are left out where pairs are wanted:")
+        lines.append(f"left out where pairs are wanted, as no answer is preferred: {_plural(undecided, 'row')}")
         lines += [f"  {count}: {why}" for why, count in found.undecided.most_common(MOST_LISTED)]
     if found.compared:
         share = found.longer_chosen / found.compared
@@ -99,7 +99,7 @@ def describe_repeats(found: Survey) -> list[str]:
         listed = ", ".join(f"{split} {count:,}" for split, count in found.splits.most_common(MOST_LISTED))
         lines.append(f"splits: {listed}")
     if found.shared_prompts:
-        lines.append(f"{_plural(found.shared_prompts, 'prompt')} occur in more than one split")
+        lines.append(f"in more than one split: {_plural(found.shared_prompts, 'prompt')}")
     return lines
 
 
