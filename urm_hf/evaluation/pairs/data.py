@@ -158,8 +158,9 @@ def _find_pairs(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _is_ranking(row: Mapping[str, Any]) -> bool:
-    scored = row.get(UNDECIDED) is not None or any("score" in one for one in row.get("candidates") or [])
-    return scored and "chosen" not in row
+    candidates = row.get("candidates") or []
+    scored = any(isinstance(one, Mapping) and "score" in one for one in candidates)
+    return (scored or row.get(UNDECIDED) is not None) and "chosen" not in row
 
 
 def find_benchmark(rows: Sequence[Mapping[str, Any]], columns: PreferenceColumns) -> Benchmark:
