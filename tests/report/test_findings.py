@@ -16,7 +16,7 @@ from tests.helpers.simulated_results import (
 from urm_hf.evaluation.results import Comparison, EvaluationResults
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import rating_findings
-from urm_hf.report.text import between, certainty, counted, listed, number, p_value, percent, points
+from urm_hf.report.text import certainty, format_count, format_interval, join_words, number, p_value, percent, points
 from urm_hf.report.trust import row_findings
 
 RULE = "always taking the longest answer"
@@ -233,16 +233,20 @@ def test_rows_that_were_left_out_cut_or_tied_are_named():
 def test_numbers_read_well():
     assert [number(v, 1) for v in (-0.04, 0.0, -1.25, 2.0)] == ["0.0", "0.0", "−1.2", "2.0"]
     assert number(0.04, 1, sign=True) == "0.0" and number(1.0, 1, sign=True) == "+1.0"
-    assert percent(0.612).replace("\N{NO-BREAK SPACE}", " ") == "61.2 %" and between(None) == ""
-    assert between((0.574, 0.649)).replace("\N{NO-BREAK SPACE}", " ") == "[57.4, 64.9]"
+    assert percent(0.612).replace("\N{NO-BREAK SPACE}", " ") == "61.2 %" and format_interval(None) == ""
+    assert format_interval((0.574, 0.649)).replace("\N{NO-BREAK SPACE}", " ") == "[57.4, 64.9]"
     assert [points(v).split("\N{NO-BREAK SPACE}")[1] for v in (0.01, -0.01, 0.02)] == ["point", "point", "points"]
     assert [p_value(p).replace("\N{NO-BREAK SPACE}", " ") for p in (0.0001, 0.03, 0.5)] == [
         "p < 0.001",
         "p = 0.030",
         "p = 0.50",
     ]
-    assert str(listed(["a"])) == "a" and str(listed(["a", "b", "c"])) == "a, b and c"
-    assert counted(1, "pair").split() == ["1", "pair"] and counted(12345, "pair").split() == ["12", "345", "pairs"]
+    assert str(join_words(["a"])) == "a" and str(join_words(["a", "b", "c"])) == "a, b and c"
+    assert format_count(1, "pair").split() == ["1", "pair"] and format_count(12345, "pair").split() == [
+        "12",
+        "345",
+        "pairs",
+    ]
 
 
 def comparison(interval, p: float, adjusted: float | None) -> Comparison:

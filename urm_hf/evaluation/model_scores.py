@@ -18,7 +18,7 @@ from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
 from urm_hf.scoring.jobs.processes import default_device
 from urm_hf.scoring.scorer import RewardScorer
 
-FIELDS = tuple(RewardScore.__dataclass_fields__)
+SCORE_FIELDS = tuple(RewardScore.__dataclass_fields__)
 Rows: TypeAlias = dict[str, dict[str, Any]]  # of a file, by the keys of their conversations
 
 
@@ -111,7 +111,9 @@ class OpenModel:
             )
         if self.rows is not None:
             self._check_templates(conversations, keys, origins)
-        scores = [RewardScore(**{f: rows[key][f] for f in FIELDS if rows[key].get(f) is not None}) for key in keys]
+        scores = [
+            RewardScore(**{f: rows[key][f] for f in SCORE_FIELDS if rows[key].get(f) is not None}) for key in keys
+        ]
         attributes = list(scores[0].attribute_means) if scores and scores[0].attribute_means else None
         return ModelScores(
             name=self.name,
@@ -203,7 +205,7 @@ def scores_by_key(path: str) -> Rows:
         if not isinstance(reward, (int, float)) or isinstance(reward, bool) or not math.isfinite(reward):
             raise ValueError(f"{where}: `reward` is {reward!r}; expected a file that `urm score` wrote.")
         try:
-            conversation = conversations_of({k: v for k, v in row.items() if k not in FIELDS}, Columns())[0][1]
+            conversation = conversations_of({k: v for k, v in row.items() if k not in SCORE_FIELDS}, Columns())[0][1]
             key = conversation_key(conversation)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error

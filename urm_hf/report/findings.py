@@ -10,16 +10,16 @@ from urm_hf.report.text import (
     READING,
     RULES,
     Finding,
-    between,
+    add_interval,
     certainty,
-    counted,
-    listed,
-    named,
+    format_count,
+    format_interval,
+    format_share,
+    format_test,
+    join_words,
+    name_model,
     percent,
     points,
-    share_of,
-    test_of,
-    with_interval,
 )
 
 Ranked = Sequence[tuple[str, Measured]]
@@ -59,7 +59,7 @@ def overview(results: EvaluationResults) -> list[Finding]:
             how = "on {}" if parts else "has the highest accuracy on {} data sets"
             count = Markup("<b>{} of {}</b>").format(len(sure), total) if not parts else len(sure)
             noise = f" (ahead of all others by more than noise on {sum(sure)})" if leads else ""
-            parts.append(Markup("{} {}{}").format(named(model), Markup(how).format(count), noise))
+            parts.append(Markup("{} {}{}").format(name_model(model), Markup(how).format(count), noise))
     text = Markup(", ").join(parts) + "."
     if not leads:
         text += Markup(" No lead over all others is <b>more than noise</b>.")
@@ -68,20 +68,20 @@ def overview(results: EvaluationResults) -> list[Finding]:
 
 def _ranking(results: EvaluationResults, ranked: Ranked, data: DataEntry) -> Finding:
     (best, value), *others = ranked
-    noun = counted(value.n, data.noun)
+    noun = format_count(value.n, data.noun)
     mean = f" ({data.mean})" if data.mean else ""
     if "prior set" in (levels := results.groups(data.name, "accuracy")) and "section" not in levels:
         mean = " (the mean of its prior sets)"
     text = Markup("{} is right on <b>{}</b> of {}{}").format(
-        named(best), percent(value.value), noun, with_interval(mean, between(value.interval))
+        name_model(best), percent(value.value), noun, add_interval(mean, format_interval(value.interval))
     )
     if len(others) in (1, 2):
-        parts = [Markup("{} on {}").format(named(name), share_of(found)) for name, found in others]
-        text = Markup("{}; {}").format(text, listed(parts))
+        parts = [Markup("{} on {}").format(name_model(name), format_share(found)) for name, found in others]
+        text = Markup("{}; {}").format(text, join_words(parts))
     elif others:
         (second, found), last = others[0], others[-1][1]
         text += Markup("; {} comes next with {}, and the other {} reach {} to {}").format(
-            named(second), share_of(found), len(others) - 1, percent(last.value), percent(others[1][1].value)
+            name_model(second), format_share(found), len(others) - 1, percent(last.value), percent(others[1][1].value)
         )
     return Finding(text + ".")
 
@@ -92,16 +92,16 @@ def _of_two(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Find
     if compared is None:
         return Finding(Markup("No paired test of the two was made."))
     kind = certainty(compared)
-    size = with_interval(points(compared.difference), between(compared.interval))
+    size = add_interval(points(compared.difference), format_interval(compared.interval))
     if kind == "equal":
         text = Markup("They are right equally often (a difference of {}).").format(size)
     else:
-        text = Markup("The difference of {} <b>{}</b> ({}).").format(size, READING[kind], test_of(compared))
+        text = Markup("The difference of {} <b>{}</b> ({}).").format(size, READING[kind], format_test(compared))
     alone = (compared.only_a or 0) + (compared.only_b or 0)
     if not alone:
         return Finding(text + " They agree on every one.")
     text += Markup(" They disagree on {}: {} is right on {} of these, {} on {}.").format(
-        counted(alone, data.noun), named(a), compared.only_a, named(b), compared.only_b
+        format_count(alone, data.noun), name_model(a), compared.only_a, name_model(b), compared.only_b
     )
     return Finding(text, "good" if kind == "sure" else "plain")
 
@@ -111,7 +111,7 @@ def _of_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Fin
     by_kind: dict[str, list[Markup]] = {}
     for other, _ in ranked[1:]:
         compared = results.compare(data.name, best, other)
-        by_kind.setdefault(certainty(compared) if compared else "untested", []).append(named(other))
+        by_kind.setdefault(certainty(compared) if compared else "untested", []).append(name_model(other))
     endings = {
         "sure": "is unlikely to be noise",
         "borderline": "is borderline: interval and test disagree",
@@ -125,12 +125,12 @@ def _of_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Fin
         for kind, ending in endings.items()
         if kind in by_kind
     ]
-    text = Markup("The lead of {} {}. All comparisons are below.").format(named(best), Markup("; ").join(parts))
+    text = Markup("The lead of {} {}. All comparisons are below.").format(name_model(best), Markup("; ").join(parts))
     return Finding(text, "good" if set(by_kind) == {"sure"} else "plain")
 
 
 def _others(names: list[Markup], count: int) -> str | Markup:
-    return "all others" if len(names) == count > 1 else listed(names)
+    return "all others" if len(names) == count > 1 else join_words(names)
 
 
 def standing(results: EvaluationResults, data: str, model: str, found: Measured, rule: str, base: Measured) -> str:
@@ -151,8 +151,8 @@ def _against_rule(results: EvaluationResults, data: str, ranked: Ranked, rule: s
     by_standing: dict[str, list[str]] = {"below": [], "unproven": [], "above": []}
     for model, found in ranked:
         by_standing[standing(results, data, model, found, rule, base)].append(model)
-    name = RULES.get(rule) or Markup("the baseline {}").format(named(rule))
-    told = Markup("{}, which needs no model and is right on {}").format(name, share_of(base))
+    name = RULES.get(rule) or Markup("the baseline {}").format(name_model(rule))
+    told = Markup("{}, which needs no model and is right on {}").format(name, format_share(base))
     below, unproven, above = by_standing.values()
     if below:
         text = Markup("{} {}.").format(_not(below, ranked, "beats", "does not beat", "do not beat"), told)
@@ -164,7 +164,7 @@ def _against_rule(results: EvaluationResults, data: str, ranked: Ranked, rule: s
         rest_above = Markup("; {} above it by more than noise").format(_are(above)) if above else ""
         return Finding(_capital(text + rest_above + "."), "plain" if above else "warning")
     text = Markup("{} is right on {} without any model; {} <b>above that</b> by more than noise.")
-    return Finding(_capital(text.format(name, share_of(base), _are(above, ranked))), "good")
+    return Finding(_capital(text.format(name, format_share(base), _are(above, ranked))), "good")
 
 
 def _not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_several: str) -> Markup:
@@ -172,13 +172,15 @@ def _not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_severa
     if len(models) == len(ranked) > 2:
         return Markup("<b>None of the {} models {}</b>").format(len(models), of_none)
     verb = of_one if len(models) == 1 else of_several
-    return Markup("{} <b>{}</b>").format(listed([named(model) for model in models]), verb)
+    return Markup("{} <b>{}</b>").format(join_words([name_model(model) for model in models]), verb)
 
 
 def _are(models: list[str], ranked: Ranked = ()) -> Markup:
     if len(models) == len(ranked) > 2:
         return Markup("all {} models are").format(len(models))
-    return Markup("{} {}").format(listed([named(model) for model in models]), "is" if len(models) == 1 else "are")
+    return Markup("{} {}").format(
+        join_words([name_model(model) for model in models]), "is" if len(models) == 1 else "are"
+    )
 
 
 def _capital(text: Markup) -> Markup:

@@ -81,7 +81,7 @@ class Axis:
         return f"{6 + 88 * inside:.2f}%"
 
 
-def axis_of(
+def build_axis(
     values: Iterable[float | None], reference: float | None = None, factor: float = 100, limits=(0.0, 1.0)
 ) -> Axis:
     """An axis with two to six round ticks over all values, within `limits`; labels show `factor` times the value."""

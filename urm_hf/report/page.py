@@ -30,7 +30,7 @@ from urm_hf.report.tables import (
     subset_table,
     trust_table,
 )
-from urm_hf.report.text import MANY, breakable, counted, measure_name, proper
+from urm_hf.report.text import MANY, breakable, format_count, measure_name, name_kind
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
 from urm_hf.report.value_tables import (
     absent_table,
@@ -74,8 +74,8 @@ def report_html(results: EvaluationResults | Mapping[str, Any]) -> str:
         version=VERSION,
         created=_date(results.created),
         breakable=breakable,
-        counted=counted,
-        proper=proper,
+        counted=format_count,
+        proper=name_kind,
         many=MANY,
         looks=looks(results),
         **_sections(results),

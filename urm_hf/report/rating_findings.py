@@ -9,16 +9,16 @@ from urm_hf.report.text import (
     READING,
     SPACE,
     Finding,
-    between,
+    add_interval,
     certainty,
-    counted,
-    listed,
-    named,
+    format_count,
+    format_interval,
+    format_test,
+    format_value,
+    join_words,
+    name_model,
     number,
     percent,
-    test_of,
-    value_of,
-    with_interval,
 )
 
 # intervals that are wider than needed mislead as those that are too narrow do: what is known is told as unknown
@@ -53,17 +53,17 @@ def _means(results: EvaluationResults, data: str) -> Finding | None:
     found.sort(key=lambda pair: -pair[1].value)
     parts = [
         Markup("{}{} with r{}={}{}").format(
-            named(model), " (its reward)" if r.variant else "", SPACE, SPACE, value_of(r)
+            name_model(model), " (its reward)" if r.variant else "", SPACE, SPACE, format_value(r)
         )
         for model, r in found
     ]
     text = Markup("Agreement with the mean ratings of {}: {}.").format(
-        counted(found[0][1].n, "conversation"), listed(parts)
+        format_count(found[0][1].n, "conversation"), join_words(parts)
     )
-    unproven = [named(model) for model, r in found if r.interval and r.interval[0] <= 0]
+    unproven = [name_model(model) for model, r in found if r.interval and r.interval[0] <= 0]
     if unproven:
         is_shown = "is not shown" if len(unproven) == 1 else "are not shown"
-        text += Markup(" {} <b>{} to follow them at all</b>.").format(listed(unproven), is_shown)
+        text += Markup(" {} <b>{} to follow them at all</b>.").format(join_words(unproven), is_shown)
     return Finding(text + _overlap([r for _, r in found]), "warning" if unproven else "plain")
 
 
@@ -81,11 +81,11 @@ def _ceiling(results: EvaluationResults, data: str) -> Finding | None:
     if ceiling is None:
         return None
     told = Markup("Annotators, each predicted by the others, reach r{}={}{}: the noise ceiling.").format(
-        SPACE, SPACE, value_of(ceiling)
+        SPACE, SPACE, format_value(ceiling)
     )
     if single:
-        parts = [Markup("{} reaches {}").format(named(model), value_of(r)) for model, r in single]
-        told += Markup(" Against the same single ratings {}.").format(listed(parts))
+        parts = [Markup("{} reaches {}").format(name_model(model), format_value(r)) for model, r in single]
+        told += Markup(" Against the same single ratings {}.").format(join_words(parts))
     return Finding(told)
 
 
@@ -97,18 +97,18 @@ def _likelihoods(results: EvaluationResults, data: str) -> list[Finding]:
         (a, _), (b, _) = ranked[:2]
         compared = results.compare(data, b, a)  # turned, as lower is better
         if compared:
-            size = with_interval(number(compared.difference, 3), between(compared.interval, 3, 1))
+            size = add_interval(number(compared.difference, 3), format_interval(compared.interval, 3, 1))
             text = Markup("By likelihood, {} is ahead of {}: its NLL is lower by {}, which <b>{}</b> ({}).")
             kind = certainty(compared)
-            told = text.format(named(a), named(b), size, READING.get(kind, "is nil"), test_of(compared))
+            told = text.format(name_model(a), name_model(b), size, READING.get(kind, "is nil"), format_test(compared))
             findings.append(Finding(told, "good" if kind == "sure" else "plain"))
     constant = results.get(data, CONSTANT, "nll")
     if constant is not None:
-        behind = [named(model) for model, found in ranked if found.value >= constant.value]
+        behind = [name_model(model) for model, found in ranked if found.value >= constant.value]
         if behind:
             text = Markup("{} <b>{} not beat</b> one constant prediction for all conversations (NLL {}).")
             does = "does" if len(behind) == 1 else "do"
-            findings.append(Finding(text.format(listed(behind), does, number(constant.value, 3)), "warning"))
+            findings.append(Finding(text.format(join_words(behind), does, number(constant.value, 3)), "warning"))
     return findings
 
 
@@ -120,11 +120,11 @@ def _coverage_of_many(results: EvaluationResults, data: str) -> list[Finding]:
         for model in results.names:
             share = results.get(data, model, metric)
             if share:
-                told = Markup("{} ({})").format(named(model), percent(share.value, 0))
+                told = Markup("{} ({})").format(name_model(model), percent(share.value, 0))
                 by_verdict.setdefault(_judge_width(share, promised), []).append(told)
         text = Markup("{} intervals that <b>{}</b>, by the single ratings that they hold: {}.")
         for verdict, models in by_verdict.items():
-            told = text.format(percent(promised, 0), verdict, listed(models))
+            told = text.format(percent(promised, 0), verdict, join_words(models))
             findings.append(Finding(told, TONES[verdict]))
     return findings
 
@@ -144,9 +144,9 @@ def _coverage(results: EvaluationResults, data: str, model: str) -> list[Finding
         share = results.get(data, model, metric)
         if share is None:
             continue
-        shares = f"{percent(share.value, 0)} {between(share.interval, 0)}".strip()
+        shares = f"{percent(share.value, 0)} {format_interval(share.interval, 0)}".strip()
         verdict = _judge_width(share, promised)
         text = Markup("The {} intervals of {} hold {} of single ratings: they <b>{}</b>.")
-        told = text.format(percent(promised, 0), named(model), shares, verdict)
+        told = text.format(percent(promised, 0), name_model(model), shares, verdict)
         findings.append(Finding(told, TONES[verdict]))
     return findings

@@ -6,13 +6,13 @@ from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.results import CHANCE, Comparison, DataEntry, EvaluationResults
-from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, axis_of
+from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, build_axis
 from urm_hf.report.text import (
-    MEASURES,
-    between,
+    MEASURE_WORDS,
     breakable,
     certainty,
-    counted,
+    format_count,
+    format_interval,
     number,
     p_value,
     percent,
@@ -44,15 +44,15 @@ def measure_looks(results: EvaluationResults) -> dict[str, Look]:
 
 def share_cell(found: Measured | None, digits: int = 1) -> Cell:
     """A share as a percentage without its sign, which the column's head has."""
-    return Cell(number(100 * found.value, digits), between(found.interval, digits)) if found else Cell("–")
+    return Cell(number(100 * found.value, digits), format_interval(found.interval, digits)) if found else Cell("–")
 
 
 def plain_cell(found: Measured | None, digits: int) -> Cell:
-    return Cell(number(found.value, digits), between(found.interval, digits, 1)) if found else Cell("–")
+    return Cell(number(found.value, digits), format_interval(found.interval, digits, 1)) if found else Cell("–")
 
 
 def mark(name: str, found: Measured, look: Look) -> Mark:
-    told = f"{name}: {percent(found.value)} {between(found.interval)}".strip()
+    told = f"{name}: {percent(found.value)} {format_interval(found.interval)}".strip()
     return Mark(found.value, found.interval, look, told)
 
 
@@ -67,7 +67,7 @@ def overall_table(results: EvaluationResults, data: DataEntry) -> Table:
     name, look = data.name, looks(results)
     rules = [(rule, results.get(name, rule, "accuracy")) for rule in results.baselines]
     rows = [*results.rank(name), *((rule, found) for rule, found in rules if found)]
-    axis = axis_of(extent(found for _, found in rows), results.chance(name))
+    axis = build_axis(extent(found for _, found in rows), results.chance(name))
     titles = {"tied": "tied", "truncated": "cut"}
     extra = [(metric, title) for metric, title in titles.items() if _any(results, data, metric)]
     sizes = {found.n for model, found in rows if model != CHANCE}
@@ -84,7 +84,7 @@ def overall_table(results: EvaluationResults, data: DataEntry) -> Table:
         more = [share_cell(results.get(name, model, metric)) for metric, _ in extra]
         size = [Cell("" if model == CHANCE else f"{found.n}")] * (len(sizes) > 1)
         body.append([Cell(breakable(model), look=look[model]), share_cell(found), Cell(marks=dots), *size, *more])
-    counted_once = f", {counted(sizes.pop(), data.noun)}" if len(sizes) == 1 else ""
+    counted_once = f", {format_count(sizes.pop(), data.noun)}" if len(sizes) == 1 else ""
     return Table(f"Accuracy on {name}{counted_once}", columns, {"": body}, _chance_note(results, name))
 
 
@@ -125,7 +125,9 @@ def _matrix(results: EvaluationResults, caption: str, head: str, groups: dict) -
     chances = {results.chance(d) for rows in groups.values() for _, d, _, _ in rows}
     reference = chances.pop() if len(chances) == 1 and head != "part" else None
     every = [row[1:] for rows in groups.values() for row in rows]
-    axis = axis_of(extent(results.get(d, name, "accuracy", lv, g) for d, lv, g in every for name in shown), reference)
+    axis = build_axis(
+        extent(results.get(d, name, "accuracy", lv, g) for d, lv, g in every for name in shown), reference
+    )
     columns = [Column(head, text=True), Column("n"), Column("accuracy, %", axis=axis)]
     columns += [Column(breakable(name), look=look[name]) for name in names]
     body: dict[str | Markup, list[list[Cell]]] = {}
@@ -149,7 +151,7 @@ def comparison_tables(results: EvaluationResults, data: DataEntry) -> tuple[Tabl
     ordered = [_best_first(results, data.name, c, rank) for c in found]
     ordered.sort(key=lambda c: (rank.get(c.model_a, 99), rank.get(c.model_b, 99)))
     values = [v for c in ordered for v in (c.difference, *(c.interval or ()))]
-    axis = axis_of(values, 0.0, limits=(-1.0, 1.0))
+    axis = build_axis(values, 0.0, limits=(-1.0, 1.0))
     best = [c for c in ordered if c.model_a == first]
     rest = [c for c in ordered if c.model_a != first]
     if len(ordered) <= 4 or not rest:
@@ -183,7 +185,7 @@ def _comparisons(
     ]
     rows = []
     for c in found:
-        size = Cell(number(100 * c.difference, 1, sign=True), between(c.interval))
+        size = Cell(number(100 * c.difference, 1, sign=True), format_interval(c.interval))
         told = f"{c.model_a} against {c.model_b}: {size.text} points {size.detail}"
         dot = Mark(c.difference, c.interval, look[c.model_a], told)
         rows.append(
@@ -222,7 +224,7 @@ def trust_table(results: EvaluationResults, data: DataEntry) -> Table | None:
             found += [results.get(name, model, "auroc_errors", variant=variant) for variant in variants]
     if not groups:
         return None
-    axis = axis_of(extent(found) or [0.4, 0.6], 0.5, factor=1)
+    axis = build_axis(extent(found) or [0.4, 0.6], 0.5, factor=1)
     columns = [
         Column("dropped first: high", text=True),
         Column("AUROC", "for errors, ↑"),
@@ -243,9 +245,9 @@ def _trust_row(results: EvaluationResults, data: str, model: str, variant: str) 
     dots = (Mark(auroc.value, auroc.interval, look, told),) if auroc else ()
     kept = [share_cell(results.get(data, model, "accuracy_kept", "kept", share, variant)) for share in KEPT]
     gain = results.get(data, model, "accuracy_gain", "kept", GAIN, variant)
-    gained = Cell(number(100 * gain.value, 1, sign=True), between(gain.interval)) if gain else Cell("–")
+    gained = Cell(number(100 * gain.value, 1, sign=True), format_interval(gain.interval)) if gain else Cell("–")
     areas = [plain_cell(results.get(data, model, metric, variant=variant), 3) for metric in ("aurc", "excess_aurc")]
-    head = Cell(MEASURES.get(variant, variant), Markup("<code>{}</code>").format(variant), look=look)
+    head = Cell(MEASURE_WORDS.get(variant, variant), Markup("<code>{}</code>").format(variant), look=look)
     return [head, plain_cell(auroc, 2), Cell(marks=dots), *kept, gained, *areas]
 
 

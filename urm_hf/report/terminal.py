@@ -9,7 +9,7 @@ from urm_hf.evaluation.results import RATINGS, DataEntry, EvaluationResults, to_
 from urm_hf.evaluation.text_table import aligned
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import pearson, rating_findings
-from urm_hf.report.text import MANY, SPACE, Finding, between, number, percent
+from urm_hf.report.text import MANY, SPACE, Finding, format_interval, number, percent
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
 from urm_hf.report.value_tables import CEILINGS
 
@@ -64,7 +64,7 @@ def _accuracy_rows(results: EvaluationResults, data: DataEntry) -> str:
     for model, found in ranked:
         shares = [results.get(name, model, metric) for metric, _ in extra]
         more = [percent(share.value) if share else "" for share in shares]
-        rows.append([_short(model, NAME), percent(found.value), between(found.interval), *more])
+        rows.append([_short(model, NAME), percent(found.value), format_interval(found.interval), *more])
     return _indented(rows)
 
 
@@ -91,7 +91,7 @@ def _parts(results: EvaluationResults, data: DataEntry) -> list[str]:
 
 
 def _share(found: Measured | None) -> str:
-    return f"{number(100 * found.value, 1)} {between(found.interval, 0)}".strip() if found else "-"
+    return f"{number(100 * found.value, 1)} {format_interval(found.interval, 0)}".strip() if found else "-"
 
 
 def _rating_rows(results: EvaluationResults, data: DataEntry) -> str:
@@ -120,7 +120,7 @@ def _rating_rows(results: EvaluationResults, data: DataEntry) -> str:
 
 
 def _value(found: Measured | None) -> str:
-    return f"{number(found.value, 3)} {between(found.interval, 2, 1)}".strip() if found else "-"
+    return f"{number(found.value, 3)} {format_interval(found.interval, 2, 1)}".strip() if found else "-"
 
 
 def _number_of(groups: Sequence[Any], level: str) -> str:

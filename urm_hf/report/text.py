@@ -18,7 +18,7 @@ RULES = {
     "shortest answer": "always taking the shortest answer",
 }
 MARGIN = "margin near 0"  # needs no uncertainty: any reward model gives it
-MEASURES = {
+MEASURE_WORDS = {
     MARGIN: "how close the two rewards are",
     "probability near 1/2": "how close the predicted preference is to even",
     "reward_std": "the predicted spread of the reward",
@@ -45,7 +45,7 @@ class Finding:
         return self.text.striptags().replace(SPACE, " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
-def named(model: str) -> Markup:
+def name_model(model: str) -> Markup:
     return Markup('<span class="name">{}</span>').format(breakable(model))
 
 
@@ -54,7 +54,7 @@ def breakable(name: str) -> Markup:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[^\W_]{2}[-_/])", name))
 
 
-def listed(items: Sequence[str | Markup], word: str = "and") -> Markup:
+def join_words(items: Sequence[str | Markup], word: str = "and") -> Markup:
     """ "a, b and c"."""
     if len(items) < 2:
         return Markup("").join(items)
@@ -73,7 +73,7 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{number(100 * share, digits)}{SPACE}%"
 
 
-def between(interval: Sequence[float] | None, digits: int = 1, factor: float = 100) -> str:
+def format_interval(interval: Sequence[float] | None, digits: int = 1, factor: float = 100) -> str:
     """ "[57.4, 64.9]" for the interval of a share; empty where there is none."""
     if interval is None:
         return ""
@@ -81,16 +81,16 @@ def between(interval: Sequence[float] | None, digits: int = 1, factor: float = 1
     return f"[{low},{SPACE}{high}]"
 
 
-def with_interval(text: str, interval: str) -> str:
+def add_interval(text: str, interval: str) -> str:
     return f"{text} {interval}" if interval else text
 
 
-def share_of(found: Measured) -> str:
-    return with_interval(percent(found.value), between(found.interval))
+def format_share(found: Measured) -> str:
+    return add_interval(percent(found.value), format_interval(found.interval))
 
 
-def value_of(found: Measured) -> str:
-    return with_interval(number(found.value, 2), between(found.interval, 2, 1))
+def format_value(found: Measured) -> str:
+    return add_interval(number(found.value, 2), format_interval(found.interval, 2, 1))
 
 
 def points(difference: float) -> str:
@@ -98,7 +98,7 @@ def points(difference: float) -> str:
     return f"{text}{SPACE}{'point' if text == '1.0' else 'points'}"
 
 
-def counted(n: int, what: str) -> str:
+def format_count(n: int, what: str) -> str:
     digits = f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if n > 9999 else f"{n}"
     return f"{digits}{SPACE}{what}{'' if n == 1 else 's'}"
 
@@ -109,7 +109,7 @@ def p_value(p: float) -> str:
     return f"p = {p:.{3 if p < 0.1 else 2}f}".replace(" ", SPACE)
 
 
-def test_of(comparison: Comparison) -> str:
+def format_test(comparison: Comparison) -> str:
     """The test and its p-value, the adjusted one where several comparisons were made."""
     p, adjusted = comparison.p_value, comparison.p_adjusted
     if adjusted is None or adjusted == p:
@@ -142,7 +142,7 @@ READING = {
 }
 
 
-def proper(kind: str) -> str:
+def name_kind(kind: str) -> str:
     """A kind of probability, Gauss with his capital."""
     return kind.replace("gaussian", "Gaussian")
 
@@ -150,4 +150,4 @@ def proper(kind: str) -> str:
 def measure_name(variant: str) -> Markup:
     """A measure in words, with the name that it has in this package."""
     code = Markup("<code>{}</code>").format(variant)
-    return Markup("<b>{}</b> ({})").format(MEASURES[variant], code) if variant in MEASURES else code
+    return Markup("<b>{}</b> ({})").format(MEASURE_WORDS[variant], code) if variant in MEASURE_WORDS else code

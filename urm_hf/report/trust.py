@@ -11,16 +11,16 @@ from urm_hf.report.text import (
     MARGIN,
     SPACE,
     Finding,
-    between,
-    counted,
-    listed,
+    add_interval,
+    format_count,
+    format_interval,
+    format_value,
+    join_words,
     measure_name,
-    named,
+    name_kind,
+    name_model,
     number,
     percent,
-    proper,
-    value_of,
-    with_interval,
 )
 
 KEPT = "0.8"  # the share that sentences speak of
@@ -60,13 +60,13 @@ def _nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
         of_each = f" or {counts[-1]}" if len(counts) > 1 else ""
         tried = f"None of {counts[0]}{of_each} measures{' of each' if len(models) > 1 else ''} tells"
     text = Markup("{}: <b>no reward is known to be safer than another</b>. {} errors from right decisions {}.")
-    told = f"(best AUROC {value_of(best)}; 0.5 is chance)"
-    return Finding(text.format(listed([named(model) for model in models]), tried, told), "warning")
+    told = f"(best AUROC {format_value(best)}; 0.5 is chance)"
+    return Finding(text.format(join_words([name_model(model) for model in models]), tried, told), "warning")
 
 
 def _helped(results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str) -> Finding:
     text = Markup("{}: errors are flagged best by {}, AUROC {}; 0.5 is chance. {}").format(
-        named(model), measure_name(best), value_of(known[best]), _bought(results, data, model, best)
+        name_model(model), measure_name(best), format_value(known[best]), _bought(results, data, model, best)
     )
     return Finding(text + _rivals(known, best), "good")
 
@@ -75,7 +75,9 @@ def _brief(results: EvaluationResults, data: DataEntry, model: str, known: dict[
     """The same for one of many models."""
     gain = results.get(data.name, model, "accuracy_gain", "kept", KEPT, best)
     margin = known.get(MARGIN)
-    text = Markup("{}: flagged best by {}, AUROC {}").format(named(model), measure_name(best), value_of(known[best]))
+    text = Markup("{}: flagged best by {}, AUROC {}").format(
+        name_model(model), measure_name(best), format_value(known[best])
+    )
     if margin and best != MARGIN:
         text += f" (the bare margin: {number(margin.value, 2)})"
     if gain:
@@ -96,7 +98,7 @@ def _bought(results: EvaluationResults, data: DataEntry, model: str, measure: st
 
 
 def _gain(found: Measured) -> str:
-    size = with_interval(f"{number(100 * found.value, 1, sign=True)}{SPACE}points", between(found.interval))
+    size = add_interval(f"{number(100 * found.value, 1, sign=True)}{SPACE}points", format_interval(found.interval))
     low, high = found.interval or (0.0, 0.0)
     if low >= 0.0005 or high <= -0.0005:  # as shown
         return f"{size}, unlikely to be noise"
@@ -108,11 +110,11 @@ def _rivals(known: dict[str, Measured], best: str) -> Markup:
     others = [variant for variant in known if variant != best]
     if best == MARGIN and others:
         second = max(others, key=lambda v: known[v].value)
-        told = f"(best {value_of(known[second])})"
+        told = f"(best {format_value(known[second])})"
         return Markup(" This needs no uncertainty; what the model says of its own does no better {}.").format(told)
     if MARGIN in others:
         reach = "comes near" if known[MARGIN].value >= _low(known[best]) else "does less"
-        told = value_of(known[MARGIN])
+        told = format_value(known[MARGIN])
         return Markup(" The bare margin between the rewards, which needs no uncertainty, {} ({}).").format(reach, told)
     return Markup("")
 
@@ -134,17 +136,17 @@ def _calibration_of_many(results: EvaluationResults, data: str, judged: list[tup
         temperature = results.get(data, model, "temperature", variant=kind)
         if temperature is None:
             continue
-        told = Markup("{} ({}, {})").format(named(model), proper(kind), number(temperature.value, 2))
+        told = Markup("{} ({}, {})").format(name_model(model), name_kind(kind), number(temperature.value, 2))
         by_verdict.setdefault(_sureness(temperature), []).append(told)
         if _says_nothing(results.get(data, model, "nll", variant=f"{kind}, tempered")):
-            empty.append(Markup("{} ({})").format(named(model), proper(kind)))
+            empty.append(Markup("{} ({})").format(name_model(model), name_kind(kind)))
     findings = [
-        Finding(Markup("<b>{}</b> (temperature): {}.").format(verdict[:1].upper() + verdict[1:], listed(models)))
+        Finding(Markup("<b>{}</b> (temperature): {}.").format(verdict[:1].upper() + verdict[1:], join_words(models)))
         for verdict, models in by_verdict.items()
     ]
     if empty:
         everybody = len(empty) == sum(map(len, by_verdict.values()))
-        which = "no model" if everybody else listed(empty, "or")
+        which = "no model" if everybody else join_words(empty, "or")
         text = Markup("After temperature, the probabilities of {} are <b>{}</b> (NLL {}).").format(
             which,
             "shown to say more than “one half” always"
@@ -170,14 +172,18 @@ def _calibration(results: EvaluationResults, data: str, model: str, kind: str) -
         "{}, {} probabilities: <b>{}</b> (temperature {}). Calibration error: {} as given, {} after temperature"
     )
     text = text.format(
-        named(model), proper(kind), _sureness(temperature), value_of(temperature), *map(_share_only, (before, after))
+        name_model(model),
+        name_kind(kind),
+        _sureness(temperature),
+        format_value(temperature),
+        *map(_share_only, (before, after)),
     )
     perfect = results.get(data, model, "ece_of_perfect", variant=f"{kind}, tempered")
     text += f"; perfect ones would show {_share_only(perfect)} on so many pairs." if perfect else "."
     nll = results.get(data, model, "nll", variant=f"{kind}, tempered")
     if nll and _says_nothing(nll):
         text += Markup(" Even then they are <b>not shown to say more than “one half” always</b> (NLL {}; {}).").format(
-            with_interval(number(nll.value, 3), between(nll.interval, 3, 1)), f"one half: {number(COIN, 3)}"
+            add_interval(number(nll.value, 3), format_interval(nll.interval, 3, 1)), f"one half: {number(COIN, 3)}"
         )
         return Finding(text, "warning")
     return Finding(text)
@@ -193,20 +199,20 @@ def row_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     findings = []
     if data.prompts < 2:
         text = Markup("{} has <b>one prompt only</b>: nothing here says how it would be with others.")
-        findings.append(Finding(text.format(named(data.name)), "warning"))
+        findings.append(Finding(text.format(name_model(data.name)), "warning"))
     skipped = data.skipped
     if any(skipped.values()):
-        reasons = listed([f"{count} ({reason})" for reason, count in skipped.items() if count])
-        rows = counted(sum(skipped.values()), "row")
-        text = Markup("{} of {} left out: {}.").format(rows, named(data.name), reasons)
+        reasons = join_words([f"{count} ({reason})" for reason, count in skipped.items() if count])
+        rows = format_count(sum(skipped.values()), "row")
+        text = Markup("{} of {} left out: {}.").format(rows, name_model(data.name), reasons)
         findings.append(Finding(text, "warning"))
-    findings += [Finding(Markup("{}: {}").format(named(data.name), told)) for told in data.remarks]
+    findings += [Finding(Markup("{}: {}").format(name_model(data.name), told)) for told in data.remarks]
     for metric, told in (("truncated", "cut to fit"), ("tied", "tied, and counted as wrong")):
         found = [(model, results.get(data.name, model, metric)) for model in results.names]
-        parts = [Markup("{} ({})").format(percent(f.value), named(m)) for m, f in found if f and f.value > 0]
+        parts = [Markup("{} ({})").format(percent(f.value), name_model(m)) for m, f in found if f and f.value > 0]
         if parts:
             what = "Conversations" if metric == "truncated" else "Decisions"
-            findings.append(Finding(Markup("{} {}: {}.").format(what, told, listed(parts)), "warning"))
+            findings.append(Finding(Markup("{} {}: {}.").format(what, told, join_words(parts)), "warning"))
     return findings
 
 

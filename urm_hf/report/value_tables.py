@@ -4,10 +4,10 @@ from markupsafe import Markup
 
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.results import BASELINE, DataEntry, EvaluationResults
-from urm_hf.report.marks import Cell, Column, Look, Mark, Table, axis_of
+from urm_hf.report.marks import Cell, Column, Look, Mark, Table, build_axis
 from urm_hf.report.rating_findings import pearson
 from urm_hf.report.tables import SHORT_READING, extent, looks, p_cell, plain_cell, share_cell
-from urm_hf.report.text import between, breakable, certainty, number, proper
+from urm_hf.report.text import breakable, certainty, format_interval, name_kind, number
 from urm_hf.report.trust import COIN
 
 # metric: head, hint, digits; shares are shown in percent
@@ -55,7 +55,7 @@ def _probability_row(results: EvaluationResults, data: str, model: str, variant:
     for metric, (_, _, digits) in PROBABILITY_COLUMNS.items():
         found = results.get(data, model, metric, variant=variant)
         cells.append(share_cell(found, digits) if metric.startswith("ece") else plain_cell(found, digits))
-    return [Cell(proper(variant)), plain_cell(temperature, 2) if tempered else Cell("1", "as given"), *cells]
+    return [Cell(name_kind(variant)), plain_cell(temperature, 2) if tempered else Cell("1", "as given"), *cells]
 
 
 def rating_table(results: EvaluationResults, data: DataEntry) -> Table | None:
@@ -98,7 +98,7 @@ def correlation_table(results: EvaluationResults, data: DataEntry) -> Table | No
         return None
     attributes = results.groups(name, "pearson").get("attribute", [])
     found = {(m, a): pearson(results, name, m, a) for m in models for a in (None, *attributes)}
-    axis = axis_of(extent(found.values()), 0.0, factor=1, limits=(-1.0, 1.0))
+    axis = build_axis(extent(found.values()), 0.0, factor=1, limits=(-1.0, 1.0))
     columns = [Column("attribute", text=True), Column("Pearson r", axis=axis)]
     columns += [Column(breakable(m), "its reward" if r.variant else "", look=look[m]) for m, r in models.items()]
     rows = []
@@ -129,7 +129,7 @@ def likelihood_table(results: EvaluationResults, data: DataEntry) -> Table | Non
     rows = []
     for c in found:
         a, b = (Cell(breakable(model), look=look.get(model)) for model in (c.model_a, c.model_b))
-        size = Cell(number(c.difference, 3, sign=True), between(c.interval, 3, 1))
+        size = Cell(number(c.difference, 3, sign=True), format_interval(c.interval, 3, 1))
         rows.append([a, b, size, Cell(SHORT_READING[certainty(c)]), Cell(p_cell(c))])
     tests = ", ".join(sorted({c.test for c in found}))
     return Table(f"NLL of ratings, compared on {data.name}", columns, {"": rows}, f"Test: {tests}.")

@@ -19,7 +19,7 @@ from urm_hf.uncertainty.measures import available, compute_uncertainty
 
 Sides = tuple[list[Any], list[Any]]
 Pair = tuple[np.ndarray, np.ndarray]
-PARTS = ("in_distribution", "out")
+SIDES = ("in_distribution", "out")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def ood_report(
             length, values that are not finite.
     """
     sides = (list(in_distribution), list(out))
-    members = [_group_rows(len(side), groups[i] if groups else None, PARTS[i]) for i, side in enumerate(sides)]
+    members = [_group_rows(len(side), groups[i] if groups else None, SIDES[i]) for i, side in enumerate(sides)]
     measured, trivial = _measured(sides, measures, extra or {}), _trivial(sides, texts)
     values = measured | trivial
     for name, pair in values.items():

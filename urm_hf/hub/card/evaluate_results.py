@@ -10,7 +10,7 @@ from urm_hf.hub.folder import DATA_SUFFIXES, HUB_ID
 
 CARD_NAMES = {"nll": "pair_nll"}  # of pairs; a card has the NLL of ratings as well
 KEPT = ("kept", "0.8")
-PARTS = ("section", "domain")
+CARD_LEVELS = ("section", "domain")
 
 
 def build_results(results: EvaluationResults, names: Sequence[str], path: Path) -> list[Result]:
@@ -59,7 +59,7 @@ def _preferences(results: EvaluationResults, data: DataEntry, model: str) -> Ite
     for name in (model, *results.baselines):
         of = None if name == model else name
         for found in results.of(data.name, name):
-            if found.metric == "accuracy" and (found.level is None or found.level in PARTS):
+            if found.metric == "accuracy" and (found.level is None or found.level in CARD_LEVELS):
                 yield _result("accuracy", found, data, of=of, group=found.group)
     for found in results.of(data.name, model):
         whole = found.level is None and found.variant is not None

@@ -20,7 +20,7 @@ def loading_section(
         if ensemble
         else "print(output.logits[:, 0], output.reward_std, output.attribute_means, output.attribute_stds)"
     )
-    fields = ENSEMBLE_FIELDS if ensemble else FIELDS
+    fields = ENSEMBLE_OUTPUTS if ensemble else OUTPUTS
     if adapter is not None:
         return _adapter_section(repo_id, hub, pin, fields)
     return f"""## Use
@@ -98,14 +98,14 @@ ensemble is loaded by `AutoModel` with transformers and peft alone. To TRL it is
 {fields}"""
 
 
-FIELDS = """| output | shape | meaning | higher |
+OUTPUTS = """| output | shape | meaning | higher |
 |---|---|---|---|
 | `logits` | (B, 1) | reward | better |
 | `reward_std` | (B,) | sqrt(Σ w² σ²), in the unit of the reward | less sure |
 | `attribute_means`, `attribute_stds` | (B, n) | μ and σ, on the rating scale | –, less sure |
 | `gating_weights` | (B, n) | w; may be negative, need not sum to 1 | – |"""
 
-ENSEMBLE_FIELDS = """| output | shape | meaning | higher |
+ENSEMBLE_OUTPUTS = """| output | shape | meaning | higher |
 |---|---|---|---|
 | `logits` | (B, 1) | reward | better |
 | `reward_gap` | (B,) | largest difference between members' rewards (Eq. 7) | less known |
