@@ -1,0 +1,144 @@
+"""What `urm data` finds in rows: figures that can be computed by hand, and a page that says them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.helpers.tiny import tiny_tokenizer
+from urm_hf.cli import main
+from urm_hf.data.survey.agreement import Agreement
+from urm_hf.data.survey.numbers import NumberColumn
+from urm_hf.data.survey.survey import Surveyor
+from urm_hf.data.survey.text import describe_repeats, describe_warnings
+
+
+def surveyed(rows, **options):
+    surveyor = Surveyor(**options)
+    for row in rows:
+        surveyor.add(row)
+    return surveyor.found
+
+
+def icc_by_analysis_of_variance(items):
+    """ICC(1) of a balanced table, from its mean squares."""
+    table = np.array(items, dtype=float)
+    n, k = table.shape
+    between = k * table.mean(1).var(ddof=1)
+    within = table.var(1, ddof=1).mean()
+    return (between - within) / (between + (k - 1) * within)
+
+
+def test_agreement_of_balanced_ratings_is_the_intraclass_correlation():
+    items = np.random.default_rng(0).integers(1, 6, (20, 3)).tolist()
+    agreement = Agreement()
+    for item in items:
+        agreement.add(item)
+    assert agreement.icc == pytest.approx(icc_by_analysis_of_variance(items), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "items,icc",
+    [
+        ([[1, 1], [5, 5]], 1.0),
+        ([[1, 5], [1, 5]], -1.0),
+        ([[1], [2]], None),
+        ([[3, 3]], None),
+        ([[2, 2], [2, 2]], None),
+    ],
+)
+def test_agreement_at_its_ends(items, icc):
+    agreement = Agreement()
+    for item in items:
+        agreement.add(item)
+    assert agreement.icc == (None if icc is None else pytest.approx(icc))
+
+
+def test_numbers_that_can_hardly_be_ratings_are_told():
+    column = NumberColumn()
+    for value in (3, 2, -100, 4, float("nan"), None, [9, 1]):
+        column.add(value, [0, 5])
+    assert column.suspicions() == [
+        "-100 occurs 1 times and may mean: not rated",
+        "2 are outside the scale [0, 5]",
+        "1 are NaN or infinite",
+    ]
+    assert (column.rows, column.missing, column.numbers) == (5, 2, 6)
+
+
+def test_minus_one_is_a_rating_on_a_scale_that_goes_below_zero():
+    column = NumberColumn()
+    for value in (-2, -1, 0, 1):
+        column.add(value)
+    assert column.suspicions() == []
+
+
+def test_a_constant_column_is_told():
+    column = NumberColumn()
+    for _ in range(3):
+        column.add(4)
+    assert column.suspicions() == ["all are 4: there is nothing to learn from them"]
+
+
+def test_histograms_count_all_values():
+    column = NumberColumn()
+    for value in range(1000):
+        column.add(value)
+    assert sum(column.histogram(8)) == 1000
+
+
+def test_repeats_equal_pairs_and_splits_are_counted():
+    rows = [
+        {"prompt": "Q?", "chosen": "long answer", "rejected": "short", "split": "train"},
+        {"prompt": "Q?", "chosen": "same", "rejected": "same", "split": "test"},
+        {"prompt": "P?", "chosen": "<|im_start|>a", "rejected": "b", "split": "train"},
+        {"prompt": "P?", "chosen": "", "rejected": "b", "split": "train"},
+    ]
+    found = surveyed(rows)
+    assert (found.prompts, found.repeated_prompts, found.shared_prompts) == (2, 1, 1)
+    assert found.splits == {"train": 3, "test": 1} and found.conversations == 6
+    assert "in more than one split: 1 prompt" in describe_repeats(found)
+    told = "\n".join(describe_warnings(found))
+    assert "`chosen` and `rejected` are equal (row 1)" in told and "<|im_start|> stands in the text" in told
+    [(problem, where)] = found.problems.items()
+    assert "`chosen` is empty" in problem and where.rows == [3]
+
+
+def test_lengths_are_those_of_the_tokenizer():
+    rows = [{"prompt": "Q?", "response": "A" * n} for n in (1, 10, 100)]
+    found = surveyed(rows, tokenizer=tiny_tokenizer(), limit=60)
+    plain = surveyed(rows)
+    assert found.over_limit == 1 and found.quantile(1.0) - found.quantile(0.1) == 99
+    assert plain.limit is None and sorted(plain.lengths) == [4, 13, 103]
+
+
+def test_the_command_prints_what_is_there(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"instruction": "Name a river.", "output": "The [Po].", "generator": "x", "helpfulness": n} for n in (1, 4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not a row\n", encoding="utf-8")
+    assert main(["data", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "3 rows, conversations" in printed and "alpaca-eval (github.com/tatsu-lab/alpaca_eval): 2 rows" in printed
+    assert "assistant: The [Po]." in printed and "helpfulness" in printed and "line 3: not JSON" in printed
+    assert main(["data", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["formats"] == {"alpaca-eval": 2} and found["columns"]["generator"]["read_as"] == "conversation"
+    assert found["numbers"]["helpfulness"]["mean"] == 2.5
+
+
+@pytest.mark.parametrize(
+    "options,told",
+    [
+        (["--format", "helpster2"], "unknown: did you mean"),
+        (["--max-length", "5"], "name the --model"),
+        (["--head", "-1"], "--head must be 0 or more"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(tmp_path, capsys, options, told):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"}\n', encoding="utf-8")
+    assert main(["data", str(path), *options]) == 2
+    error = capsys.readouterr().err
+    assert told in error and len(error.splitlines()) == 1
