@@ -104,6 +104,12 @@ def test_repeats_equal_pairs_and_splits_are_counted():
     assert "`chosen` is empty" in problem and where.rows == [3]
 
 
+def test_half_of_a_character_is_told():
+    found = surveyed([{"prompt": "Q?", "response": "abc\ud83d"}, {"prompt": "Q?", "response": "abc"}])
+    [(told, where)] = found.problems.items()
+    assert "half of a surrogate pair" in told and where.rows == [0]
+
+
 def test_lengths_are_those_of_the_tokenizer():
     rows = [{"prompt": "Q?", "response": "A" * n} for n in (1, 10, 100)]
     found = surveyed(rows, tokenizer=tiny_tokenizer(), limit=60)

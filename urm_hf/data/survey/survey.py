@@ -26,7 +26,21 @@ TEMPLATE_MARKS = (
     *("[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "</s>"),
     *("### Response:", "### Instruction:", "<extra_id_1>"),
 )
-NOT_RATINGS = ("id", "idx", "index", "turn", "turns", "split", "row", "line", "length", "seed", "timestamp", "tstamp")
+NOT_RATINGS = (
+    "id",
+    "hash",
+    "idx",
+    "index",
+    "turn",
+    "turns",
+    "split",
+    "row",
+    "line",
+    "length",
+    "seed",
+    "timestamp",
+    "tstamp",
+)
 
 
 @dataclass
@@ -172,6 +186,8 @@ class Surveyor:
         if conversation.ids is not None:
             return
         text = text_of(conversation)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            self.refuse("half of a surrogate pair stands in the text, which is no character", number)
         mark = next((mark for mark in TEMPLATE_MARKS if mark in text), None)
         if mark is not None:
             self.warn(f"{mark} stands in the text, as if a chat template had been applied already", number)

@@ -168,7 +168,7 @@ def _print_columns(console: Console, found: Survey):
     table = _table("column", "read as", "filled", "holds", "for example")
     for column, one in found.columns.items():
         holds = " or ".join(kind for kind, _ in one.types.most_common(3)) or "nothing"
-        cells = [column, one.role, f"{one.filled / found.rows:.0%}", holds, one.example[:60]]
+        cells = [column, one.role, f"{one.filled / found.rows:.0%}", holds, one.example[:44]]
         table.add_row(*map(Text, cells))
     _print_titled(console, "Columns", table)
 
