@@ -80,6 +80,13 @@ def test_a_constant_column_is_told():
     assert column.suspicions() == ["all are 4: there is nothing to learn from them"]
 
 
+def test_numbers_beyond_all_floats_are_counted():
+    column = NumberColumn()
+    for value in (1e308, -1e308, 10**400, 1.5e154):
+        column.add(value, ["a", None])
+    assert (column.rows, column.missing, column.not_finite) == (3, 1, 1) and sum(column.histogram(2)) == 3
+
+
 def test_histograms_count_all_values():
     column = NumberColumn()
     for value in range(1000):

@@ -87,7 +87,7 @@ def require_number(row: Row, column: str) -> float:
     value = require(row, column)
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not math.isfinite(number):
         raise ValueError(f"`{column}` must be a finite number, got {value!r:.60}.")

@@ -95,7 +95,7 @@ def _read_rating(note: Any, where: str) -> float | None:
         return None
     try:
         return float(rating)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{where} has the Rating {rating!r:.40}, which is not a number.") from None
 
 

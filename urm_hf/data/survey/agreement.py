@@ -27,9 +27,10 @@ class Agreement:
             return
         self.items += 1
         self.ratings += len(values)
-        self._sum += sum(values)
+        total = sum(values)
+        self._sum += total
         self._squares += sum(value * value for value in values)
-        self._squared_sums += sum(values) ** 2 / len(values)
+        self._squared_sums += total * total / len(values)  # beyond all floats it is infinite
         self._squared_counts += len(values) ** 2
 
     @property
@@ -37,7 +38,7 @@ class Agreement:
         """1 where annotators agree and items differ, 0 where items differ no more than annotators; None: not told."""
         if self.items < 2 or self.ratings <= self.items:
             return None
-        between = (self._squared_sums - self._sum**2 / self.ratings) / (self.items - 1)
+        between = (self._squared_sums - self._sum * self._sum / self.ratings) / (self.items - 1)
         within = (self._squares - self._squared_sums) / (self.ratings - self.items)
         raters = (self.ratings - self._squared_counts / self.ratings) / (self.items - 1)
         total = between + (raters - 1) * within

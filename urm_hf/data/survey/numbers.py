@@ -39,7 +39,9 @@ class NumberColumn:
 
     def add(self, value: Any, scale: Any = None):
         """The number or numbers of one row."""
-        values = [float(one) for one in (value if isinstance(value, (list, tuple)) else [value]) if one is not None]
+        values = [
+            _as_float(one) for one in (value if isinstance(value, (list, tuple)) else [value]) if one is not None
+        ]
         finite = [one for one in values if math.isfinite(one)]
         self.not_finite += len(values) - len(finite)
         if not finite:
@@ -65,16 +67,17 @@ class NumberColumn:
     @property
     def std(self) -> float:
         """Population standard deviation of all numbers."""
-        return math.sqrt(max(0.0, self._squares / self.numbers - self.mean**2))
+        return math.sqrt(max(0.0, self._squares / self.numbers - self.mean * self.mean))
 
     def histogram(self, bins: int = 8) -> list[int]:
         """How many numbers fall in each of as many equal parts of the range; of few values, how many have each."""
         if len(self.counts) <= bins and not self.many_values:
             return [self.counts[value] for value in sorted(self.counts)]
-        width = (self.high - self.low) / bins or 1.0
+        half_range = self.high / 2 - self.low / 2  # halves, as the range of the largest floats is infinite
         parts = [0] * bins
         for value, count in self.counts.items():
-            parts[min(bins - 1, int((value - self.low) / width))] += count
+            share = (value / 2 - self.low / 2) / half_range if half_range else 0.0
+            parts[min(bins - 1, int(bins * share))] += count
         return parts
 
     def suspicions(self) -> list[str]:
@@ -101,7 +104,9 @@ class NumberColumn:
     def _check_scale(self, values: Sequence[float], scale: Any):
         if not isinstance(scale, (list, tuple)) or len(scale) < 2:
             return
-        low, high = float(scale[0]), float(scale[1])
+        if not all(isinstance(end, (int, float)) for end in scale[:2]):
+            return
+        low, high = _as_float(scale[0]), _as_float(scale[1])
         self.scale = (low, high)
         self.outside += sum(not low <= value <= high for value in values)
 
@@ -113,3 +118,11 @@ class NumberColumn:
         if mask < 0:
             return min(others) >= 0
         return max(others) < mask / 2
+
+
+def _as_float(value: Any) -> float:
+    """An integer beyond all floats counts as infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
