@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from urm_hf.data import load_rows
 from urm_hf.data.conversations import encode_conversation
 from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
+from urm_hf.hub.card.result_files import MODEL, build_short_results
 from urm_hf.modeling import URMForRewardModeling, URMOutput
 from urm_hf.scoring.features import output_of_cached
 from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
@@ -122,13 +123,7 @@ def attribute_stage(args) -> tuple[URMForRewardModeling, PreTrainedTokenizerBase
     return (
         model,
         tokenizer,
-        {
-            "attributes": ours,
-            "attribute_intervals": low_high,
-            "constant": base,
-            "nll_gain": gain["gain"],
-            "n_conversations": len(truth),
-        },
+        build_short_results(ours, low_high, len(truth)) | {"constant": base, "nll_gain": gain["gain"]},
     )
 
 
@@ -141,7 +136,7 @@ def gating_stage(args, model, tokenizer) -> dict:
     )
     trainer.train()
     longer = np.array([len(row["chosen"]) - len(row["rejected"]) for row in data["test"]])
-    margins = {"gated": pair_margins(model, tokenizer, data["test"]), "equal weights": before, "length only": longer}
+    margins = {MODEL: pair_margins(model, tokenizer, data["test"]), "equal weights": before, "length only": longer}
     clusters = prompt_clusters(data["test"])
     results = {}
     print(f"\nTest: {len(longer)} pairs, {len(clusters)} prompts; ties count as wrong")

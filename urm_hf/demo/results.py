@@ -7,6 +7,7 @@ import numpy as np
 
 from urm_hf.data.conversations import encode_conversation
 from urm_hf.demo.data import ATTRIBUTES
+from urm_hf.hub.card.result_files import MODEL, build_short_results
 from urm_hf.hub.card.results import METRICS
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.scoring.engine.padding import pad_token_id
@@ -42,16 +43,14 @@ def held_out_results(
         for column in ("chosen", "rejected")
     )
     accuracy = lambda rows: {"accuracy": float((chosen > rejected)[rows].mean())}  # noqa: E731
-    return {
-        "attributes": attributes(np.arange(len(rated))),
-        "attribute_intervals": bootstrap_intervals(attributes, _of_prompts(len(rated), prompts), DRAWS),
-        "n_conversations": len(rated),
-        "pairs": {
-            "gated": accuracy(np.arange(len(pairs)))
-            | {"interval": bootstrap_intervals(accuracy, _of_prompts(len(pairs), prompts), DRAWS)["accuracy"]}
-        },
-        "n_pairs": len(pairs),
-    }
+    interval = bootstrap_intervals(accuracy, _of_prompts(len(pairs), prompts), DRAWS)["accuracy"]
+    return build_short_results(
+        attributes(np.arange(len(rated))),
+        bootstrap_intervals(attributes, _of_prompts(len(rated), prompts), DRAWS),
+        len(rated),
+        {MODEL: accuracy(np.arange(len(pairs))) | {"interval": interval}},
+        len(pairs),
+    )
 
 
 def _scored(model: URMForRewardModeling, tokenizer, conversations: list, cache: Path):

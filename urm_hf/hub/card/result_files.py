@@ -1,7 +1,13 @@
-"""The files of results that lie beside a model, read."""
+"""
+The files of results that lie beside a model: results.json of `urm evaluate`, the short form below, a trainer's own.
+
+The short form is what a script writes that measured its own model on a held-out part ([`build_short_results`]):
+`attributes` and `attribute_intervals` by metric and attribute (`pearson`, `pearson/helpfulness`), `n_conversations`;
+`pairs` with `accuracy` and `interval` of the model (`gated`) and of what it is compared with, `n_pairs`.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,31 @@ from urm_hf.hub.card.evaluate_results import build_results
 from urm_hf.hub.card.results import METRICS, Result
 
 FILES = ("results.json", "all_results.json", "eval_results.json")
+MODEL = "gated"  # among the pairs of the short form, the model itself
+
+
+def build_short_results(
+    attributes: Mapping[str, float],
+    attribute_intervals: Mapping[str, Sequence[float]],
+    n_conversations: int,
+    pairs: Mapping[str, Mapping[str, Any]] | None = None,
+    n_pairs: int = 0,
+) -> dict[str, Any]:
+    """
+    The short form, for `results.json` in a model's folder, from where `urm push` takes it into the card.
+
+    Args:
+        attributes (`dict[str, float]`): of `attribute_metrics`. attribute_intervals: 95 %, of some or all of them.
+        n_conversations (`int`): rated conversations behind them.
+        pairs (`dict`, *optional*): `{"accuracy": ..., "interval": ...}` of the model, as [`MODEL`], and of baselines.
+        n_pairs (`int`, *optional*): pairs behind them.
+    """
+    results = {
+        "attributes": dict(attributes),
+        "attribute_intervals": dict(attribute_intervals),
+        "n_conversations": n_conversations,
+    }
+    return results if pairs is None else results | {"pairs": dict(pairs), "n_pairs": n_pairs}
 
 
 def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
@@ -31,7 +62,7 @@ def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
     if "schema" in content:
         return build_results(EvaluationResults.from_json(content), names, path)
     if isinstance(content.get("attributes"), dict) or "pairs" in content:
-        results = [*_ratings_of_example(content), *_pairs_of_example(content)]
+        results = [*_read_attributes(content), *_read_pairs(content)]
     else:
         results = of_evaluation(content)
     return [result for result in results if math.isfinite(result.value)]
@@ -48,8 +79,7 @@ def of_evaluation(metrics: dict[str, Any]) -> list[Result]:
     return results
 
 
-def _ratings_of_example(found: dict[str, Any]) -> Iterator[Result]:
-    """Of `examples/ratings_and_pairs.py`."""
+def _read_attributes(found: dict[str, Any]) -> Iterator[Result]:
     intervals = found.get("attribute_intervals", {})
     for key, value in found.get("attributes", {}).items():
         name, _, attribute = key.partition("/")
@@ -59,9 +89,9 @@ def _ratings_of_example(found: dict[str, Any]) -> Iterator[Result]:
             )
 
 
-def _pairs_of_example(found: dict[str, Any]) -> Iterator[Result]:
+def _read_pairs(found: dict[str, Any]) -> Iterator[Result]:
     for name, result in found.get("pairs", {}).items():
-        of = None if name == "gated" else name
+        of = None if name == MODEL else name
         yield Result(
             "pairs", "accuracy", result["accuracy"], None, result.get("interval"), found.get("n_pairs"), of=of
         )
