@@ -15,7 +15,7 @@ from urm_hf.data.conversation_keys import as_row, conversation_key
 from urm_hf.data.conversations import encode_conversation, read_conversation
 from urm_hf.data.source import Source
 from urm_hf.evaluation.pairs.data import preferences_of
-from urm_hf.judge.pairs import pairs_of
+from urm_hf.judge.pairs import read_pairs
 from urm_hf.rl.preference_pairs import build_preference_pairs
 from urm_hf.rl.rewards import CompletionScorer
 
@@ -125,7 +125,7 @@ def test_best_of_n_reads_these_ids(tmp_path, form):
 def test_a_judge_sees_what_is_encoded(tmp_path, form):
     if form == "plain text with its prompt":
         pytest.skip("a judge needs an instruction")
-    (pair,) = pairs_of(Source(write(tmp_path / "rows.jsonl", [PAIRS[form][0]])), Columns())
+    (pair,) = read_pairs(Source(write(tmp_path / "rows.jsonl", [PAIRS[form][0]])), Columns())
     assert pair.a != pair.b and pair.instruction
     if form in ("plain text", "tools"):
         return  # seen as turns, and without the tools, which a judge cannot call

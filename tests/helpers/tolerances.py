@@ -46,6 +46,11 @@ def close(expected: Any, **precision: Any) -> Any:
     return pytest.approx(expected, rel=0, abs=tolerance(expected, **precision))
 
 
+def _as_tensor(values: Any) -> torch.Tensor:
+    """A tensor of arrays and lists, too; torch takes no array that runs backwards, so that such a one is copied."""
+    return torch.as_tensor(values.copy() if isinstance(values, np.ndarray) else values)
+
+
 def assert_close(actual: Any, expected: Any, *, msg: str = "", **precision: Any):
     """Raises unless tensors or arrays, or lists or mappings of them, agree in shape and within their tolerances."""
     if isinstance(expected, Mapping):
@@ -56,7 +61,7 @@ def assert_close(actual: Any, expected: Any, *, msg: str = "", **precision: Any)
         for found, wanted in zip(actual, expected, strict=True):
             assert_close(found, wanted, msg=msg, **precision)
     else:
-        found, wanted = (torch.as_tensor(values).detach().double() for values in (actual, expected))
+        found, wanted = (_as_tensor(values).detach().double() for values in (actual, expected))
         assert found.shape == wanted.shape, f"{msg}: {found.shape} is not {wanted.shape}"
         atol = tolerance(wanted, **precision)
         np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=0, atol=atol, err_msg=msg)

@@ -6,7 +6,7 @@ import pytest
 
 from urm_hf.data.answers import Columns
 from urm_hf.data.source import Source
-from urm_hf.judge.pairs import pairs_of, pairs_of_files
+from urm_hf.judge.pairs import match_pairs, read_pairs
 
 USER = {"role": "user", "content": "Why?"}
 
@@ -21,7 +21,7 @@ def source(path, rows) -> Source:
 
 
 def pair_of(tmp_path, row, columns=None):
-    (pair,) = pairs_of(source(tmp_path / "rows.jsonl", [row]), columns or Columns())
+    (pair,) = read_pairs(source(tmp_path / "rows.jsonl", [row]), columns or Columns())
     return pair
 
 
@@ -44,7 +44,7 @@ def test_every_form_of_pairs_gives_the_same_texts(tmp_path, row):
     pair = pair_of(tmp_path, row | {"id": 5})
     assert (pair.instruction, pair.a, pair.b) == ("Why?", "So.", "No.")
     assert pair.names == ("chosen", "rejected") and pair.columns == row | {"id": 5} and pair.row == 0
-    assert pair.shown(0) == ("So.", "No.") and pair.shown(1) == ("No.", "So.")
+    assert pair.answers(0) == ("So.", "No.") and pair.answers(1) == ("No.", "So.")
 
 
 def test_columns_may_have_other_names(tmp_path):
@@ -85,7 +85,7 @@ def test_pairs_of_one_prompt_know_it(tmp_path):
         {"prompt": prompt, "chosen": answer, "rejected": "b"}
         for prompt, answer in [("p", "x"), ("q", "x"), ("p", "y")]
     ]
-    first, second, third = (pair.prompt for pair in pairs_of(source(tmp_path / "r.jsonl", rows), Columns()))
+    first, second, third = (pair.prompt for pair in read_pairs(source(tmp_path / "r.jsonl", rows), Columns()))
     assert first == third != second
 
 
@@ -122,7 +122,7 @@ BAD = [
 def test_a_row_that_is_no_pair_is_named(tmp_path, row, told):
     good = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
     with pytest.raises(ValueError, match="rows.jsonl, row 1: ") as error:
-        list(pairs_of(source(tmp_path / "rows.jsonl", [good, row]), Columns()))
+        list(read_pairs(source(tmp_path / "rows.jsonl", [good, row]), Columns()))
     assert told in str(error.value)
 
 
@@ -135,7 +135,7 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
 
 
 def files(tmp_path, ours, theirs):
-    return list(pairs_of_files(source(tmp_path / "a.jsonl", ours), source(tmp_path / "b.jsonl", theirs), Columns()))
+    return list(match_pairs(source(tmp_path / "a.jsonl", ours), source(tmp_path / "b.jsonl", theirs), Columns()))
 
 
 def answer(prompt, text, **more) -> dict:

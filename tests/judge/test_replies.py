@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.judge_server import ranking, read_prompt
 from urm_hf.judge.prompt import as_data, judge_messages, model_names, prompt_fingerprint
-from urm_hf.judge.replies import Unparseable, preferred
+from urm_hf.judge.replies import Unparseable, read_preferred
 
 NAMES = ("model_aaaaaaaa", "model_bbbbbbbb")
 A, B = NAMES
@@ -29,7 +29,7 @@ FIRST, SECOND = ranking(list(NAMES), 0), ranking(list(NAMES), 1)
     ],
 )
 def test_the_form_that_was_asked_for_is_read_in_its_spellings(reply, place):
-    assert preferred(reply, NAMES) == place
+    assert read_preferred(reply, NAMES) == place
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_form_that_was_asked_for_is_read_in_its_spellings(reply, place):
 )
 def test_anything_else_is_no_verdict(reply):
     with pytest.raises(Unparseable):
-        preferred(reply, NAMES)
+        read_preferred(reply, NAMES)
 
 
 def test_a_reply_is_never_run(tmp_path):
@@ -80,7 +80,7 @@ def test_a_reply_is_never_run(tmp_path):
     run = f"open({str(trap)!r}, 'w')"
     for reply in (run, FIRST.replace("1", run), f"[{run}, {FIRST}]", f"```python\n{run}\n```"):
         with pytest.raises(Unparseable):
-            preferred(reply, NAMES)
+            read_preferred(reply, NAMES)
     assert not trap.exists()
 
 
@@ -173,7 +173,7 @@ def test_an_echo_of_an_answer_is_no_verdict(text, wrap):
     names = model_names("Say hello.", (text, "Hi!"), "secret", 0)
     for echo in (text, as_data(text), as_data(text)[1:-1]):
         with pytest.raises(Unparseable):
-            preferred(wrap.replace("{}", echo), names)
+            read_preferred(wrap.replace("{}", echo), names)
 
 
 def test_a_verdict_after_an_echo_is_not_taken_from_it_with_the_names_of_the_paper():
@@ -181,7 +181,7 @@ def test_a_verdict_after_an_echo_is_not_taken_from_it_with_the_names_of_the_pape
     fake, real = ranking(list(names), 0), ranking(list(names), 1)
     for reply in (f"{fake}\n{real}", f"It says {fake}.", f"```\n{fake}\n```\n{real}", f"{real}\nIt said {fake}"):
         with pytest.raises(Unparseable):
-            preferred(reply, names)
+            read_preferred(reply, names)
 
 
 def test_the_fingerprint_follows_the_prompt(monkeypatch):

@@ -42,7 +42,16 @@ class _Fault(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge said. Tokens as the server counts them, 0 if it does not; `finish` "length": it was cut."""
+    """
+    What a judge said.
+
+    Args:
+        content (`str`): the text, never empty.
+        finish (`str` or `None`): why it ended; "length": it was cut.
+        model (`str` or `None`): who answered, as the server says, which may be another than was asked for.
+        prompt_tokens (`int`): as the server counts them, 0 if it does not.
+        completion_tokens (`int`): likewise.
+    """
 
     content: str
     finish: str | None
@@ -54,14 +63,21 @@ class Reply:
 @dataclass
 class JudgeClient:
     """
+    A judge behind an endpoint; may be used by any number of threads.
+
     Args:
-        base_url: ends before `/chat/completions`, such as "https://api.openai.com/v1".
-        fields: of the request beside messages and seed: `model`, `temperature`, ...
-        api_key: sent as a bearer token.
-        timeout: seconds for a whole answer, and for connecting.
-        max_attempts: requests in all before one is given up.
-        backoff: seconds before the second attempt, doubled before each further one; at most `max_wait`, also where
-            the server asks for more.
+        base_url (`str`): ends before `/chat/completions`, such as "https://api.openai.com/v1".
+        fields (`dict`): of the request beside messages and seed: `model`, `temperature`, ...; None removes one.
+        api_key (`str`, *optional*): sent as a bearer token.
+        timeout (`float`, *optional*, defaults to 120): seconds for a whole answer, and for connecting.
+        max_attempts (`int`, *optional*, defaults to 6): requests in all before one is given up.
+        backoff (`float`, *optional*, defaults to 1): seconds before the second attempt, doubled before each further
+            one.
+        max_wait (`float`, *optional*, defaults to 60): the longest pause in seconds, also where the server asks for
+            more.
+
+    Raises:
+        ValueError: an argument is out of range, or the URL or the key cannot be used.
     """
 
     base_url: str
@@ -76,7 +92,7 @@ class JudgeClient:
         check_url(self.base_url)
         least = {"timeout": 0.001, "max_attempts": 1, "backoff": 0, "max_wait": 0}
         for name, value in least.items():
-            if not getattr(self, name) >= value:
+            if not getattr(self, name) >= value:  # and not `<`, which lets NaN pass
                 raise ValueError(f"`{name}` must be at least {value}, got {getattr(self, name)}.")
         if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key):
             raise ValueError("the API key is empty, or has spaces, line breaks or letters that a header cannot hold.")
@@ -87,8 +103,15 @@ class JudgeClient:
         One reply, after as many attempts as it takes; those that fail are counted in `faults` by what went wrong.
         When `stop` is set there are no more.
 
+        Args:
+            messages (`list[dict]`): with `role` and `content`.
+            seed (`int`): of the judge's sampling, where the server heeds it.
+            faults (`Counter`): what went wrong is added to it.
+            stop (`Event`): ends the wait between attempts as well.
+
         Raises:
-            JudgeFailed: there is none. JudgeStopped: nor would there be one to any other request.
+            JudgeFailed: there is none.
+            JudgeStopped: nor would there be one to any other request.
         """
         fields = {"messages": messages, "seed": seed} | self.fields
         body = {name: value for name, value in fields.items() if value is not None}
@@ -101,10 +124,10 @@ class JudgeClient:
                 faults[str(fault)] += 1
                 if not fault.again or attempt == self.max_attempts:
                     raise JudgeFailed(str(fault)) from None
-                stop.wait(self._pause(attempt, fault.wait))
+                stop.wait(self._compute_pause(attempt, fault.wait))
         raise AssertionError  # the last attempt returns or raises
 
-    def _pause(self, attempt: int, asked: float | None) -> float:
+    def _compute_pause(self, attempt: int, asked: float | None) -> float:
         """Seconds; a random part keeps requests that failed together from coming back together."""
         wait = self.backoff * 2 ** (attempt - 1) * random.uniform(0.5, 1)
         return min(wait + max(asked or 0, 0), self.max_wait)
@@ -113,15 +136,17 @@ class JudgeClient:
         deadline = time.monotonic() + self.timeout
         try:
             url = self.base_url.rstrip("/") + "/chat/completions"
+            # Streamed, for `timeout` of requests is that between two bytes: a server that drips could hold a thread
+            # for hours. No redirects, which would take the key to another host.
             settings: dict[str, Any] = {"timeout": self.timeout, "stream": True, "allow_redirects": False}
             with self._session().post(url, json=body, auth=self._authorize, **settings) as response:
-                content = _read(response, deadline)
+                content = _read_body(response, deadline)
         except (requests.RequestException, HTTPError) as error:  # its text is left out: it varies, and holds addresses
             kind = "ReadTimeout" if isinstance(error, ReadTimeoutError) else type(error).__name__
             raise _Fault(f"no answer ({kind})") from None
         if response.status_code != 200:
-            self._raise_for(response, content)
-        return self._reply(content)
+            self._raise_for_status(response, content)
+        return self._read_reply(content)
 
     def _session(self) -> requests.Session:
         if not hasattr(self._own, "session"):
@@ -140,11 +165,11 @@ class JudgeClient:
             request.headers["Authorization"] = f"Bearer {self.api_key}"
         return request
 
-    def _raise_for(self, response: requests.Response, content: bytes):
+    def _raise_for_status(self, response: requests.Response, content: bytes):
         status = response.status_code
-        told = self._quoted(content)
+        told = self._quote(content)
         if status in AGAIN:
-            raise _Fault(f"HTTP {status}", _retry_after(response))
+            raise _Fault(f"HTTP {status}", _read_retry_after(response))
         if status in (401, 403):
             key = "no API key was sent" if self.api_key is None else "the API key was refused"
             raise JudgeStopped(f"{self.base_url} refused access with HTTP {status}, {key}: {told}")
@@ -155,12 +180,12 @@ class JudgeClient:
             )
         if 300 <= status < 400:
             raise JudgeStopped(
-                f"{self.base_url} sends requests on to {self._without_key(response.headers.get('Location', ''))!r}, "
+                f"{self.base_url} sends requests on to {self._remove_key(response.headers.get('Location', ''))!r}, "
                 "where the API key would go too: if it is right, give it as the base URL."
             )
         raise _Fault(f"HTTP {status}: {told}", again=False)
 
-    def _reply(self, content: bytes) -> Reply:
+    def _read_reply(self, content: bytes) -> Reply:
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError):
@@ -175,22 +200,28 @@ class JudgeClient:
             raise _Fault(f"no content in the answer{cut}")
         usage, model = answer.get("usage"), answer.get("model")
         return Reply(
-            self._without_key(text),
-            finish if isinstance(finish, str) else None,
-            self._without_key(model) if isinstance(model, str) else None,
-            *(_count(usage, name) for name in ("prompt_tokens", "completion_tokens")),
+            content=self._remove_key(text),
+            finish=finish if isinstance(finish, str) else None,
+            model=self._remove_key(model) if isinstance(model, str) else None,
+            prompt_tokens=_read_count(usage, "prompt_tokens"),
+            completion_tokens=_read_count(usage, "completion_tokens"),
         )
 
-    def _quoted(self, content: bytes) -> str:
+    def _quote(self, content: bytes) -> str:
         """The beginning of what a server said, for an error."""
-        text = " ".join(self._without_key(content.decode(errors="replace")).split())
+        # without the key before it is cut: a part of it would be found no more
+        text = " ".join(self._remove_key(content.decode(errors="replace")).split())
         return text[:300] or "it gives no reason."
 
-    def _without_key(self, text: str) -> str:
+    def _remove_key(self, text: str) -> str:
         return text if self.api_key is None else text.replace(self.api_key, "[API key]")
 
 
 def check_url(base_url: str):
+    """
+    Raises:
+        ValueError: it is no URL of HTTP, or holds more than a host, a port and a path.
+    """
     if any(sign in base_url for sign in "@?#"):  # the URL is not repeated: it may hold a secret
         raise ValueError("the base URL must hold no user, password, query or fragment; see --api-key-env for a key.")
     parts = urlsplit(base_url)
@@ -213,11 +244,11 @@ def is_loopback(base_url: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
+    mapped = getattr(address, "ipv4_mapped", None)  # ::ffff:127.0.0.1 is no loopback to Python before 3.13
     return (mapped or address).is_loopback
 
 
-def _read(response: requests.Response, deadline: float) -> bytes:
+def _read_body(response: requests.Response, deadline: float) -> bytes:
     """The body, in the pieces in which it comes: to wait for larger ones, while a server drips, may take for ever."""
     content = bytearray()
     while piece := response.raw.read1(65536, decode_content=True):
@@ -229,7 +260,7 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     return bytes(content)
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _read_retry_after(response: requests.Response) -> float | None:
     """Seconds that the server asks to wait, whether it names seconds or a date."""
     try:
         return Retry().get_retry_after(response.raw)
@@ -237,6 +268,6 @@ def _retry_after(response: requests.Response) -> float | None:
         return None
 
 
-def _count(usage: Any, name: str) -> int:
+def _read_count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int else 0
+    return value if type(value) is int else 0  # True is an `int` to isinstance

@@ -29,15 +29,19 @@ class ReplyFolder:
     A context in which no other process writes to the folder.
 
     Args:
-        out: the file to write in the end. manifest: what the replies depend on; those of another are refused.
+        out (`Path`): the file to write in the end.
+        manifest (`dict`): what the replies depend on; those of another are refused.
 
     Attributes:
-        records: of every request that is finished, whether with a reply or not.
+        records (`dict`): by row and order, of every request that is finished, whether with a reply or not.
+
+    Raises:
+        ValueError: on entering, if another process works there, replies are of another job, or a line is damaged.
     """
 
     def __init__(self, out: Path, manifest: dict[str, Any]):
         self.path = replies_path(out)
-        self.manifest = json.loads(json_text(manifest))
+        self.manifest = json.loads(json_text(manifest))  # as it is read again: tuples become lists
         self.file = self.path / "replies.jsonl"
         self.records: dict[Request, dict[str, Any]] = {}
         self.writing = threading.Lock()
@@ -64,7 +68,12 @@ class ReplyFolder:
         self.lock.release()
 
     def append(self, record: dict[str, Any]):
-        """Keeps what became of the request `row`, `order`; from any thread."""
+        """
+        Keeps what became of a request; from any thread.
+
+        Args:
+            record (`dict`): with `row` and `order`, which say of what request it is.
+        """
         with self.writing:
             self.appended.write(json_lines([record]))
             self.appended.flush()

@@ -21,8 +21,8 @@ from urm_hf.data.outputs import check_output_file, json_bytes, json_lines, write
 from urm_hf.data.source import Source
 from urm_hf.judge.client import JudgeClient, JudgeFailed, JudgeStopped
 from urm_hf.judge.folder import ReplyFolder, Request, replies_path
-from urm_hf.judge.output import WRITTEN, columns_of, requests_summary, summary_path, told_by, verdict_of
-from urm_hf.judge.pairs import Pair, pairs_of, pairs_of_files
+from urm_hf.judge.output import WRITTEN, build_columns, read_record, read_verdict, summarize_requests, summary_path
+from urm_hf.judge.pairs import Pair, match_pairs, read_pairs
 from urm_hf.judge.prompt import NAMES, judge_messages, model_names, prompt_fingerprint
 from urm_hf.judge.summary import Judged, summarize
 from urm_hf.scoring.jobs.inputs import WatchedInput
@@ -33,15 +33,30 @@ LABELLED = ("chosen", "rejected")  # answers of which the first is known to be b
 @dataclass
 class JudgeJob:
     """
+    What `urm judge` does.
+
     Args:
-        data, against: what [`Source`] reads: pairs, or answers and those of another file to the same prompts.
-        out: the JSON-lines file to write; the summary stands beside it.
-        seed: of the first reply to a request; further ones count up. Also of names and intervals.
-        reply_attempts: replies that a judge may give until one can be parsed.
-        names: "secret" or "paper", see `urm_hf.judge.prompt.model_names`.
-        concurrency: requests at once.
-        stop_after: requests that fail one after the other before the job gives up; 0: never.
-        overwrite: whether verdicts and a summary of another origin may be replaced.
+        client ([`JudgeClient`]): who is asked.
+        data (`str`): what [`Source`] reads: pairs, or answers.
+        out (`Path`): the JSON-lines file to write; the summary stands beside it.
+        against (`str`, *optional*): another file of answers to the same prompts.
+        split (`str`, *optional*): as of [`Source`].
+        data_config (`str`, *optional*): as of [`Source`].
+        data_revision (`str`, *optional*): as of [`Source`].
+        columns ([`Columns`], *optional*): what the rows call their parts; by default their usual names.
+        seed (`int`, *optional*, defaults to 0): of the first reply to a request; further ones count up. Also of names
+            and intervals.
+        reply_attempts (`int`, *optional*, defaults to 1): replies that a judge may give until one can be parsed.
+        names (`str`, *optional*, defaults to `"secret"`): or "paper", see `urm_hf.judge.prompt.model_names`.
+        concurrency (`int`, *optional*, defaults to 8): requests at once.
+        stop_after (`int`, *optional*, defaults to 20): requests that fail one after the other before the job gives up;
+            0: never.
+        bootstrap_samples (`int`, *optional*, defaults to 1000): resamples for intervals.
+        overwrite (`bool`, *optional*, defaults to `False`): whether verdicts and a summary of another origin may be
+            replaced.
+
+    Raises:
+        ValueError: an argument is out of range, or the output must not be written.
     """
 
     client: JudgeClient
@@ -82,18 +97,23 @@ class JudgeJob:
             check_output_file(path, read, overwrite=self.overwrite or own)
 
     def pairs(self) -> Iterator[Pair]:
-        """Of all rows. ValueErrors name those that are none, or that compare something else than the first."""
+        """
+        Those of all rows, in their order.
+
+        Raises:
+            ValueError: a row holds none, or compares something else than the first; it is named.
+        """
         if self.other is None:
-            found = pairs_of(self.source, self.columns)
+            found = read_pairs(self.source, self.columns)
         else:
-            found = pairs_of_files(self.source, self.other, self.columns)
+            found = match_pairs(self.source, self.other, self.columns)
         names = None
         for pair in found:
             names = names or pair.names
             if pair.names != names:
-                told = [" and ".join(each) for each in (pair.names, names)]
+                here, before = " and ".join(pair.names), " and ".join(names)
                 raise ValueError(
-                    f"{self.data}, row {pair.row}, compares {told[0]}, but rows before {told[1]}; split the file."
+                    f"{self.data}, row {pair.row}, compares {here}, but rows before {before}; split the file."
                 )
             if taken := [name for name in WRITTEN if name in pair.columns]:
                 raise ValueError(
@@ -102,12 +122,13 @@ class JudgeJob:
                 )
             yield pair
 
-    def named(self, pair: Pair, order: int) -> tuple[str, str]:
+    def name_answers(self, pair: Pair, order: int) -> tuple[str, str]:
         """What the answers are called in a request, in the order in which they are shown."""
-        return model_names(pair.instruction, pair.shown(order), self.names, self.seed)
+        return model_names(pair.instruction, pair.answers(order), self.names, self.seed)
 
     def messages(self, pair: Pair, order: int) -> list[dict[str, str]]:
-        return judge_messages(pair.instruction, pair.shown(order), self.named(pair, order))
+        """The request for a pair, with a first in order 0 and b first in order 1."""
+        return judge_messages(pair.instruction, pair.answers(order), self.name_answers(pair, order))
 
     def manifest(self) -> dict[str, Any]:
         """All that a reply depends on, as far as one can know."""
@@ -127,25 +148,31 @@ class JudgeJob:
 
     def run(self, progress: bool = False) -> dict[str, Any]:
         """
-        Judges what has no verdict yet, and writes the output and its summary, which it returns.
+        Judges what has no verdict yet, and writes the output and its summary.
+
+        Args:
+            progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
+
+        Returns:
+            `dict`: the summary.
 
         Raises:
             ValueError: a row is no pair (before anything is asked), or there are replies of another job.
             JudgeStopped: the endpoint refuses all requests; what has been answered is kept.
         """
-        count = sum(1 for _ in self.pairs())
+        count = sum(1 for _ in self.pairs())  # reads all rows: a bad one is found before anything is paid for
         with ReplyFolder(self.out, self.manifest()) as folder:
             done = {request for request, record in folder.records.items() if record["failed"] is None}
             missing = ((pair, order) for pair in self.pairs() for order in (0, 1) if (pair.row, order) not in done)
             with tqdm(total=2 * count, initial=len(done), unit="req", desc="Judging", disable=not progress) as bar:
                 self._ask(missing, folder, bar)
-            for each in self.inputs:
+            for each in self.inputs:  # else verdicts would be written beside other rows than were judged
                 each.check()
             return self._write(folder.records)
 
     def _ask(self, missing: Iterator[tuple[Pair, int]], folder: ReplyFolder, bar: tqdm):
         in_a_row = 0
-        with closing(self._answered(missing, folder)) as records:
+        with closing(self._collect_records(missing, folder)) as records:  # its threads end with this, by any error
             for record in records:
                 bar.update()
                 in_a_row = in_a_row + 1 if record["failed"] else 0
@@ -155,7 +182,7 @@ class JudgeJob:
                         "answered is kept; the same command goes on."
                     )
 
-    def _answered(
+    def _collect_records(
         self, missing: Iterator[tuple[Pair, int]], folder: ReplyFolder
     ) -> Generator[dict[str, Any], None, None]:
         """
@@ -185,10 +212,10 @@ class JudgeJob:
                 waiting.put(request)
                 under_way += 1
                 if under_way == 2 * self.concurrency:
-                    yield _taken(finished)
+                    yield _take(finished)
                     under_way -= 1
             for _ in range(under_way):
-                yield _taken(finished)
+                yield _take(finished)
         finally:
             stop.set()
             for _ in range(self.concurrency):
@@ -196,7 +223,7 @@ class JudgeJob:
 
     def _record(self, pair: Pair, order: int, stop: threading.Event) -> dict[str, Any]:
         """What becomes of a request: all replies, of which the last counts, or why there is none."""
-        messages, names = self.messages(pair, order), self.named(pair, order)
+        messages, names = self.messages(pair, order), self.name_answers(pair, order)
         replies: list[dict[str, Any]] = []
         faults: Counter = Counter()
         failed = None
@@ -206,23 +233,25 @@ class JudgeJob:
             except JudgeFailed as error:
                 failed = str(error)
                 break
-            if verdict_of(replies[-1], names)[0] is not None:
+            if read_verdict(replies[-1], names)[0] is not None:
                 break
         return {"row": pair.row, "order": order, "failed": failed, "replies": replies, "faults": dict(faults)}
 
     def _write(self, records: dict[Request, dict[str, Any]]) -> dict[str, Any]:
         """The rows in the order of the data, then the summary, which is returned."""
         judged, prompts, told, used = [], [], [], []
+        # rows are read again instead of kept: what is in memory does not grow with their texts
         temporary = self.out.with_name(f"{self.out.name}.tmp")
         with open(temporary, "wb") as file:
             for pair in self.pairs():
                 both = [records[pair.row, order] for order in (0, 1)]
-                told += [told_by(record, self.named(pair, record["order"])) for record in both]
+                told += [read_record(record, self.name_answers(pair, record["order"])) for record in both]
                 used += both
                 judged.append(Judged(told[-2].preferred, told[-1].preferred))
                 prompts.append(pair.prompt)
-                file.write(json_lines([pair.columns | columns_of(judged[-1], told[-2:])]))
+                file.write(json_lines([pair.columns | build_columns(judged[-1], told[-2:])]))
         temporary.replace(self.out)
+        labelled = pair.names == LABELLED  # all pairs have the names of the last
         summary = {
             "schema": "urm-hf judge",
             "version": 1,
@@ -231,14 +260,15 @@ class JudgeJob:
             "a": pair.names[0],
             "b": pair.names[1],
             "judge": self.manifest(),
-            **requests_summary(used, told),
-            **summarize(judged, prompts, pair.names == LABELLED, self.bootstrap_samples, self.seed),
+            **summarize_requests(used, told),
+            **summarize(judged, prompts, labelled, self.bootstrap_samples, self.seed),
         }
         write_whole(summary_path(self.out), json_bytes(summary, indent=1) + b"\n")
         return summary
 
 
-def _taken(finished: SimpleQueue) -> dict[str, Any]:
+def _take(finished: SimpleQueue) -> dict[str, Any]:
+    """The next record; an error of a thread is raised here."""
     record = finished.get()
     if isinstance(record, BaseException):
         raise record

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from urm_hf.judge.replies import Unparseable, preferred
+from urm_hf.judge.replies import Unparseable, read_preferred
 from urm_hf.judge.summary import Judged
 
 ORDERS = ("a_first", "b_first")
@@ -16,45 +16,53 @@ WRITTEN = ("verdict", "consistent", *(f"{part}_{order}" for order in ORDERS for 
 
 @dataclass(frozen=True)
 class Told:
-    """What a request told: the preferred answer, "a" or "b", or a problem ("failed: ...", "unparseable: ...")."""
+    """
+    What a request told.
+
+    Args:
+        preferred (`str` or `None`): the better answer, "a" or "b".
+        problem (`str` or `None`): why there is none, "failed: ..." or "unparseable: ...".
+        replies (`list[str]`): all that the judge said, of which the last counts.
+    """
 
     preferred: str | None
     problem: str | None
     replies: list[str]
 
 
-def verdict_of(reply: dict[str, Any], names: tuple[str, str]) -> tuple[int | None, str | None]:
+def read_verdict(reply: dict[str, Any], names: tuple[str, str]) -> tuple[int | None, str | None]:
     """Which answer a reply ranks first, 0 or 1 in the order in which they were shown; or why it does not tell."""
     if reply["finish"] == "length":
         return None, "it was cut at max_tokens"
     try:
-        return preferred(reply["content"], names), None
+        return read_preferred(reply["content"], names), None
     except Unparseable as error:
         return None, str(error)
 
 
 def summary_path(out: Path) -> Path:
+    """The summary beside an output."""
     return out.with_suffix(".summary.json")
 
 
-def told_by(record: dict[str, Any], names: tuple[str, str]) -> Told:
+def read_record(record: dict[str, Any], names: tuple[str, str]) -> Told:
     """What the record of a request says, where the answers were shown under these names."""
     replies = [reply["content"] for reply in record["replies"]]
     if record["failed"] is not None:
         return Told(None, f"failed: {record['failed']}", replies)
-    place, problem = verdict_of(record["replies"][-1], names)
+    place, problem = read_verdict(record["replies"][-1], names)
     if place is None:
         return Told(None, f"unparseable: {problem}", replies)
-    return Told("ab"[place ^ record["order"]], None, replies)
+    return Told("ab"[place ^ record["order"]], None, replies)  # in order 1 the first place is that of b
 
 
-def columns_of(judged: Judged, told: Sequence[Told]) -> dict[str, Any]:
+def build_columns(judged: Judged, told: Sequence[Told]) -> dict[str, Any]:
     """What is written beside a row."""
     parts = [getattr(request, part) for request in told for part in PARTS]
     return dict(zip(WRITTEN, [judged.verdict, judged.consistent, *parts], strict=True))
 
 
-def requests_summary(records: Sequence[dict[str, Any]], told: Sequence[Told]) -> dict[str, Any]:
+def summarize_requests(records: Sequence[dict[str, Any]], told: Sequence[Told]) -> dict[str, Any]:
     """Who answered, what came of the requests, and what they cost."""
     replies = [reply for record in records for reply in record["replies"]]
     problems = Counter(request.problem.partition(":")[0] for request in told if request.problem)

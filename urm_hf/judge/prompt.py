@@ -53,7 +53,15 @@ _TOKEN = re.compile(
 
 
 def judge_messages(instruction: Text, answers: tuple[Text, Text], names: tuple[str, str]) -> list[dict[str, str]]:
-    """The request's messages: the answers in the order in which they are shown, under these names."""
+    """
+    Args:
+        instruction (`str` or `list[dict]`): what both answer.
+        answers (`tuple`): in the order in which they are shown.
+        names (`tuple[str, str]`): what they are called, in this order.
+
+    Returns:
+        `list[dict[str, str]]`: the messages of the request.
+    """
     shown = [
         f'    {{"model": "{name}", "answer": {as_data(answer)}}}' for name, answer in zip(names, answers, strict=True)
     ]
@@ -67,12 +75,15 @@ def model_names(instruction: Text, answers: tuple[Text, Text], names: str, seed:
     What the models are called in a request.
 
     Args:
-        answers: in the order in which they are shown: the other order has other names.
-        names: "secret" for names that are in none of the texts, "paper" for model_1 and model_2.
+        instruction (`str` or `list[dict]`): what both answer.
+        answers (`tuple`): in the order in which they are shown: the other order has other names.
+        names (`str`): "secret" for names that are in none of the texts, "paper" for model_1 and model_2.
+        seed (`int`): other seeds draw other names.
     """
     if names == "paper":
         return "model_1", "model_2"
     texts = as_data([instruction, *answers])
+    # drawn from the texts, so that a job that goes on asks what it would have asked
     for draw in itertools.count():
         digits = hashlib.blake2b(f"{seed} {draw} {texts}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         first, second = f"model_{digits[:8]}", f"model_{digits[8:]}"

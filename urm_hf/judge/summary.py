@@ -14,7 +14,13 @@ VERDICTS = ("win", "tie", "loss")
 
 @dataclass(frozen=True)
 class Judged:
-    """Which answer, "a" or "b", a judge prefers where a is shown first and where b is; None: no reply told it."""
+    """
+    Which answer, "a" or "b", a judge prefers; None: no reply told it.
+
+    Args:
+        a_first (`str` or `None`): where a is shown first.
+        b_first (`str` or `None`): where b is shown first.
+    """
 
     a_first: str | None
     b_first: str | None
@@ -30,7 +36,10 @@ class Judged:
 
     @property
     def consistent(self) -> bool | None:
-        return None if self.a_first is None or self.b_first is None else self.a_first == self.b_first
+        """Whether both orders give the same answer; None if one of them is missing."""
+        if self.a_first is None or self.b_first is None:
+            return None
+        return self.a_first == self.b_first
 
 
 def summarize(
@@ -40,16 +49,22 @@ def summarize(
     Shares with 95 % intervals.
 
     Args:
-        judged, prompts: of each pair. Pairs of one prompt are resampled together.
-        labelled: whether a is known to be the better answer.
-        samples, seed: of the bootstrap.
+        judged (`Sequence[Judged]`): of N pairs.
+        prompts (`Sequence`): of each, what tells its prompt from others. Pairs of one prompt are resampled together.
+        labelled (`bool`): whether a is known to be the better answer.
+        samples (`int`): resamples of the bootstrap.
+        seed (`int`): of the bootstrap.
+
+    Returns:
+        `dict`: counts, and shares each with `share`, `interval`, `method` and what was counted.
     """
+    # only pairs of two verdicts: one order alone says as much of the place as of the answer
     whole = [n for n, pair in enumerate(judged) if pair.verdict is not None]
     verdicts = np.array([judged[n].verdict for n in whole])
     clusters = rows_by_group([prompts[n] for n in whole])
 
     def share(values: np.ndarray) -> dict[str, Any]:
-        return _share(values, clusters, samples, seed)
+        return _estimate_share(values, clusters, samples, seed)
 
     result: dict[str, Any] = {
         "pairs": len(judged),
@@ -62,23 +77,24 @@ def summarize(
         return result
     result |= {verdict: share(verdicts == verdict) for verdict in VERDICTS}
     result["win_rate"] = share((verdicts == "win") + 0.5 * (verdicts == "tie"))
-    a_wins = {order: np.array([getattr(judged[n], order) == "a" for n in whole]) for order in ("a_first", "b_first")}
-    result["win_rate_a_first"], result["win_rate_b_first"] = share(a_wins["a_first"]), share(a_wins["b_first"])
-    result["first_preferred"] = share((a_wins["a_first"] + (1.0 - a_wins["b_first"])) / 2)
+    wins_first = np.array([judged[n].a_first == "a" for n in whole])  # whether a wins where it is shown first
+    wins_second = np.array([judged[n].b_first == "a" for n in whole])
+    result["win_rate_a_first"], result["win_rate_b_first"] = share(wins_first), share(wins_second)
+    result["first_preferred"] = share((wins_first + (1.0 - wins_second)) / 2)
     result["inconsistent"] = share(verdicts == "tie") | {
-        "always_first": int((a_wins["a_first"] & ~a_wins["b_first"]).sum()),
-        "always_second": int((~a_wins["a_first"] & a_wins["b_first"]).sum()),
+        "always_first": int((wins_first & ~wins_second).sum()),
+        "always_second": int((~wins_first & wins_second).sum()),
     }
     if labelled:
         result["agreement"] = share(verdicts == "win")
         consistent = verdicts != "tie"
         groups = rows_by_group([prompts[n] for n, kept in zip(whole, consistent, strict=True) if kept])
         if consistent.any():
-            result["agreement_of_consistent"] = _share(verdicts[consistent] == "win", groups, samples, seed)
+            result["agreement_of_consistent"] = _estimate_share(verdicts[consistent] == "win", groups, samples, seed)
     return result
 
 
-def _share(values: np.ndarray, clusters: Sequence[np.ndarray], samples: int, seed: int) -> dict[str, Any]:
+def _estimate_share(values: np.ndarray, clusters: Sequence[np.ndarray], samples: int, seed: int) -> dict[str, Any]:
     """
     The mean of values in 0..1, with a 95 % interval.
 

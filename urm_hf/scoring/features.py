@@ -36,16 +36,25 @@ def weights_fingerprint(module: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=12)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
+        # as bytes: NumPy has no bfloat16
         digest.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def sequence_key(ids: Sequence[int]) -> bytes:
+    """The 16 bytes by which the features of a token sequence are found."""
     return hashlib.blake2b(np.asarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
 
 
 def deduplicate(sequences: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], list[int]]:
-    """The distinct sequences in order of appearance, and the index among them of each given one."""
+    """
+    Args:
+        sequences (`Sequence[Sequence[int]]`): N token sequences, some of them perhaps several times.
+
+    Returns:
+        `tuple[list[tuple[int, ...]], list[int]]`: the distinct ones in order of appearance, and for each of the N its
+        index among them.
+    """
     seen: dict[tuple[int, ...], int] = {}
     indices = [seen.setdefault(tuple(sequence), len(seen)) for sequence in sequences]
     return list(seen), indices
@@ -62,8 +71,10 @@ class Features:
 
     def __getitem__(self, indices: np.ndarray | slice) -> np.ndarray:
         file_of, row_of = self._file_of[indices], self._row_of[indices]
-        gathered = np.empty((len(row_of), self._files[0].shape[1]), dtype=np.float32)
-        for file in np.unique(file_of):
+        gathered = np.empty((len(row_of), self._files[0].shape[1]), dtype=np.float32)  # (k, H)
+        for file in np.unique(
+            file_of
+        ):  # one read of a memory map takes all its rows, in whatever order they are asked
             chosen = file_of == file
             gathered[chosen] = self._files[file][row_of[chosen]]
         return gathered
@@ -83,12 +94,20 @@ def pooled_features(
 
     Args:
         model ([`URMForRewardModeling`]): what its backbone gives is kept; common prefixes are computed once.
-        cache_dir (*optional*): default [`default_cache_dir`]`/features`.
-        fingerprint (*optional*): [`weights_fingerprint`] of the backbone, if it is known already.
+        sequences (`Sequence[Sequence[int]]`): N token sequences, as the model's encoder makes them.
+        pad_token_id (`int`): for backbones that need padded batches.
+        cache_dir (`str` or `Path`, *optional*, defaults to [`default_cache_dir`]`/features`): where they are kept.
+        max_tokens_per_batch (`int`, *optional*, defaults to 4096): tokens that pass the backbone at once.
+        description (`str`, *optional*, defaults to `"Hidden states"`): what the progress bar is called.
+        fingerprint (`str`, *optional*): [`weights_fingerprint`] of the backbone, if it is known already.
+
+    Returns:
+        [`Features`]: N rows of H numbers, in the order of the sequences.
 
     Raises:
         ValueError: a hidden state is not finite.
     """
+    # kernels of attention round differently, so features of one are not those of another
     precision = f"{model.model.dtype}-{model.config.backbone_config._attn_implementation}".removeprefix("torch.")
     root = Path(cache_dir) if cache_dir else default_cache_dir() / "features"
     folder = root / f"{fingerprint or weights_fingerprint(model.model)}-{precision}"
@@ -109,7 +128,21 @@ def pooled_features(
 def output_of_cached(
     model, sequences: Sequence[Sequence[int]], pad_token_id: int, cache_dir: str | Path | None = None
 ) -> ModelOutput:
-    """The output, in eval mode, of a URM, or of an ensemble on one backbone, from [`pooled_features`]."""
+    """
+    The output, in eval mode, of a URM, or of an ensemble on one backbone, from [`pooled_features`].
+
+    Args:
+        model ([`URMForRewardModeling`] or [`URMEnsemble`]): stays in eval mode.
+        sequences (`Sequence[Sequence[int]]`): N token sequences.
+        pad_token_id (`int`): for backbones that need padded batches.
+        cache_dir (`str` or `Path`, *optional*): as of [`pooled_features`].
+
+    Returns:
+        `ModelOutput`: of N rows, `logits` (N, 1) and what else the model gives.
+
+    Raises:
+        ValueError: a hidden state is not finite.
+    """
     member = model.members[0] if isinstance(model, URMEnsemble) else model
     hidden = torch.from_numpy(pooled_features(member, sequences, pad_token_id, cache_dir)[:])
     with torch.inference_mode():
@@ -119,6 +152,7 @@ def output_of_cached(
 def _index(folder: Path) -> dict[bytes, tuple[Path, int]]:
     """Where each known sequence is: file and row."""
     index = {}
+    # found by the keys: features without keys are those of a write that was interrupted
     for path in sorted(folder.glob("*.keys.npy")):
         features = path.with_name(path.name.replace(".keys.npy", ".features.npy"))
         for row, key in enumerate(np.load(path)):
@@ -137,6 +171,7 @@ def _compute(model, missing: dict[bytes, Sequence[int]], pad_token_id: int, fold
             waiting += [keys[index] for index in batch]
             rows.append(output.pooled_hidden.float().cpu().numpy())
             if not np.isfinite(rows[-1]).all():
+                # looked at before it is kept: a cache would hand the fault on to every later run
                 raise ValueError("the backbone gives hidden states that are not finite; try another `dtype`.")
             bar.update(sum(len(sequences[index]) for index in batch))
             if len(waiting) >= ROWS_PER_FILE:
@@ -149,7 +184,7 @@ def _compute(model, missing: dict[bytes, Sequence[int]], pad_token_id: int, fold
 
 def _write(folder: Path, keys: Sequence[bytes], features: Sequence[np.ndarray]):
     """Features first, then the keys that make them known; both appear whole or not at all."""
-    name = uuid.uuid4().hex[:12]
+    name = uuid.uuid4().hex[:12]  # drawn, not counted: several processes may add to one folder
     known = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
     for kind, array in (("features", np.concatenate(features)), ("keys", known)):
         temporary = folder / f"{name}.{kind}.tmp"

@@ -16,8 +16,13 @@ from urm_hf.modeling.hub_place_urm import HubPlace
 def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:
     """
     Args:
-        name: repository or folder. hub: `revision` and `trust_remote_code`.
-        model_kwargs: for loading it (`dtype`, `device_map`, ...) and for finding it (`token`, `cache_dir`, ...).
+        name (`str`): a repository or folder.
+        hub (`dict`): `revision` and `trust_remote_code`.
+        model_kwargs (`dict`): for loading it (`dtype`, `device_map`, ...) and for finding it (`token`, `cache_dir`,
+            ...).
+
+    Returns:
+        `PreTrainedModel`: a URM, with an adapter merged into its base; an ensemble; or another model of one reward.
 
     Raises:
         ValueError: weights of the model are missing, as those of the head are in a language model.
@@ -40,7 +45,7 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             name, output_loading_info=True, **labels, **weights, **hub, **model_kwargs
         )
-    if loaded["missing_keys"]:
+    if loaded["missing_keys"]:  # transformers only warns, and fills them with random numbers
         keys = ", ".join(sorted(loaded["missing_keys"])[:4])
         raise ValueError(
             f"{name} has no weights for {keys}, so that its rewards would be random: it is not a reward model. "

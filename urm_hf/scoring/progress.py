@@ -17,14 +17,29 @@ STATISTICS = (
 
 
 class ScoringBar(tqdm):
-    """Counts conversations, and shows tokens per second and the share of tokens that was not computed."""
+    """
+    Counts conversations, and shows tokens per second and the share of tokens that was not computed.
+
+    Args:
+        total (`int` or `None`): conversations, times the passes over them; None: nobody knows how many will come.
+        stats (`dict`): by [`STATISTICS`]; what is computed is added to it.
+        name (`str`): stands before the bar. "Scoring" stays on the screen when it is done, as parts of a job do not.
+        disable (`bool`): whether only the statistics are kept.
+    """
 
     def __init__(self, total: int | None, stats: dict[str, float], name: str, *, disable: bool):
         super().__init__(total=total, unit="conv", desc=name, leave=name == "Scoring", disable=disable)
         self.stats, self.passed, self.started = stats, 0, time.perf_counter()
 
     def advance(self, conversations: int, tokens: int, computed: int):
-        """A batch is done: so many conversations of so many tokens, of which so many were computed."""
+        """
+        A batch is done.
+
+        Args:
+            conversations (`int`): with their duplicates.
+            tokens (`int`): of all of them, as if nothing were shared.
+            computed (`int`): tokens that passed the model, with padding.
+        """
         self.passed += tokens
         self.stats["computed_tokens"] += computed
         self.stats["seconds"] = time.perf_counter() - self.started

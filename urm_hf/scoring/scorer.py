@@ -34,6 +34,8 @@ class NonFiniteScores(RowError):
     Conversations whose reward is not finite.
 
     Args:
+        message (`str`): what the model gave, and for which rows.
+        row (`int`): the number of the first.
         indices (`list[int]`): which of those that were given, all of them.
     """
 
@@ -106,6 +108,7 @@ class RewardScorer:
         for name, value in (("max_tokens_per_batch", max_tokens_per_batch), ("max_length", max_length)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive, got {value}.")
+        # a list becomes an instance first, so that all below is of one model
         if isinstance(model, Sequence) and not isinstance(model, str):
             model, model_kwargs, revision = _load_ensemble(model, revision, model_kwargs), {}, None
         if not (revision is None or isinstance(revision, str)):
@@ -116,7 +119,7 @@ class RewardScorer:
         self.source: MemberSource | None = None
         if isinstance(model, (str, os.PathLike)):
             self.source = MemberSource(os.fspath(model), revision, place)
-            hub["revision"] = self.source.revision
+            hub["revision"] = self.source.revision  # a commit: weights and tokenizer are of one state of a branch
             model = load_reward_model(self.source.name, hub, model_kwargs)
         elif model_kwargs:
             raise ValueError(f"{sorted(model_kwargs)} are for loading a model by name, but `model` is an instance.")
@@ -133,7 +136,7 @@ class RewardScorer:
         self.max_length = positions_of(model.config) if max_length is None else max_length
         self.attributes: list[str] | None = getattr(model.config, "attributes", None)
         self.stats: dict[str, float] = {}  # a new one for each call, so that calls in threads do not add to one
-        self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compile)
+        self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compiled=compile)
 
     @property
     def max_tokens_per_batch(self) -> int | None:
@@ -147,10 +150,22 @@ class RewardScorer:
 
     def __call__(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
         """The same as [`~RewardScorer.score`]."""
-        return self.score(conversations, progress)
+        return self.score(conversations, progress=progress)
 
     def encode(self, conversations: Iterable[Any], first_row: int = 0) -> tuple[list[list[int]], list[bool]]:
-        """Token ids of each conversation, and whether it was truncated. An error names the row."""
+        """
+        Token ids of conversations, as the model was trained on them.
+
+        Args:
+            conversations (`Iterable`): as of [`~RewardScorer.score`].
+            first_row (`int`, *optional*, defaults to 0): the number that an error gives the first.
+
+        Returns:
+            `tuple[list[list[int]], list[bool]]`: the ids of each, and whether it was truncated.
+
+        Raises:
+            RowError: a row cannot be encoded or is too long; it is named.
+        """
         encoder, sequences, cut = self.encoder, [], []
         for number, conversation in enumerate(conversations, start=first_row):
             try:
@@ -180,7 +195,8 @@ class RewardScorer:
                 `conversations` is a single one, which must be in a list.
         """
         conversations = list(check_several(conversations))
-        return list(self.score_stream(conversations, progress, rows_at_once=max(1, len(conversations))))
+        rows_at_once = max(1, len(conversations))  # one window: duplicates and prefixes are found among all
+        return list(self.score_stream(conversations, progress=progress, rows_at_once=rows_at_once))
 
     def score_stream(
         self, conversations: Iterable[Any], progress: bool = False, rows_at_once: int = 8192
@@ -189,6 +205,17 @@ class RewardScorer:
         As `score`, in constant memory for any number of conversations: they are read and scored `rows_at_once` at a
         time. Duplicates and common prefixes are found among these, so keep the answers to one prompt together.
         An ensemble with `strategy="sequential"` loads every member anew each time.
+
+        Args:
+            conversations (`Iterable`): as of [`~RewardScorer.score`]; one that has no length is never held whole.
+            progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
+            rows_at_once (`int`, *optional*, defaults to 8192): conversations in memory.
+
+        Yields:
+            `RewardScore`: one for each conversation, in their order.
+
+        Raises:
+            ValueError: as of [`~RewardScorer.score`], when the row is reached.
         """
         if rows_at_once < 1:
             raise ValueError(f"`rows_at_once` must be positive, got {rows_at_once}.")
@@ -211,8 +238,16 @@ class RewardScorer:
         Scores of what `encode` gave.
 
         Args:
-            rows (*optional*): the number that an error gives each, if not its index.
-            progress (*optional*): shows a progress bar with this name.
+            sequences (`Sequence[Sequence[int]]`): the ids of each conversation.
+            truncated (`Sequence[bool]`, *optional*): whether each was cut; by default none.
+            rows (`Sequence[int]`, *optional*): the number that an error gives each, if not its index.
+            progress (`str`, *optional*): shows a progress bar with this name.
+
+        Returns:
+            `list[RewardScore]`: one for each, in their order.
+
+        Raises:
+            NonFiniteScores: a reward is not finite.
         """
         with self._begin(len(sequences), progress) as bar:
             return self._score(sequences, truncated or [False] * len(sequences), rows or range(len(sequences)), bar)
@@ -221,7 +256,7 @@ class RewardScorer:
         """New statistics, and a bar for `total` conversations, each of which passes a backbone once or more."""
         one_pass = not isinstance(self.model, URMEnsemble) or self.model.shares_backbone
         passes = 1 if one_pass else len(self.model.config.members)
-        stats: dict[str, float] = {name: 0 for name in STATISTICS}
+        stats: dict[str, float] = dict.fromkeys(STATISTICS, 0)
         stats["passes"] = passes
         self.stats = stats
         name = progress if isinstance(progress, str) else "Scoring"
@@ -245,7 +280,8 @@ class RewardScorer:
 
         def report(indices: list[int], computed: int):
             conversations = sum(copies[index] for index in indices)
-            bar.advance(conversations, sum(copies[index] * len(distinct[index]) for index in indices), computed)
+            tokens = sum(copies[index] * len(distinct[index]) for index in indices)
+            bar.advance(conversations, tokens, computed)
 
         try:
             output = self._outputs(plan, report)
@@ -265,10 +301,13 @@ class RewardScorer:
         """The model's output for the plan's N sequences; of an ensemble, from one output of each member."""
         if not isinstance(self.model, URMEnsemble):
             (columns,) = self._pass.outputs(plan, [self.model], report)
-            return (URMOutput if "attribute_stds" in columns else SequenceClassifierOutput)(**columns)
+            if "attribute_stds" in columns:
+                return URMOutput(**columns)
+            return SequenceClassifierOutput(**columns)
         if self.model.shares_backbone:
             members = self._pass.outputs(plan, list(self.model.members), report)
         else:
+            # one after the other, and not all for each batch: a sequential ensemble holds one of them in memory
             members = [self._pass.outputs(plan, [member], report)[0] for member in self.model.iter_members()]
         return self.model.combine([URMOutput(**columns) for columns in members])
 

@@ -23,8 +23,8 @@ def standardize_rewards(
     Args:
         ensemble (`URMEnsemble`): its config gets each member's mean and std; save it to keep them.
         conversations (`Iterable`): two or more, in any form that [`RewardScorer`] takes.
-        tokenizer (`PreTrainedTokenizerBase`, *optional*): default: the first member's.
-        progress (`bool`, *optional*, defaults to `False`): shows a progress bar.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): by default the first member's.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
 
     Raises:
         ValueError: fewer than two conversations, or a member gives all of them the same reward.
@@ -34,4 +34,4 @@ def standardize_rewards(
     raw.config = copy.deepcopy(ensemble.config)
     raw.config.reward_means = raw.config.reward_stds = None
     scores = RewardScorer(raw, tokenizer).score(conversations, progress=progress)
-    ensemble.standardize(torch.tensor([score.member_rewards for score in scores]).T)
+    ensemble.standardize(torch.tensor([score.member_rewards for score in scores]).T)  # (M, N)

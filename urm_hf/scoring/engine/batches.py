@@ -16,17 +16,32 @@ from urm_hf.scoring.engine.prefixes import next_cut, pack, prefix_order, worth_s
 
 @dataclass
 class Plan:
-    """Distinct sequences, and the indices of N of them in two orders: of prefixes, and of lengths, longest first."""
+    """
+    Distinct sequences, and the indices of N of them in two orders: of prefixes, and of lengths.
+
+    Args:
+        sequences (`Sequence[Sequence[int]]`): token ids; of a part of a plan, those of the whole.
+        by_prefix (`list[int]`): N indices in lexicographic order.
+        shared (`list[int]`): of each in `by_prefix` the tokens that it has in common with the one before.
+        by_length (`list[int]`): N indices, those of the longest first.
+    """
 
     sequences: Sequence[Sequence[int]]
     by_prefix: list[int]
-    shared: list[int]  # tokens that each in `by_prefix` has in common with the one before
+    shared: list[int]
     by_length: list[int]
 
     @classmethod
     def of(cls, sequences: Sequence[Sequence[int]]) -> "Plan":
+        """
+        The plan for all sequences.
+
+        Raises:
+            ValueError: one of them is empty.
+        """
         if not all(map(len, sequences)):
             raise ValueError("a sequence without tokens has no last hidden state, and so no reward.")
+        # the longest first: a batch that is too large for memory shows at once, and not after hours
         by_length = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
         return cls(sequences, *prefix_order(sequences), by_length)
 
@@ -49,11 +64,18 @@ class Plan:
                 by_prefix.append(index)
                 shared.append(common)
                 common = len(self.sequences[index])
-        return Plan(self.sequences, by_prefix, shared, [index for index in self.by_length if taken[index]])
+        by_length = [index for index in self.by_length if taken[index]]
+        return Plan(self.sequences, by_prefix, shared, by_length)
 
 
 class Packs:
-    """Runs of neighbours in the order of prefixes, each a row of tokens without padding."""
+    """
+    Runs of neighbors in the order of prefixes, each a row of tokens without padding.
+
+    Args:
+        plan ([`Plan`]): the sequences.
+        models (`Sequence[PreTrainedModel]`): one, or several on one backbone, of kinds that [`split_model`] splits.
+    """
 
     def __init__(self, plan: Plan, models: Sequence[PreTrainedModel]):
         parts = [part for model in models if (part := split_model(model))]
@@ -65,18 +87,30 @@ class Packs:
         self.shared = worth_sharing(self.lengths, plan.shared)
 
     def end(self, start: int, max_tokens: int) -> int:
+        """Where the batch that begins at `start` ends, so that it has at most `max_tokens`, or one sequence."""
         return next_cut(self.lengths, self.shared, start, max_tokens)
 
     def tokens(self, start: int, stop: int) -> int:
+        """Tokens that a batch computes."""
+        # the first has nothing before it in this batch, whatever it shares with the last of the batch before
         return sum(self.lengths[start:stop]) - sum(self.shared[start + 1 : stop])
 
     def run(self, start: int, stop: int) -> list[ModelOutput]:
+        """Each model's output for a batch, in the order of `order`."""
+        # (B, H), computed once for all heads
         hidden = last_hidden_states(self.backbone, pack(self.sequences[start:stop], self.shared[start:stop]))
         return [head(hidden) for head in self.heads]
 
 
 class PaddedBatches:
-    """Batches of like length, padded on the right."""
+    """
+    Batches of like length, padded on the right.
+
+    Args:
+        plan ([`Plan`]): the sequences.
+        models (`Sequence[PreTrainedModel]`): one, or several on one backbone.
+        pad_token_id (`int`): what fills the rows up.
+    """
 
     def __init__(self, plan: Plan, models: Sequence[PreTrainedModel], pad_token_id: int):
         self.models, self.pad_token_id = models, pad_token_id
@@ -84,25 +118,32 @@ class PaddedBatches:
         self.sequences = [plan.sequences[index] for index in self.order]
 
     def end(self, start: int, max_tokens: int) -> int:
-        return min(len(self.order), start + max(1, max_tokens // len(self.sequences[start])))
+        """Where the batch that begins at `start` ends, so that it has at most `max_tokens`, or one sequence."""
+        rows = max(1, max_tokens // len(self.sequences[start]))  # the first is the longest: all are padded to it
+        return min(len(self.order), start + rows)
 
     def tokens(self, start: int, stop: int) -> int:
+        """Tokens that a batch computes, with its padding."""
         return (stop - start) * len(self.sequences[start])
 
     def run(self, start: int, stop: int) -> list[ModelOutput]:
+        """Each model's output for a batch, in the order of `order`."""
         batch = pad_batch(self.sequences[start:stop], self.pad_token_id)
         inputs = {name: on_device(tensor, execution_device(self.models[0])) for name, tensor in batch.items()}
         if len(self.models) == 1:
             output = self.models[0](**inputs)
             output.logits = as_column(output.logits)
             return [output]
-        hidden = self.models[0].pool(**inputs)
+        hidden = self.models[0].pool(**inputs)  # (B, H), once for all heads
         return [model(pooled_hidden=hidden) for model in self.models]
 
 
 def as_column(logits: Tensor) -> Tensor:
     """
     Rewards as (B, 1); models that bring their own code may give (B,).
+
+    Args:
+        logits (`Tensor`): (B, 1) or (B,).
 
     Raises:
         ValueError: more than one number for a conversation.
@@ -117,7 +158,13 @@ def as_column(logits: Tensor) -> Tensor:
 
 def split_model(model: PreTrainedModel) -> tuple[PreTrainedModel, Callable[[Tensor], ModelOutput]] | None:
     """
-    A model's backbone, and what makes its output of pooled hidden states (B, H); None if it is built otherwise.
+    A model's backbone, and what makes its output of pooled hidden states (B, H).
+
+    Args:
+        model (`PreTrainedModel`): a URM, or a reward model of another kind.
+
+    Returns:
+        `tuple[PreTrainedModel, Callable]` or `None`: None if it is built otherwise.
 
     Of scalar reward models only those of transformers: what a model that brings its own code does between its backbone
     and its reward cannot be seen from here.

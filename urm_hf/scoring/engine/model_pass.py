@@ -41,7 +41,8 @@ class ModelPass:
         max_tokens (`int`, *optional*): tokens of a batch, with its padding. Halved, and it stays so, whenever memory
             runs out. Default: 8192, on a CPU 4096.
         pad_token_id (`int`): for padded batches.
-        compiled (`bool`): compiles the layers of backbones with `torch.compile`.
+        compiled (`bool`, *optional*, defaults to `False`): whether the layers of backbones are compiled with
+            `torch.compile`.
     """
 
     def __init__(self, max_tokens: int | None, pad_token_id: int, compiled: bool = False):
@@ -53,18 +54,27 @@ class ModelPass:
         The outputs for all sequences, on the CPU, of one model, or of several that share their backbone.
 
         Args:
-            report: called after each batch with the indices of its sequences and the tokens that were computed.
+            plan ([`Plan`]): N sequences.
+            models (`Sequence[PreTrainedModel]`): one, or several that share their backbone.
+            report (`Callable`): called after each batch with the indices of its sequences and the tokens that were
+                computed.
+
+        Returns:
+            `list[dict[str, Tensor]]`: of each model its outputs by name, of N rows in the order of the sequences.
         """
-        done: list[list[Columns]] = []
+        columns: list[list[Columns]] = [[] for _ in models]  # of each model, batch by batch
         order: list[int] = []
         for indices, outputs, tokens in self.batches(plan, models):
-            done.append([{name: output[name] for name in FIELDS if name in output} for output in outputs])
+            # only these fields: hidden states of all batches would fill the memory
+            for batches, output in zip(columns, outputs, strict=True):
+                batches.append({name: output[name] for name in FIELDS if name in output})
             order += indices
             report(indices, tokens)
-        return [_in_order([batch[number] for batch in done], order) for number in range(len(models))]
+        return [_restore_order(batches, order) for batches in columns]
 
     def batches(self, plan: Plan, models: Sequence[PreTrainedModel]) -> Iterator[Batch]:
         """Batch by batch: the indices of its sequences, each model's output for them, and the tokens computed."""
+        # left before anything is yielded: a generator that its reader leaves alone would keep the lock
         with self._alone_if_compiled():
             packable, padded = self._parts(plan, models[0])
             if self.compiled:
@@ -75,7 +85,8 @@ class ModelPass:
             yield from self._run(PaddedBatches(padded, models, self.pad_token_id), execution_device(models[0]))
 
     def _run(self, batches: Packs | PaddedBatches, device: torch.device) -> Iterator[Batch]:
-        limit = self.max_tokens or (TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_GPU)
+        default = TOKENS_ON_CPU if device.type == "cpu" else TOKENS_ON_GPU
+        limit = self.max_tokens or default
         start = 0
         while start < len(batches.order):
             stop = batches.end(start, limit)
@@ -84,7 +95,7 @@ class ModelPass:
                 with torch.inference_mode(), self._alone_if_compiled():
                     outputs = batches.run(start, stop)
             except RuntimeError as error:
-                if stop - start == 1 or not out_of_memory(error):
+                if stop - start == 1 or not out_of_memory(error):  # one sequence cannot be halved
                     raise
             tokens = batches.tokens(start, stop)
             if outputs is None:  # only now, when the traceback with the batch's tensors is gone
@@ -113,13 +124,16 @@ class ModelPass:
         if padded.by_prefix:
             count = len(padded.by_prefix)
             logger.debug("Padded batches: %d exceed the attention window of %s, %d tokens.", count, name, window)
-        return (packable, padded) if packable.by_prefix and self._can_pack(packable, backbone) else plan.split(0)
+        if packable.by_prefix and self._can_pack(packable, backbone):
+            return packable, padded
+        return plan.split(0)
 
     def _can_pack(self, plan: Plan, backbone: PreTrainedModel) -> bool:
         """Whether packs give the backbone's numbers, tried out once for each kind."""
         kind = (type(backbone), attention_name(backbone))
         if kind not in self._packable:
-            self._packable[kind] = gives_same_states(backbone, plan.sequences[plan.by_length[0]], self.pad_token_id)
+            longest = plan.sequences[plan.by_length[0]]  # of real ids: random ones may be tokens of images or padding
+            self._packable[kind] = gives_same_states(backbone, longest, self.pad_token_id)
         return self._packable[kind]
 
 
@@ -129,7 +143,7 @@ def out_of_memory(error: RuntimeError) -> bool:
     return any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
 
 
-def _in_order(batches: list[Columns], order: list[int]) -> Columns:
+def _restore_order(batches: list[Columns], order: list[int]) -> Columns:
     """Columns of N rows, on the CPU, from batches whose rows are those of `order`."""
     columns = {}
     for name in batches[0]:

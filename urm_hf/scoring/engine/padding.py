@@ -6,7 +6,14 @@ import torch
 
 
 def pad_batch(sequences: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, (B, T) each."""
+    """
+    Args:
+        sequences (`Sequence[Sequence[int]]`): the ids of B sequences, of which the longest has T.
+        pad_token_id (`int`): what fills the rows up.
+
+    Returns:
+        `dict[str, Tensor]`: `input_ids` and `attention_mask`, (B, T) each.
+    """
     longest = max(map(len, sequences))
     ids = torch.full((len(sequences), longest), pad_token_id)
     mask = torch.zeros_like(ids)

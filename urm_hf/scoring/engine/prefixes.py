@@ -2,7 +2,7 @@
 What token sequences have in common, and how to lay them out so that common prefixes are computed once.
 
 In lexicographic order, what a sequence shares with all before it is what it shares with the one directly before. So
-any run of neighbours can be written as their own tokens one after the other, each sequence branching off from the one
+any run of neighbors can be written as their own tokens one after the other, each sequence branching off from the one
 before: a prefix tree without a tree. The only tokens computed twice are those shared across the cuts between runs.
 """
 
@@ -23,10 +23,11 @@ class Pack:
     A run of N sequences as T tokens, each token of a shared prefix once.
 
     Args:
-        tokens, positions: T ids, and the position of each in its sequences.
-        last: where the last token of each of the N sequences is.
-        queries: spans of neighbouring tokens and, for each, the spans of its path: all tokens that come before it in
-            its sequence, in their order, and then itself.
+        tokens (`list[int]`): T ids.
+        positions (`list[int]`): the position of each in its sequences.
+        last (`list[int]`): where the last token of each of the N sequences is.
+        queries (`list`): spans of neighboring tokens and, for each, the spans of its path: all tokens that come before
+            it in its sequence, in their order, and then itself.
     """
 
     tokens: list[int]
@@ -36,7 +37,14 @@ class Pack:
 
 
 def prefix_order(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """Indices in lexicographic order, and of each in this order the number of tokens shared with the one before."""
+    """
+    Args:
+        sequences (`Sequence[Sequence[int]]`): the token ids of N sequences.
+
+    Returns:
+        `tuple[list[int], list[int]]`: N indices in lexicographic order, and of each in this order the number of tokens
+        shared with the one before.
+    """
     arrays = [np.asarray(sequence, dtype=">u4") for sequence in sequences]  # big-endian: bytes sort as numbers do
     order = sorted(range(len(arrays)), key=lambda index: arrays[index].tobytes())
     shared = [0] * len(order)
@@ -50,17 +58,22 @@ def prefix_order(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[in
 
 def worth_sharing(lengths: Sequence[int], shared: Sequence[int]) -> list[int]:
     """`shared`, with 0 where a prefix is too short to be worth it."""
-    return [
-        count if count >= LEAST_SHARED and count >= LEAST_SHARE * length else 0
-        for length, count in zip(lengths, shared, strict=True)
-    ]
+    least = [max(LEAST_SHARED, LEAST_SHARE * length) for length in lengths]
+    return [count if count >= worth else 0 for count, worth in zip(shared, least, strict=True)]
 
 
 def next_cut(lengths: Sequence[int], shared: Sequence[int], start: int, max_tokens: int) -> int:
     """
     Where the run that begins at `start` ends: at most `max_tokens` tokens, or one sequence, if that is longer.
 
-    Of the places that leave it well filled, the one across which the fewest tokens are shared.
+    Of the places that leave it well filled, the one across which the fewest tokens are shared, for these are computed
+    twice.
+
+    Args:
+        lengths (`Sequence[int]`): of the sequences in the order of prefixes, in tokens.
+        shared (`Sequence[int]`): of each, the tokens shared with the one before.
+        start (`int`): where the run begins.
+        max_tokens (`int`): its most tokens.
     """
     tokens = lengths[start]
     stop, fewest = start + 1, None
@@ -75,11 +88,17 @@ def next_cut(lengths: Sequence[int], shared: Sequence[int], start: int, max_toke
 
 def pack(sequences: Sequence[Sequence[int]], shared: Sequence[int], block: int = 256) -> Pack:
     """
-    Lays out a run of neighbours.
+    Lays out a run of neighbors.
 
     Args:
-        shared: the number of tokens that each takes from the path of the one before; of the first it is not read.
-        block: most tokens of one span of `queries`, except in sequences that share nothing with those before.
+        sequences (`Sequence[Sequence[int]]`): the token ids of N sequences, in the order of prefixes.
+        shared (`Sequence[int]`): the number of tokens that each takes from the path of the one before; of the first it
+            is not read.
+        block (`int`, *optional*, defaults to 256): most tokens of one span of `queries`, except in sequences that
+            share nothing with those before.
+
+    Returns:
+        [`Pack`]: the N sequences.
     """
     tokens: list[int] = []
     positions: list[int] = []
@@ -88,19 +107,22 @@ def pack(sequences: Sequence[Sequence[int]], shared: Sequence[int], block: int =
     path: list[Span] = []
     for number, sequence in enumerate(sequences):
         common = shared[number] if number else 0
-        path = _first_tokens(path, common)
+        path = _take_first(path, common)
+        # a span behind others needs a mask of its tokens x its path, which blocks keep small; without a mask there is
+        # nothing to keep small
         size = block if common else len(sequence)
         for position in range(common, len(sequence), size):
             start = len(tokens)
             tokens += sequence[position : position + size]
-            path = _extended(path, (start, len(tokens)))
+            path = _extend(path, (start, len(tokens)))
             queries.append(((start, len(tokens)), path))
         positions += range(common, len(sequence))
         last.append(len(tokens) - 1)
     return Pack(tokens, positions, last, queries)
 
 
-def _first_tokens(path: list[Span], count: int) -> list[Span]:
+def _take_first(path: list[Span], count: int) -> list[Span]:
+    """The spans of a path's first tokens."""
     taken = []
     for start, stop in path:
         if count <= 0:
@@ -110,7 +132,8 @@ def _first_tokens(path: list[Span], count: int) -> list[Span]:
     return taken
 
 
-def _extended(path: list[Span], span: Span) -> list[Span]:
+def _extend(path: list[Span], span: Span) -> list[Span]:
+    """A new path, for those of earlier spans must stay; a span right behind the last is joined to it."""
     if path and path[-1][1] == span[0]:
         return [*path[:-1], (path[-1][0], span[1])]
     return [*path, span]

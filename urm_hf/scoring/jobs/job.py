@@ -27,15 +27,30 @@ WAIT = 0.2  # seconds between looks at parts that others work on
 @dataclass
 class ScoreJob:
     """
+    What `urm score` does, as a value that processes can be sent.
+
     Args:
-        models: a repository or folder; several make an ensemble. revisions: one for each.
-        data, split, data_config, data_revision: what [`Source`] reads.
-        out: the file to write.
-        limits: `max_tokens_per_batch`, `max_length` and `truncation` of the scorer.
-        loading: further arguments of the models' `from_pretrained`; `ensemble`: those of an ensemble.
-        on_error: "raise", or "skip" to put rows that cannot be scored into a side file.
-        overwrite: whether an existing output, and its side file, may be replaced.
-        filter_measure, filter_threshold: rows whose uncertainty is at most the threshold are marked `kept`.
+        models (`list[str]`): a repository or folder; several make an ensemble.
+        data (`str`): the file or dataset that [`Source`] reads.
+        out (`Path`): the file to write.
+        revisions (`Sequence[str | None]`, *optional*): a commit, branch or tag for each model.
+        split (`str`, *optional*): as of [`Source`].
+        data_config (`str`, *optional*): as of [`Source`].
+        data_revision (`str`, *optional*): as of [`Source`].
+        columns ([`Columns`], *optional*): what the rows call their parts; by default their usual names.
+        limits (`dict`, *optional*): `max_tokens_per_batch`, `max_length`, `truncation` and `compile` of the scorer.
+        loading (`dict`, *optional*): further arguments of the models' `from_pretrained`.
+        ensemble (`dict`, *optional*): further arguments of an ensemble's.
+        on_error (`str`, *optional*, defaults to `"raise"`): or "skip", to put rows that cannot be scored into a side
+            file.
+        filter_measure (`str`, *optional*): an uncertainty, higher is less sure.
+        filter_threshold (`float`, *optional*): rows whose uncertainty is at most this are marked `kept`.
+        rows_per_part (`int`, *optional*, defaults to 8192): how many rows a crash loses at most.
+        overwrite (`bool`, *optional*, defaults to `False`): whether an existing output, and its side file, may be
+            replaced.
+
+    Raises:
+        ValueError: arguments that do not go together, or are out of range.
     """
 
     models: list[str]
@@ -68,22 +83,28 @@ class ScoreJob:
 
     def check_output(self):
         """
+        Whether the job may write its output.
+
         Raises:
-            ValueError: the output exists, or is the input. OSError: it cannot be written.
+            ValueError: the output exists, or is the input.
+            OSError: it cannot be written.
         """
         check_job_output(self.out, [self.data], skips=self.on_error == "skip", overwrite=self.overwrite)
 
     def pinned(self) -> "ScoreJob":
         """The job on the commits that the models' revisions are now, for processes that start later."""
+        # without this, a push between two starts would have them score with different weights
         access = HubPlace.read(self.loading).of_another()
         places = zip(self.models, self.revisions or [None] * len(self.models), strict=True)
         return replace(self, revisions=[MemberSource(*place, access).revision for place in places])
 
     def source(self) -> Source:
+        """The rows, counted and fingerprinted."""
         return Source(self.data, self.split, self.data_config, self.data_revision, strict=self.on_error == "raise")
 
     def folder(self, source: Source, manifest: dict[str, Any] | None = None) -> PartFolder:
-        parts = -(-source.count // self.rows_per_part)
+        """Where the parts lie; what they depend on may be told later, when a model is loaded."""
+        parts = -(-source.count // self.rows_per_part)  # rounded up
         return PartFolder(self.out, manifest or {}, parts, overwrite=self.overwrite)
 
     def scorer(self, device: str | None) -> RewardScorer:
@@ -128,14 +149,25 @@ class _Asked:
 
 
 class PartScorer:
-    """Scores parts of a job, one after the other. Several may work on one job at once."""
+    """
+    Scores parts of a job, one after the other. Several may work on one job at once.
+
+    Args:
+        job ([`ScoreJob`]): what to score, and with what.
+        device (`str`, *optional*): where the model computes; by default where `from_pretrained` puts it.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar for each part.
+        scorer ([`RewardScorer`], *optional*): of another job on the same model; by default the model is loaded.
+
+    Raises:
+        ValueError: the output must not be written, or lies beside parts of another job.
+    """
 
     def __init__(
         self,
         job: ScoreJob,
         device: str | None = None,
         progress: bool = False,
-        scorer: RewardScorer | None = None,  # of another job on the same model
+        scorer: RewardScorer | None = None,
     ):
         self.job, self.progress = job, progress
         job.check_output()  # what cannot be written is told before a model is loaded
@@ -158,7 +190,7 @@ class PartScorer:
                 worked = False
                 for number in missing:
                     worked = self._score_if_free(number) or worked
-                if not worked:
+                if not worked:  # all that is missing is worked on; a process that dies gives up its lock
                     time.sleep(WAIT)
         finally:
             if self.input.path is None or self.input.path.parent != self.folder.path:
@@ -186,31 +218,38 @@ class PartScorer:
         return True
 
     def score_part(self, number: int):
+        """
+        Scores a part, and keeps it.
+
+        Raises:
+            RowError: a row cannot be scored, and none may be left out.
+            InputChanged: the data is not what the job began with.
+        """
         try:
             items = self.reader.part(number)
         finally:
             self.input.check_quickly()  # before its rows are found to be damaged
         first = number * self.job.rows_per_part
         asked: list[_Asked] = []
-        reasons: dict[int, str] = {}
+        reasons: dict[int, str] = {}  # why rows are left out, by their numbers
         for row_number, item in enumerate(items, start=first):
             try:
-                asked += self._encoded(item, row_number)
+                asked += self._encode(item, row_number)
             except RowError as error:
                 self._leave_out(error, row_number, reasons)
         title = f"Part {number + 1} of {self.folder.parts}" if self.progress else None
-        asked, scores = self._scored(asked, title, reasons)
+        asked, scores = self._score(asked, title, reasons)
         stats = self.scorer.stats
         counts = {name: int(stats[name]) for name in COUNTS if name in stats}
         counts |= {"rows": len(items), "scored": len(scores), "skipped": len(reasons)}
         counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
+        marks = self._mark_kept(scores)
         lines = [
-            one.columns | dict(score.items()) | kept
-            for one, score, kept in zip(asked, scores, self._kept(scores), strict=True)
+            one.columns | dict(score.items()) | mark for one, score, mark in zip(asked, scores, marks, strict=True)
         ]
-        skipped = [
-            {"row": row, "reason": reasons[row], "data": _readable(items[row - first])} for row in sorted(reasons)
-        ]
+        skipped = []
+        for row, reason in sorted(reasons.items()):
+            skipped.append({"row": row, "reason": reason, "data": _make_readable(items[row - first])})
         self.input.check_quickly()  # before it is kept: parts from before a change stay as good as they were
         self.folder.write(number, lines, skipped, counts)
 
@@ -222,21 +261,22 @@ class PartScorer:
             ) from error
         reasons[row_number] = str(error)
 
-    def _scored(
+    def _score(
         self, asked: list["_Asked"], title: str | None, reasons: dict[int, str]
     ) -> tuple[list["_Asked"], list[RewardScore]]:
         """The scores, and whose they are: without rows that the model has no finite reward for."""
         while True:
+            ids = [one.ids for one in asked]
             cut, rows = [one.cut for one in asked], [one.row for one in asked]
             try:
-                return asked, self.scorer.score_ids([one.ids for one in asked], cut, rows, title)
+                return asked, self.scorer.score_ids(ids, cut, rows, title)
             except NonFiniteScores as error:
                 for row_number in {asked[index].row for index in error.indices}:
                     self._leave_out(error, row_number, reasons)
                 # a row with several answers goes as a whole: a pair with one side is none
                 asked = [one for one in asked if one.row not in reasons]
 
-    def _encoded(self, item: Any, row_number: int) -> list["_Asked"]:
+    def _encode(self, item: Any, row_number: int) -> list["_Asked"]:
         """Each conversation of a row, encoded."""
         with telling_rows():
             row = self.source.row(item)  # what is no row is told with its file and line
@@ -257,14 +297,19 @@ class PartScorer:
             self._check_columns(one.columns, row_number)
         return encoded
 
-    def _kept(self, scores: list[RewardScore]) -> list[dict[str, bool]]:
+    def _mark_kept(self, scores: list[RewardScore]) -> list[dict[str, bool]]:
+        """A column `kept` for each score, where a filter was asked for."""
         if self.job.filter_measure is None or not scores:
             return [{}] * len(scores)
         values = compute_uncertainty(scores, self.job.filter_measure)
-        return [{"kept": bool(kept)} for kept in filter_values(values, threshold=self.job.filter_threshold).kept]
+        found = filter_values(values, threshold=self.job.filter_threshold)
+        return [{"kept": bool(kept)} for kept in found.kept]
 
     def _check_columns(self, row: dict[str, Any], row_number: int):
-        new = [*RewardScore.__dataclass_fields__, *(["kept"] if self.job.filter_measure else [])]
+        # asked of every row and before it is scored: JSON lines need not have the same columns
+        new = list(RewardScore.__dataclass_fields__)
+        if self.job.filter_measure:
+            new.append("kept")
         taken = [name for name in new if name in row]
         if taken:
             raise ValueError(
@@ -278,7 +323,8 @@ def merge_parts(folder: PartFolder, watched: WatchedInput) -> dict[str, int] | N
     Writes the output from the parts, if the input is still what they were made from; None if another run has.
 
     Raises:
-        InputChanged: it is not, and parts are removed. DamagedParts: parts are not what was written.
+        InputChanged: it is not, and parts are removed.
+        DamagedParts: parts are not what was written.
     """
     try:
         if folder.has_parts():
@@ -289,8 +335,11 @@ def merge_parts(folder: PartFolder, watched: WatchedInput) -> dict[str, int] | N
     return folder.merge()
 
 
-def _readable(item: Any) -> Any:
-    return item if isinstance(item, dict) else item[1].decode(errors="replace").rstrip("\n")
+def _make_readable(item: Any) -> Any:
+    """A row for the side file; a line that is no JSON is told as it stands, with its number left out."""
+    if isinstance(item, dict):
+        return item
+    return item[1].decode(errors="replace").rstrip("\n")
 
 
 def _identity(model: MemberSource) -> str:
@@ -299,4 +348,6 @@ def _identity(model: MemberSource) -> str:
     if folder.is_dir():
         state = digest_of(sorted(path for path in folder.glob("*") if path.suffix in HASHED), named=True)
     base = model.base()
-    return f"{model.name}@{state}" if base is None else f"{model.name}@{state} on {_identity(base)}"
+    if base is None:
+        return f"{model.name}@{state}"
+    return f"{model.name}@{state} on {_identity(base)}"

@@ -38,6 +38,8 @@ class DamagedParts(ValueError):
 
 class PartFolder:
     """
+    The finished parts of a job, from which its output is made.
+
     Args:
         out (`Path`): the file to write in the end; its ending says how: JSON lines, gzipped or not, or Parquet.
         manifest (`dict`): what the parts depend on; parts of another manifest are refused.
@@ -84,6 +86,7 @@ class PartFolder:
         self.remove_if_empty()
 
     def done(self, number: int) -> bool:
+        """Whether a part is finished; its rows are renamed last, so that they stand for all its files."""
         return self._file(number, "rows").is_file()
 
     def missing(self) -> list[int]:
@@ -107,13 +110,22 @@ class PartFolder:
             lock.acquire(timeout=0)
         except Timeout:
             return None
+        # asked again: another process may have done it between the look at what is missing and the lock
         if self.done(number) or self.finished_by_another():
             lock.release()
             return None
         return lock
 
     def write(self, number: int, rows: list[dict[str, Any]], skipped: list[dict[str, Any]], counts: dict[str, int]):
-        """Finishes a part."""
+        """
+        Finishes a part.
+
+        Args:
+            number (`int`): which.
+            rows (`list[dict]`): for the output.
+            skipped (`list[dict]`): for the side file.
+            counts (`dict[str, int]`): by [`COUNTS`].
+        """
         if not (self.path / "manifest.json").is_file():
             self.open()
         contents = {"rows": json_lines(rows), "skipped": json_lines(skipped)}
@@ -150,7 +162,7 @@ class PartFolder:
         if not self._begun():
             return None
         with self._lock("merge"):
-            if self._begun():
+            if self._begun():  # asked again: another process may have merged while this one waited for the lock
                 if not self._record.is_file():
                     self._write_merged()
                 counts = _read_manifest(self._record)["counts"]
@@ -232,10 +244,11 @@ class PartFolder:
             if compressed:
                 file.close()
             raw.flush()
-            os.fsync(raw.fileno())
+            os.fsync(raw.fileno())  # before the record says that it is whole: a power cut could keep only the record
 
     def _merge_parquet(self, path: Path):
         """A row group for each part. Whatever the columns hold, they are written: some of them as JSON text."""
+        # read twice: Parquet wants the types of its columns first, and the last row may change one
         types = column_types(row for number in range(self.parts) for row in self._rows(number))
         with parquet.ParquetWriter(path, build_table([], types).schema) as writer:
             for number in range(self.parts):
@@ -253,6 +266,7 @@ class PartFolder:
 
 
 def parts_path(out: Path) -> Path:
+    """The folder of parts beside an output."""
     return out.with_name(f"{out.name}.parts")
 
 
@@ -264,6 +278,7 @@ def remove_if_empty(folder: Path):
         return
     held = []
     try:
+        # all locks of parts at once: whoever holds one is at work, and nobody can begin while these are held
         for path in folder.glob("part-*.lock"):
             held.append(FileLock(path))
             held[-1].acquire(timeout=0)
@@ -276,6 +291,10 @@ def remove_if_empty(folder: Path):
 
 
 def check_output(out: Path):
+    """
+    Raises:
+        ValueError: the ending of the file's name is not one that can be written.
+    """
     if not out.name.endswith(OUTPUT_TYPES):
         raise ValueError(f"{out}: unknown type of output; expected one of {', '.join(OUTPUT_TYPES)}.")
 
@@ -285,8 +304,10 @@ def check_job_output(out: Path, inputs: list[str], *, skips: bool, overwrite: bo
     Whether a job may write its output, its side file and its parts, asked before anything is loaded.
 
     Args:
-        out (`Path`): the output. inputs (`list[str]`): the data.
-        skips (`bool`): whether rows may go to the side file. overwrite (`bool`): existing files may be replaced.
+        out (`Path`): the output.
+        inputs (`list[str]`): the data, which must not be overwritten.
+        skips (`bool`): whether rows may go to the side file.
+        overwrite (`bool`): whether existing files may be replaced.
 
     Raises:
         ValueError: they exist, or are an input. OSError: they cannot be written.
@@ -333,7 +354,7 @@ def refuse_mixing(folder: Path, before: dict[str, Any], manifest: dict[str, Any]
     """
     changed = [name for name in {**before, **manifest} if before.get(name) != manifest.get(name)]
     if changed:
-        told = "; ".join(f"{n} was {before.get(n)}, is {manifest.get(n)}" for n in changed)
+        told = "; ".join(f"{name} was {before.get(name)}, is {manifest.get(name)}" for name in changed)
         raise ValueError(
             f"{folder} holds {what} of another job, which must not be mixed ({told}). Go on with the old settings, "
             "delete the folder, or write to another file."

@@ -18,19 +18,34 @@ def default_device(rank: int = 0) -> str | None:
 
 
 def run_alone(job: ScoreJob, device: str | None) -> dict[str, int] | None:
-    """Works on a job, and merges its parts; returns what was counted."""
+    """
+    Works on a job, and merges its parts.
+
+    Args:
+        job ([`ScoreJob`]): what to do.
+        device (`str` or `None`): by default a GPU, where there is one.
+
+    Returns:
+        `dict[str, int]` or `None`: what was counted; None if another run has written the output.
+    """
     worker = PartScorer(job, device or default_device(), progress=True)
     worker.run()
     return worker.merge()
 
 
 def run_launched(job: ScoreJob, device: str | None) -> dict[str, int] | None:
-    """One of the processes of `accelerate launch`. The first of them merges; the others return None."""
+    """
+    One of the processes of `accelerate launch`. The first of them merges; the others return None.
+
+    Args:
+        job ([`ScoreJob`]): what to do, the same in all processes.
+        device (`str` or `None`): by default the process' own GPU, where there is one.
+    """
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu" or default_device() is None)
-    with state.main_process_first():
-        worker = PartScorer(job, device or default_device(state.local_process_index), state.is_main_process)
+    with state.main_process_first():  # one downloads the model, the others find it
+        worker = PartScorer(job, device or default_device(state.local_process_index), progress=state.is_main_process)
     worker.run()
     state.wait_for_everyone()
     counts = worker.merge() if state.is_main_process else None
@@ -43,6 +58,14 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
     """
     Starts `count` processes. What one of them leaves undone when it dies, the others do.
 
+    Args:
+        job ([`ScoreJob`]): what to do.
+        count (`int`): how many processes.
+        device (`str` or `None`): by default a GPU for each, in turn, where there are some.
+
+    Returns:
+        `dict[str, int]` or `None`: what was counted; None if another run has written the output.
+
     Raises:
         ValueError: parts are missing when all have ended; the first error that one of them told is given.
     """
@@ -50,13 +73,13 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
     source = job.source()
     watched, folder = WatchedInput(source), job.folder(source)
     job = job.pinned()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
     started, errors = [], []
     for rank in range(count):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(job, rank, count, device, theirs), daemon=True)
         process.start()
-        theirs.close()
+        theirs.close()  # else the pipe would stay open, and not tell that the process died
         started.append((process, ours))
     for process, pipe in started:
         try:
@@ -74,6 +97,7 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
 
 
 def _work(job: ScoreJob, rank: int, count: int, device: str | None, pipe: Connection):
+    # each would take all cores, and all together would wait for one another
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     try:
         PartScorer(job, device or default_device(rank), progress=rank == 0).run()
@@ -103,12 +127,22 @@ def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
     """
     Actors on the Ray cluster of `RAY_ADDRESS`, or on this machine. Data, models and output must be where every node
     finds them.
+
+    Args:
+        job ([`ScoreJob`]): what to do.
+        actors (`int`): how many at once, each with a GPU of its own where the cluster has some.
+
+    Returns:
+        `dict[str, int]` or `None`: what was counted; None if another run has written the output.
+
+    Raises:
+        ValueError: Ray is not installed, or an actor failed.
     """
     try:
         import ray
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install 'urm-hf[ray]'.") from error
-    job = replace(job, out=job.out.absolute())
+    job = replace(job, out=job.out.absolute())  # actors have another working directory
     job.check_output()
     source = job.source()
     watched, folder = WatchedInput(source), job.folder(source)
