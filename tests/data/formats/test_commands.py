@@ -22,7 +22,7 @@ from urm_hf.data.source import Source
 from urm_hf.data.survey.survey import Surveyor
 from urm_hf.data.tables import load_rows
 from urm_hf.evaluation.data import DataOptions, load_data
-from urm_hf.judge.pairs import pairs_of
+from urm_hf.judge.pairs import read_pairs
 
 PAGE = Path(__file__).parents[3] / "docs" / "data.md"
 COMMANDS = ("score", "train attributes", "train gating", "evaluate", "bestofn", "judge", "data")
@@ -68,7 +68,7 @@ def candidate_ids(example: Example, folder: Path) -> set[tuple[int, ...]]:
 
 
 def judged_texts(example: Example, folder: Path) -> int:
-    return len(list(pairs_of(Source(str(write(folder / "judge.jsonl", example.rows))), Columns())))
+    return len(list(read_pairs(Source(str(write(folder / "judge.jsonl", example.rows))), Columns())))
 
 
 def survey_ids(example: Example) -> set[tuple[int, ...]]:
