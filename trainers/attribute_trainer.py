@@ -9,7 +9,6 @@ Where this differs from the paper:
 """
 
 import copy
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,13 @@ import numpy as np
 import torch
 from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
+from torch import Tensor
 from transformers import DataCollator, EvalPrediction, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
 from urm_hf.checkpoints.adapters import complete_adapter
-from urm_hf.data.errors import RowError
-from urm_hf.data.ratings import find_masks, rating_statistics, ratings_array, read_ratings
+from urm_hf.data.ratings import rating_statistics, ratings_array
 from urm_hf.data.template_dates import fix_dates
 from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
 from urm_hf.modeling.members_urm import MemberSource
@@ -42,14 +41,16 @@ from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
-from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset, encoder_for, longest_for
+from urm_hf.trainers.encoding import column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, train_only
-from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
+from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pinned_source
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.noise import draw_noise
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
+from urm_hf.trainers.rated_rows import RatedRows, plan_rated_rows, read_rated_rows
+from urm_hf.trainers.row_means import LogsRowMeans
 from urm_hf.trainers.stage_records import record_stage
 
 if TYPE_CHECKING:  # both are optional
@@ -63,7 +64,9 @@ ID_COLUMNS = {"input_ids": "feature"}
 FEWEST_ROWS = 11
 
 
-class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
+class URMAttributeTrainer(
+    StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, LogsRowMeans, RunsOnOlderTRL, RewardTrainer
+):
     """
     Trains a URM on rated conversations.
 
@@ -127,10 +130,10 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
         args = args or URMAttributeConfig("urm-attributes")
         model, source = _read_source(model, args)
         if processing_class is None and source is not None:
-            processing_class = tokenizer_of(source, args)
-        keep_best = _keeps_best(args, eval_dataset)
+            processing_class = load_tokenizer_of(source, args)
+        keep_best = _read_keep_best(args, eval_dataset)
         if peft_config is not None:
-            peft_config = _with_head(peft_config, source, args)
+            peft_config = _add_head(peft_config, source, args)
         model = load_urm(
             model,
             args,
@@ -139,8 +142,9 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
             gating_hidden_size=args.gating_hidden_size,
             quantization_config=quantization_config,
         )
-        self._read_training_data(model, args, train_dataset)
         self._features: FeatureStore | None = None
+        self._read: tuple[Dataset, RatedRows] | None = None
+        self._read_training_data(model, args, train_dataset)
         self._noises: dict[int, int] = {}  # how many were drawn in the current step
         super().__init__(
             model,
@@ -179,10 +183,15 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
         record_stage(config, "attribute_stage", args, train_dataset)
 
     def _measure_ratings(self, model, dataset, args):
-        """Reads all training ratings once: errors come before any computing, label statistics go into the config."""
+        """
+        Reads all training ratings: errors come before any computing, label statistics go into the config.
+
+        Not later, on the rows that TRL has prepared: by then an adapter has taken its copy of the head, and rows that
+        are too long may be gone, whose ratings count for the units all the same.
+        """
         config = self._urm_config
         n = len(config.attributes)
-        self._ratings_per_row = np.ones(n)
+        self._ratings_per_row = np.ones(n)  # of a stream, which is not measured, each rating weighs 1
         if isinstance(dataset, IterableDataset) and args.freeze_backbone:
             raise ValueError("a streaming dataset has no end to compute in advance: set `freeze_backbone=False`.")
         if dataset is None or isinstance(dataset, IterableDataset):
@@ -195,11 +204,13 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
         if set(dataset.column_names) >= ENCODED:
             ratings = np.asarray(dataset["ratings"], dtype=np.float32)
         else:
-            ratings = _usable_ratings(dataset, config.attributes, config.attribute_scales)
+            rated = read_rated_rows(dataset, config.attributes, config.attribute_scales)
+            self._read = (dataset, rated)
+            ratings = rated.read_usable()
         means, stds = rating_statistics(ratings, config.attributes)
         self._ratings_per_row = (~np.isnan(ratings)).sum((0, 2)) / len(ratings)
         untouched = config.label_means == [0.0] * n and config.label_stds == [1.0] * n
-        if args.standardize_labels and untouched:
+        if args.standardize_labels and untouched:  # the head of a trained URM keeps the units that it was trained in
             model.score.set_label_statistics(means, stds)
 
     def _freeze(self, keep_best: bool):
@@ -217,30 +228,46 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
                 )
             self.model.score.standardize_features(hidden)
         if keep_best:
+            # these losses drive sigma to 0 (Eq. 9) or leave it alone: a likelihood would judge what they do not fit
             metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"
-            keeper = KeepBestHead(self.model.score, metric, False, self.args.patience, self.args.burn_in_steps)
+            keeper = KeepBestHead(
+                self.model.score,
+                metric,
+                greater_is_better=False,
+                patience=self.args.patience,
+                burn_in_steps=self.args.burn_in_steps,
+            )
             self.add_callback(keeper)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         columns = column_names(dataset)
         if "feature" in columns:
             return dataset
-        config = self._urm_config
         if not set(columns) >= ENCODED:
+            config = self._urm_config
             dataset = encode_dataset(
                 dataset,
                 encoder_for(config, processing_class, args),
-                _rated_rows(list(config.attributes), config.attribute_scales),
+                plan_rated_rows(list(config.attributes), config.attribute_scales, self._take_ratings(dataset)),
                 name=dataset_name,
                 on_error=args.on_error,
                 folder=args.output_dir,
                 num_proc=args.dataset_num_proc,
             )
-        # rows of one width: the largest number of annotators, so that batches can be gathered across processes
-        if not isinstance(dataset, IterableDataset):
+        elif not isinstance(dataset, IterableDataset):
+            # rows of one width: the largest number of annotators, so that batches can be gathered across processes
             padded = ratings_array(dataset["ratings"])
             dataset = dataset.remove_columns("ratings").add_column("ratings", list(padded.tolist()))
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
+
+    def _take_ratings(self, dataset: TrainDataset) -> RatedRows | None:
+        """The ratings of a dataset: those that were measured, if it is the training set; None of a stream."""
+        if isinstance(dataset, IterableDataset):
+            return None
+        measured, self._read = self._read, None  # let go: they are in the encoded rows from here on
+        if measured is not None and measured[0] is dataset:
+            return measured[1]
+        return read_rated_rows(dataset, self._urm_config.attributes, self._urm_config.attribute_scales)
 
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
@@ -248,45 +275,55 @@ class URMAttributeTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeMode
             complete_adapter(output_dir or self.args.output_dir, self._urm_config)
 
     def _set_signature_columns_if_needed(self):
+        # TRL's are those of pairs; what is not named here is removed before the collator sees it
         if self._signature_columns is None:
             self._signature_columns = ["input_ids", "feature", "feature_file", "ratings", "weight"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         mode = "train" if self.model.training else "eval"
-        ratings, weight = inputs["ratings"], inputs["weight"]
-        outputs = model(
-            **{name: inputs[name] for name in inputs if name not in ("ratings", "weight")}, use_cache=False
-        )
-        config, means, stds = self._urm_config, outputs.attribute_means, outputs.attribute_stds
+        ratings, weight = inputs["ratings"], inputs["weight"]  # (B, n, R), (B,)
+        model_inputs = {name: tensor for name, tensor in inputs.items() if name not in ("ratings", "weight")}
+        outputs = model(**model_inputs, use_cache=False)
+        config, means, stds = self._urm_config, outputs.attribute_means, outputs.attribute_stds  # (B, n)
 
-        label_means, label_stds = means.new_tensor(config.label_means), means.new_tensor(config.label_stds)
-        mu, sigma = (means - label_means) / label_stds, stds / label_stds
+        # The model predicts on the rating scale, as its users read it. The loss is taken in units of the labels' std,
+        # or an attribute rated from 0 to 100 would outweigh all others.
+        label_means, label_stds = means.new_tensor(config.label_means), means.new_tensor(config.label_stds)  # (n,)
+        mu, sigma = (means - label_means) / label_stds, stds / label_stds  # (B, n)
         s = (ratings - label_means[:, None]) / label_stds[:, None]  # (B, n, R)
-        if mode == "train" and self.state.global_step < self.args.burn_in_steps(self.state.max_steps):
-            per_rating = squared_error(mu, s)
-        else:
-            scales = None
-            if self.args.loss_type == "censored_mle":
-                units = (config.attributes, config.label_means, config.label_stds)
-                scales = scales_tensor(config.attribute_scales, *units).to(mu.device)
-            noise = self._draw_noise(mu) if self.args.loss_type == "regression" else None
-            per_rating = attribute_loss(
-                self.args.loss_type, mu, sigma, s, noise=noise, beta=self.args.beta, scales=scales
-            )
-        ratings_per_row = means.new_tensor(self._ratings_per_row).clamp(min=1e-9)
+        per_rating = self._compute_rating_losses(mu, sigma, s, mode)  # (B, n, R)
+        # Divided by the mean number over the training set, not over this batch: an attribute that few rows have would
+        # weigh more in batches with little of it, and the average over batches would not be that over ratings.
+        ratings_per_row = means.new_tensor(self._ratings_per_row).clamp(min=1e-9)  # (n,)
         loss = (weight[:, None] * per_rating.sum(-1) / ratings_per_row).sum(-1).mean()
 
-        with torch.no_grad():
-            tokens = (
-                inputs["attention_mask"].sum() if "attention_mask" in inputs else torch.zeros((), device=loss.device)
-            )
-            if mode == "train":
-                self._total_train_tokens += self.accelerator.gather_for_metrics(tokens).sum().item() // self._tp_size
-                self._metrics[mode]["mean_std"].append(self.accelerator.gather(sigma.mean()).mean().item())
-            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        if mode == "train":
+            self._log_train_batch(sigma, inputs.get("attention_mask"))
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         return (loss, {"attribute_means": means, "attribute_stds": stds}) if return_outputs else loss
 
-    def _draw_noise(self, like: torch.Tensor) -> torch.Tensor:
+    def _compute_rating_losses(self, mu: Tensor, sigma: Tensor, s: Tensor, mode: str) -> Tensor:
+        """The loss of each rating (B, n, R), in units of the labels' std; the squared error while burning in."""
+        args, config = self.args, self._urm_config
+        if mode == "train" and self.state.global_step < args.burn_in_steps(self.state.max_steps):
+            return squared_error(mu, s)
+        scales, noise = None, None
+        if args.loss_type == "censored_mle":
+            units = (config.attributes, config.label_means, config.label_stds)
+            scales = scales_tensor(config.attribute_scales, *units).to(mu.device)
+        if args.loss_type == "regression":
+            noise = self._draw_noise(mu)
+        return attribute_loss(args.loss_type, mu, sigma, s, noise=noise, beta=args.beta, scales=scales)
+
+    @torch.no_grad()
+    def _log_train_batch(self, sigma: Tensor, attention_mask: Tensor | None):
+        """What TRL logs of a batch, and the mean sigma, which tells early that it collapses or explodes."""
+        if attention_mask is not None:  # cached hidden states pass no token through the backbone
+            tokens = self.accelerator.gather_for_metrics(attention_mask.sum()).sum().item()
+            self._total_train_tokens += tokens // self._tp_size
+        self._metrics["train"]["mean_std"].append(self.accelerator.gather(sigma.mean()).mean().item())
+
+    def _draw_noise(self, like: Tensor) -> Tensor:
         """Eq. 5's alpha: new in every micro-batch of every step on every process."""
         step = self.state.global_step
         number = self._noises.get(step, 0)
@@ -323,7 +360,7 @@ def _read_source(model: ModelSource, args: URMAttributeConfig) -> tuple[Any, Mem
     return name, pinned_source(name, args)
 
 
-def _keeps_best(args: URMAttributeConfig, eval_dataset: EvalDataset | None) -> bool:
+def _read_keep_best(args: URMAttributeConfig, eval_dataset: EvalDataset | None) -> bool:
     """Whether the heads that did best on the eval set are kept, which needs an evaluation every epoch at least."""
     keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
     if keep_best and isinstance(eval_dataset, dict):
@@ -333,7 +370,7 @@ def _keeps_best(args: URMAttributeConfig, eval_dataset: EvalDataset | None) -> b
     return keep_best
 
 
-def _with_head(peft_config: Any, base: MemberSource | None, args: URMAttributeConfig) -> Any:
+def _add_head(peft_config: Any, base: MemberSource | None, args: URMAttributeConfig) -> Any:
     """A copy that trains the heads too, and names the commit of the base, which may move on."""
     if args.freeze_backbone:
         raise ValueError("`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained.")
@@ -342,42 +379,3 @@ def _with_head(peft_config: Any, base: MemberSource | None, args: URMAttributeCo
     if base is not None:
         adapter.revision = None if Path(base.name).is_dir() else base.revision
     return adapter
-
-
-def _rated_rows(attributes: list[str], scales: Any) -> RowPlan:
-    """What a rated row becomes: ids, its ratings and its weight."""
-
-    def extra(row: dict[str, Any]) -> dict[str, Any]:
-        ratings = read_ratings(row, attributes, scales)
-        weight = 1.0 if row.get("weight") is None else float(row["weight"])
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"column `weight` has {weight}; it must be a finite number >= 0.")
-        return {"ratings": ratings, "weight": weight}
-
-    blank = {"ratings": [[math.nan]] * len(attributes), "weight": 0.0}
-    return RowPlan(
-        {"input_ids": None},
-        extra,
-        blank,
-        examine=lambda encoded: find_masks(ratings_array(encoded["ratings"]), attributes, scales),
-    )
-
-
-def _usable_ratings(dataset: Dataset, attributes: list[str], scales: Any) -> np.ndarray:
-    """
-    The ratings of the rows that can be read; the others are told, or left out, where the dataset is encoded.
-
-    Raises:
-        RowError: no row can be read.
-    """
-    rows, first = [], None
-    for number, row in enumerate(dataset):
-        try:
-            rows.append(read_ratings(row, attributes, scales))
-        except RowError as error:
-            first = first or error.at(f"row {number} of the train dataset", row=number)
-    if not rows and first is not None:
-        raise first
-    ratings = ratings_array(rows)
-    masked = list(find_masks(ratings, attributes, scales))
-    return np.delete(ratings, masked, axis=0)

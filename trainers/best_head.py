@@ -26,16 +26,16 @@ class ResumesBestHead:
     def _save_checkpoint(self, model, trial):
         checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
-            for keeper in self._keepers():
+            for keeper in self._find_keepers():
                 keeper.save(Path(self._get_output_dir(trial=trial)) / checkpoint)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for keeper in self._keepers():
+        for keeper in self._find_keepers():
             keeper.load(resume_from_checkpoint)
 
-    def _keepers(self):
+    def _find_keepers(self):
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, KeepBestHead)]
 
 
@@ -45,6 +45,14 @@ class KeepBestHead(TrainerCallback):
 
     The heads are small, so that this costs no checkpoint of the backbone. It survives a resumed run: each checkpoint
     holds the best head so far.
+
+    Args:
+        head (`nn.Module`): what is remembered.
+        metric (`str`): of the evaluation, such as "eval_nll".
+        greater_is_better (`bool`): the direction of the metric.
+        patience (`int`, *optional*): ends the training after so many evaluations without improvement.
+        burn_in_steps (`Callable[[int], int]`, *optional*): from the steps of the run to those of its burn-in, after
+            which heads are candidates.
     """
 
     file_name = "best_head.safetensors"
@@ -57,7 +65,8 @@ class KeepBestHead(TrainerCallback):
         patience: int | None = None,
         burn_in_steps: Callable[[int], int] = lambda max_steps: 0,
     ):
-        self.head, self.metric, self.sign, self.patience = head, metric, 1 if greater_is_better else -1, patience
+        self.head, self.metric, self.patience = head, metric, patience
+        self.sign = 1 if greater_is_better else -1
         self.burn_in_steps = burn_in_steps  # a head whose loss proper has not begun is no candidate
         self.best: float | None = None
         self.best_step: int | None = None
@@ -79,7 +88,9 @@ class KeepBestHead(TrainerCallback):
             self.waited = int(record["waited"])
 
     def save(self, checkpoint: Path):
+        """Writes the best head so far, if there is one, with what `load` needs to go on."""
         if self.weights is not None:
+            # as text, which is all that the header of a safetensors file holds; `repr` keeps every digit
             record = {"best": repr(self.best), "step": str(self.best_step), "waited": str(self.waited)}
             checkpoint.mkdir(parents=True, exist_ok=True)
             save_file(self.weights, checkpoint / self.file_name, metadata=record)
@@ -90,7 +101,9 @@ class KeepBestHead(TrainerCallback):
         value = metrics[self.metric]
         if math.isfinite(value) and (self.best is None or self.sign * value > self.sign * self.best):
             self.best, self.best_step, self.waited = value, state.global_step, 0
-            self.weights = {k: v.detach().cpu().clone().contiguous() for k, v in self.head.state_dict().items()}
+            # clones, as training goes on in the same memory; contiguous, since safetensors writes nothing else
+            state = self.head.state_dict()
+            self.weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
         else:
             self.waited += 1
             if self.patience is not None and self.waited >= self.patience:

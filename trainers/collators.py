@@ -16,8 +16,14 @@ from urm_hf.scoring.features import Features
 @dataclass
 class DataCollatorForRatings:
     """
+    Rated conversations to a batch.
+
     `{"input_ids": [...], "ratings": n x R, "weight": w}` -> input_ids and attention_mask (B, T), ratings (B, n, R),
     weight (B,). Examples with a `feature` index give `pooled_hidden` (B, H) instead of tokens.
+
+    Args:
+        pad_token_id (`int`): what fills shorter conversations, to the right.
+        features (`dict[str, Features]`, *optional*): hidden states by the name that an example has in `feature_file`.
     """
 
     pad_token_id: int
@@ -29,7 +35,7 @@ class DataCollatorForRatings:
             "weight": torch.tensor([example["weight"] for example in examples], dtype=torch.float32),
         }
         if "feature" in examples[0]:
-            batch["pooled_hidden"] = _hidden(self.features, examples, "feature")
+            batch["pooled_hidden"] = _read_hidden(self.features, examples, "feature")
             return batch
         return batch | pad_batch([example["input_ids"] for example in examples], self.pad_token_id)
 
@@ -39,7 +45,10 @@ class DataCollatorForCachedPreference(DataCollatorForPreference):
     """
     TRL's collator; examples with `chosen_feature` and `rejected_feature` give `pooled_hidden` (2B, H), chosen first.
 
-    Such a batch has an attention mask without columns: no token passes the backbone, and TRL counts none.
+    Args:
+        pad_token_id (`int`): what fills shorter conversations, to the right.
+        pad_to_multiple_of (`int`, *optional*): rounds the length of a batch up.
+        features (`dict[str, Features]`, *optional*): hidden states by the name that an example has in `feature_file`.
     """
 
     features: Mapping[str, Features] = field(default_factory=dict)
@@ -47,10 +56,11 @@ class DataCollatorForCachedPreference(DataCollatorForPreference):
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         if "chosen_feature" not in examples[0]:
             return super().torch_call(examples)
-        chosen = _hidden(self.features, examples, "chosen_feature")
-        rejected = _hidden(self.features, examples, "rejected_feature")
+        chosen = _read_hidden(self.features, examples, "chosen_feature")
+        rejected = _read_hidden(self.features, examples, "rejected_feature")
         batch = {
             "pooled_hidden": torch.cat([chosen, rejected]),
+            # no columns: no token passes the backbone, and TRL, which sums the mask up to count them, counts none
             "attention_mask": torch.zeros(2 * len(examples), 0, dtype=torch.long),
         }
         if "margin" in examples[0]:
@@ -58,6 +68,7 @@ class DataCollatorForCachedPreference(DataCollatorForPreference):
         return batch
 
 
-def _hidden(features: Mapping[str, Features], examples: list[dict[str, Any]], column: str) -> torch.Tensor:
+def _read_hidden(features: Mapping[str, Features], examples: list[dict[str, Any]], column: str) -> torch.Tensor:
+    """(B, H) hidden states, by the indices in a column. A batch is of one dataset, and so of one file."""
     rows = np.array([example[column] for example in examples])
     return torch.from_numpy(features[examples[0]["feature_file"]][rows])

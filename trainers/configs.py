@@ -167,6 +167,8 @@ class URMAttributeConfig(URMTrainingConfig):
     )
 
     def __post_init__(self):
+        # A head alone starts from nothing and needs a higher rate. It has as many features as the backbone has
+        # dimensions, and without a strong decay it would fit the noise of a few thousand rows.
         full, frozen = (2e-6, 1e-3, 1.0, 8), (1e-3, 10.0, 20.0, 64)
         names = ("learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size")
         for name, value in zip(names, frozen if self.freeze_backbone else full, strict=True):
@@ -183,6 +185,7 @@ class URMAttributeConfig(URMTrainingConfig):
         super().__post_init__()
 
     def burn_in_steps(self, max_steps: int) -> int:
+        """How many of a run's steps take the squared error."""
         return round(self.burn_in * max_steps) if self.burn_in < 1 else int(self.burn_in)
 
 

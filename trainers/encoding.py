@@ -20,7 +20,7 @@ _CUT, _PROBLEM = "_cut", "_problem"  # columns of a dataset while it is encoded
 
 
 def column_names(dataset: Dataset | IterableDataset) -> list[str]:
-    """Also of a stream that tells them only with its first row."""
+    """Names of the columns, also of a stream that tells them only with its first row."""
     return list(dataset.column_names or next(iter(dataset)))
 
 
@@ -50,23 +50,27 @@ class RowPlan:
 
     Args:
         ids (`dict`): for each column of ids to make, the column with the answer (None: `completion` or `response`).
-        extra (`Callable`): what else the new row holds.
+        extra (`Callable`): from a row and its number to what else the new row holds.
         blank (`dict`): what it would hold for a row that is left out; only the types matter.
         check (`Callable`, *optional*): raises a `ValueError` about a new row.
-        examine (`Callable`, *optional*): from the encoded dataset to what is wrong with which rows of it, where that
-            takes all rows to tell.
+        problems (`dict[int, str]`, *optional*): what is wrong with which rows, where that takes all rows to tell.
     """
 
     ids: Mapping[str, str | None]
-    extra: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: {}
+    extra: Callable[[dict[str, Any], int], dict[str, Any]] = lambda row, number: {}
     blank: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[dict[str, Any]], None] | None = None
-    examine: Callable[[Dataset], dict[int, str]] | None = None
+    problems: Mapping[int, str] = field(default_factory=dict)
 
-    def encode(self, row: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
-        """The new row, and whether anything was cut. Raises a RowError."""
+    def encode(self, row: dict[str, Any], number: int, encoder: Encoder) -> dict[str, Any]:
+        """
+        The new row, and whether anything was cut.
+
+        Raises:
+            RowError: the row cannot be used.
+        """
         with telling_rows():
-            new, cut = dict(self.extra(row)), False
+            new, cut = dict(self.extra(row, number)), False
             for ids_column, answer_column in self.ids.items():
                 encoded = encoder.encode(row, answer_column)
                 new[ids_column] = encoded.ids
@@ -75,8 +79,8 @@ class RowPlan:
                 self.check(new)
         return new | {_CUT: cut, _PROBLEM: ""}
 
-    def left_out(self, problem: str) -> dict[str, Any]:
-        """In place of a row that cannot be used."""
+    def fill_blank(self, problem: str) -> dict[str, Any]:
+        """In place of a row that cannot be used: `map` has to give a row for each, and all of the same types."""
         return {**self.blank, **{column: [0] for column in self.ids}, _CUT: False, _PROBLEM: problem}
 
 
@@ -91,15 +95,17 @@ def encode_dataset(
     num_proc: int | None = None,
 ) -> Dataset | IterableDataset:
     """
-    Encodes every row.
+    Encodes every row. Rows that are cut or dropped are counted and logged.
 
     Args:
+        dataset (`Dataset` or `IterableDataset`): rows as they were given.
+        encoder (`Encoder`): makes token ids of a conversation.
+        plan (`RowPlan`): what a row becomes.
         name (`str`): what errors call the dataset, such as "train".
         on_error (`str`, *optional*, defaults to `"raise"`): "raise" names all rows that cannot be used, "skip" leaves
             them out, counts them and writes them to `<folder>/<name>.skipped.jsonl`.
+        folder (`str` or `Path`, *optional*): where skipped rows are written; nowhere by default.
         num_proc (`int`, *optional*): processes.
-
-    Rows that are cut or dropped are counted and logged.
 
     Raises:
         RowError: rows cannot be used, or none is left.
@@ -108,24 +114,26 @@ def encode_dataset(
     if isinstance(dataset, IterableDataset):
         return _encode_stream(dataset, encoder, plan, given, name, on_error)
 
-    def encode(row: dict[str, Any]) -> dict[str, Any]:
+    def encode(row: dict[str, Any], number: int) -> dict[str, Any]:
+        # not raised here: an error in `map` ends it, and all rows that cannot be used are to be told at once
         try:
-            return plan.encode(row, encoder)
+            return plan.encode(row, number, encoder)
         except RowError as error:
-            return plan.left_out(str(error))
+            return plan.fill_blank(str(error))
 
-    encoded = dataset.map(encode, remove_columns=given, desc=f"Tokenizing {name} dataset", num_proc=num_proc)
-    problems = {number: problem for number, problem in enumerate(encoded[_PROBLEM]) if problem}
-    if plan.examine is not None:
-        problems = plan.examine(encoded) | problems
+    encoded = dataset.map(
+        encode, with_indices=True, remove_columns=given, desc=f"Tokenizing {name} dataset", num_proc=num_proc
+    )
+    found = {number: problem for number, problem in enumerate(encoded[_PROBLEM]) if problem}
+    problems = {**plan.problems, **found}  # one problem is told of a row: what its own columns say comes first
     if problems and on_error == "raise":
-        raise _unusable(problems, name)
+        raise _describe_unusable(problems, name)
     if problems:
         _leave_out(dataset, problems, name, folder)
         encoded = encoded.select([number for number in range(len(dataset)) if number not in problems])
         if not len(encoded):
-            raise _unusable(problems, name)
-    return _without_long_rows(encoded, encoder, name).remove_columns([_CUT, _PROBLEM])
+            raise _describe_unusable(problems, name)
+    return _drop_long_rows(encoded, encoder, name).remove_columns([_CUT, _PROBLEM])
 
 
 def _encode_stream(
@@ -139,12 +147,12 @@ def _encode_stream(
 
     def encode(row: dict[str, Any], number: int) -> dict[str, Any]:
         try:
-            return plan.encode(row, encoder)
+            return plan.encode(row, number, encoder)
         except RowError as error:
             if on_error == "raise":
                 raise error.at(f"row {number} of the {name} dataset", row=number) from error
             logger.warning("Left out row %d of the %s dataset: %s", number, name, error)
-            return plan.left_out(str(error))
+            return plan.fill_blank(str(error))
 
     encoded = dataset.map(encode, with_indices=True, remove_columns=given)
     if on_error == "skip":
@@ -152,9 +160,9 @@ def _encode_stream(
     return encoded.remove_columns([_CUT, _PROBLEM])
 
 
-def _without_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset:
+def _drop_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset:
     """Counts what was cut, and drops it where that was asked."""
-    affected, dropped = sum(encoded[_CUT]), encoder.truncation == "drop"
+    affected, dropped = sum(encoded[_CUT]), encoder.truncation == "drop"  # "drop" has the encoder cut as well
     if affected:
         what = "dropped" if dropped else f"truncated on the {encoder.truncation}"
         message = "%d of %d rows of the %s dataset are over %d tokens: %s."
@@ -167,7 +175,7 @@ def _without_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset
     return kept
 
 
-def _unusable(problems: Mapping[int, str], name: str) -> RowError:
+def _describe_unusable(problems: Mapping[int, str], name: str) -> RowError:
     """One error for all rows that cannot be used: the first of them, then the others by what is wrong with them."""
     numbers = sorted(problems)
     first = numbers[0]
@@ -178,15 +186,15 @@ def _unusable(problems: Mapping[int, str], name: str) -> RowError:
         for number in named:
             by_reason.setdefault(problems[number], []).append(number)
         alike = by_reason.pop(problems[first], [])
-        told = [f"the same in {_rows(alike)}"] if alike else []
-        told += [f"{_rows(rows)}: {reason.rstrip('.')}" for reason, rows in by_reason.items()]
+        told = [f"the same in {_list_rows(alike)}"] if alike else []
+        told += [f"{_list_rows(rows)}: {reason.rstrip('.')}" for reason, rows in by_reason.items()]
         more = len(numbers) - MOST_NAMED
         told += [f"{more} more"] if more > 0 else []
         message += f" {len(numbers)} rows cannot be used; {'; '.join(told)}."
     return RowError(f'{message} Or leave such rows out: `on_error="skip"`.', row=first)
 
 
-def _rows(numbers: list[int]) -> str:
+def _list_rows(numbers: list[int]) -> str:
     return ("row " if len(numbers) == 1 else "rows ") + ", ".join(map(str, numbers))
 
 

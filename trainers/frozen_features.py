@@ -9,8 +9,14 @@ from torch import nn
 from urm_hf.scoring.features import Features, deduplicate, pooled_features, weights_fingerprint
 
 
-def train_only(model: nn.Module, trained: nn.Module):
-    """Gradients for `trained`, none for the rest of `model`."""
+def train_only(model: nn.Module, trained: nn.Module) -> None:
+    """
+    Freezes a model but for a part of it.
+
+    Args:
+        model (`nn.Module`): gets no gradients.
+        trained (`nn.Module`): a part of it, which gets them.
+    """
     model.requires_grad_(False)
     trained.requires_grad_(True)
 
@@ -18,14 +24,20 @@ def train_only(model: nn.Module, trained: nn.Module):
 def frozen_fingerprint(model: nn.Module, trained: nn.Module) -> str:
     """A hash of all weights of `model` but those of `trained`."""
     ours = {id(parameter) for parameter in trained.parameters()}
-    frozen = {
-        name.replace(".", "_"): parameter for name, parameter in model.named_parameters() if id(parameter) not in ours
-    }
-    return weights_fingerprint(nn.ParameterDict(frozen))
+    frozen = nn.ParameterDict()
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in ours:  # by identity: a part does not know its names in the whole
+            frozen[name.replace(".", "_")] = parameter  # parameters of a dict have no dots in their names
+    return weights_fingerprint(frozen)
 
 
 class FeatureStore(Mapping):
-    """The hidden states of a trainer's datasets, by the dataset's name, on a backbone that stays as it is."""
+    """
+    The hidden states of a trainer's datasets, by the dataset's name, on a backbone that stays as it is.
+
+    Args:
+        trainer (`Trainer`): its model, tokenizer, accelerator and arguments are read.
+    """
 
     def __init__(self, trainer):
         self._trainer, self._maps = trainer, {}
@@ -45,7 +57,10 @@ class FeatureStore(Mapping):
         `dataset` with each column of token ids replaced by a column of indices into the hidden states of `name`.
 
         Args:
-            id_columns: {column of token ids: column of indices}. A conversation that occurs twice is computed once.
+            dataset (`Dataset`): encoded rows.
+            id_columns (`dict[str, str]`): {column of token ids: column of indices}. A conversation that occurs twice
+                is computed once.
+            name (`str`): of the dataset; an apostrophe is added where it is taken.
         """
         trainer, rows = self._trainer, len(dataset)
         sequences, indices = deduplicate([ids for column in id_columns for ids in dataset[column]])
@@ -84,8 +99,13 @@ def find_share(lengths: Sequence[int], process: int, processes: int) -> slice:
     The part of sequences, one after the other, that a process computes: all have nearly the same number of tokens.
 
     Neighbours stay together, since the answers to one prompt share its tokens.
+
+    Args:
+        lengths (`list[int]`): tokens of each sequence.
+        process (`int`): number of the process, from 0.
+        processes (`int`): how many there are.
     """
-    done = np.concatenate([[0], np.cumsum(lengths)])
+    done = np.concatenate([[0], np.cumsum(lengths)])  # tokens before each sequence, and of all
     bounds = np.searchsorted(done, [done[-1] * part / processes for part in (process, process + 1)])
     return slice(int(bounds[0]), len(lengths) if process == processes - 1 else int(bounds[1]))
 

@@ -32,9 +32,10 @@ from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
-from urm_hf.trainers.loading import load_urm, pinned_source, tokenizer_of
+from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pinned_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
+from urm_hf.trainers.row_means import LogsRowMeans
 from urm_hf.trainers.stage_records import record_stage
 
 if TYPE_CHECKING:  # both are optional
@@ -44,7 +45,9 @@ if TYPE_CHECKING:  # both are optional
 ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"}
 
 
-class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, RunsOnOlderTRL, RewardTrainer):
+class URMGatingTrainer(
+    StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, LogsRowMeans, RunsOnOlderTRL, RewardTrainer
+):
     """
     Trains the gate of a URM on preference pairs.
 
@@ -88,6 +91,7 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
 
     _tag_names = ["trl", "urm", "uncertainty", "reward-model"]
     _name = "URM gating"
+    row_means = ("accuracy", "margin", "mean_reward")
 
     def __init__(
         self,
@@ -110,13 +114,14 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
         if isinstance(model, (str, os.PathLike)):
             model = os.fspath(model)
             source = pinned_source(model, args)
-            processing_class = tokenizer_of(source, args) if processing_class is None else processing_class
+            processing_class = load_tokenizer_of(source, args) if processing_class is None else processing_class
         model = load_urm(model, args, fresh_heads=False, quantization_config=quantization_config)
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
         if eval_dataset is not None and args.keep_best and args.eval_strategy == IntervalStrategy.NO:
             args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
+            # 40 looks at a run: on cached hidden states they cost little
             args.eval_steps = max(1, args.max_steps // 40)
         self._features: FeatureStore | None = None
         self._urm_config = model.config
@@ -145,7 +150,10 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
                 self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
         if eval_dataset is not None and args.keep_best:
-            self.add_callback(KeepBestHead(self.model.score.gate, "eval_accuracy", True, args.patience))
+            keeper = KeepBestHead(
+                self.model.score.gate, "eval_accuracy", greater_is_better=True, patience=args.patience
+            )
+            self.add_callback(keeper)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         columns = column_names(dataset)
@@ -156,7 +164,7 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
             with_margin = "margin" in columns
             plan = RowPlan(
                 {"chosen_ids": "chosen", "rejected_ids": "rejected"},
-                extra=lambda row: {"margin": _margin(row["margin"])} if with_margin else {},
+                extra=lambda row, number: {"margin": _read_margin(row["margin"])} if with_margin else {},
                 blank={"margin": 0.0} if with_margin else {},
                 check=_check_distinct,
             )
@@ -177,6 +185,8 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *cached]))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
+        # Eq. 6 trains the gate alone. A callback, or an optimizer that was passed, may hold other parameters all the
+        # same; what came out would be no URM of stage 1 any more.
         before = frozen_fingerprint(self.model, self.model.score.gate)
         result = super().train(*args, **kwargs)
         if frozen_fingerprint(self.model, self.model.score.gate) != before:
@@ -184,26 +194,30 @@ class URMGatingTrainer(StopsWhenDiverged, ResumesBestHead, PublishesWholeModels,
         return result
 
     def gate_report(self) -> dict[str, tuple[float, float]]:
-        """Mean and std of each attribute's weight over the conversations of the eval (else the train) set."""
+        """
+        How the gate weighs, over the conversations of the eval set, or of the training set where there is none.
+
+        Returns:
+            `{attribute: (mean, standard deviation)}` of its weight.
+        """
         dataset = self.train_dataset if self.eval_dataset is None else self.eval_dataset
         weights = []
         for inputs in self.get_eval_dataloader(dataset):
             inputs = {name: tensor for name, tensor in self._prepare_inputs(inputs).items() if name != "margin"}
             with torch.inference_mode():
                 weights.append(self.model.eval()(**inputs).gating_weights.cpu())
-        std, mean = torch.std_mean(torch.cat(weights), dim=0, correction=0)
-        return dict(zip(self.model.config.attributes, zip(mean.tolist(), std.tolist(), strict=True), strict=True))
+        std, mean = torch.std_mean(torch.cat(weights), dim=0, correction=0)  # of (N, n)
+        moments = zip(mean.tolist(), std.tolist(), strict=True)
+        return dict(zip(self.model.config.attributes, moments, strict=True))
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        if self.model.training:  # Trainer puts the whole model in training mode before each step
+        if self.model.training:
+            # Trainer puts the whole model in training mode before each step: dropout in a frozen backbone would train
+            # the gate on other hidden states than those it will see
             self.model.model.eval()
             return super().compute_loss(model, inputs, *args, **kwargs)
         result = super().compute_loss(model, inputs, *args, **kwargs)
-        # TRL averages over batches, of which the last may be smaller; counting a batch once a pair makes it exact
-        pairs = len(inputs["attention_mask"]) // 2
-        for name in ("accuracy", "margin", "mean_reward"):
-            values = self._metrics["eval"][name]
-            values += values[-1:] * (pairs - 1)
+        self.count_rows(len(inputs["attention_mask"]) // 2)  # (2B, T): the chosen side of B pairs, then the other
         return result
 
 
@@ -236,7 +250,7 @@ def _check_settings(args: URMGatingConfig, train_dataset, eval_dataset, peft_con
         raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
 
 
-def _margin(value) -> float:
+def _read_margin(value) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"column `margin` has {value!r}; it must be a finite number in every row.")
     return float(value)

@@ -28,12 +28,12 @@ def pinned_source(model: str, args) -> MemberSource:
     return source
 
 
-def tokenizer_of(source: MemberSource, args) -> PreTrainedTokenizerBase | None:
+def load_tokenizer_of(source: MemberSource, args) -> PreTrainedTokenizerBase | None:
     """The tokenizer that is saved with a model, at its commit; where an adapter has none, that of its base."""
     if source.file("tokenizer_config.json") is None:
         base = source.base()
-        return None if base is None else tokenizer_of(base, args)
-    trust = _trusts(args.model_init_kwargs or {}, args)
+        return None if base is None else load_tokenizer_of(base, args)
+    trust = _read_trust(args.model_init_kwargs or {}, args)
     return load_chat_tokenizer(source.name, trust, **source.place.kwargs())
 
 
@@ -45,11 +45,18 @@ def load_urm(
     causal LM or reward model found there.
 
     Args:
-        model: an instance is returned as it is.
-        args: `seed` (set before fresh heads are drawn), `model_init_kwargs` and `trust_remote_code` are read.
-        fresh_heads: whether a model that is not a URM may get heads here.
-        quantization_config (*optional*): to load a model by that is named.
+        model (`str` or `PreTrainedModel`): an instance is returned as it is.
+        args (`URMTrainingConfig`): `seed` (set before fresh heads are drawn), `model_init_kwargs` and
+            `trust_remote_code` are read.
+        fresh_heads (`bool`, *optional*, defaults to `True`): whether a model that is not a URM may get heads here.
+        quantization_config (`BitsAndBytesConfig`, *optional*): to load a model by that is named.
         head: arguments of [`URMForRewardModeling.from_backbone`] for fresh heads.
+
+    Returns:
+        The URM, by default in float32.
+
+    Raises:
+        ValueError: a model of another kind, of other attributes, or of the layout that the paper's authors published.
     """
     if not isinstance(model, str):
         if quantization_config is not None:
@@ -59,12 +66,12 @@ def load_urm(
     kwargs = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
     if quantization_config is not None:
         kwargs["quantization_config"] = quantization_config
-    args.model_init_kwargs = None
+    args.model_init_kwargs = None  # used up here: TRL complains of them beside a model that is an instance
     if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])
     place = HubPlace.read(kwargs)
-    trust = _trusts(kwargs, args)
-    kwargs.pop("trust_remote_code", None)
+    trust = _read_trust(kwargs, args)
+    kwargs.pop("trust_remote_code", None)  # passed by name below
     found = read_config(model, place)
     refuse_published_layout(found.get("architectures"), model)
     if not found and fresh_heads:  # an adapter of a causal LM or reward model; one of a URM has a config.json
@@ -83,5 +90,5 @@ def load_urm(
     return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
 
 
-def _trusts(kwargs: dict[str, Any], args) -> bool:
+def _read_trust(kwargs: dict[str, Any], args) -> bool:
     return kwargs.get("trust_remote_code", getattr(args, "trust_remote_code", False))  # TRL 1.0 has no such argument

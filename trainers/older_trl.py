@@ -13,18 +13,10 @@ class RunsOnOlderTRL:
     ) -> dict[str, float]:
         """A dataset that is passed here is prepared as those of the constructor are."""
         if isinstance(eval_dataset, dict):
-            eval_dataset = {name: self._prepared(dataset, name) for name, dataset in eval_dataset.items()}
+            eval_dataset = {name: self._prepare(dataset, name) for name, dataset in eval_dataset.items()}
         elif eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._prepared(eval_dataset, "eval")
+            eval_dataset = self._prepare(eval_dataset, "eval")
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
 
-    def _prepared(self, dataset, name):
+    def _prepare(self, dataset, name):
         return self._prepare_dataset(dataset, self.processing_class, self.args, name)
-
-    def log(self, logs, start_time=None):
-        """`logs` themselves get the metrics: they are what `evaluate` returns and the best head is chosen by."""
-        mode = "train" if self.model.training else "eval"
-        prefix = "" if mode == "train" else "eval_"
-        logs.update({f"{prefix}{name}": sum(values) / len(values) for name, values in self._metrics[mode].items()})
-        self._metrics[mode].clear()
-        super().log(logs, start_time)

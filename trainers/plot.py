@@ -1,5 +1,6 @@
 """The picture of a training run."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,37 @@ PANELS = {
 
 def plot_training(history: list[dict[str, Any]], path: Path) -> Path:
     """
-    Curves over steps of what a trainer logged (`trainer.state.log_history`), a panel for each kind of quantity.
+    Curves over steps of what a trainer logged, a panel for each kind of quantity.
+
+    Args:
+        history (`list[dict]`): `trainer.state.log_history`.
+        path (`Path`): of the picture; its folder is made.
+
+    Returns:
+        The path.
 
     Raises:
         ValueError: nothing was logged that a panel shows.
     """
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws without a display, which servers have none of
     from matplotlib import pyplot as plt
 
-    panels = {title: keys for title, keys in PANELS.items() if any(key in entry for entry in history for key in keys)}
+    logged = {key for entry in history for key in entry}
+    panels = {title: keys for title, keys in PANELS.items() if logged.intersection(keys)}
     if not panels:
         raise ValueError("the training log holds nothing to plot: set `logging_steps` below the number of steps.")
     columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    rows = math.ceil(len(panels) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False)
     for axis, (title, keys) in zip(axes.flat, panels.items(), strict=False):
         for key in keys:
             points = [(entry["step"], entry[key]) for entry in history if key in entry]
             if points:
-                axis.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, ms=3, label=key)
+                steps, values = zip(*points, strict=True)
+                marker = "o" if len(points) < 30 else None  # one evaluation alone would draw no line
+                axis.plot(steps, values, marker=marker, ms=3, label=key)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)

@@ -49,19 +49,22 @@ class PublishesWholeModels:
         card = model_card(
             self.model.config.to_dict(),
             self.hub_model_id or model_name or folder.resolve().name,
-            results=self._measured(),
+            results=self._read_last_results(),
             datasets=[dataset_name] if dataset_name else None,
             tags=[tags] if isinstance(tags, str) else tags or [],
         )
         path.write_text(str(card), encoding="utf-8")
 
-    def _measured(self):
+    def _read_last_results(self):
         """Results of the last evaluation."""
         from urm_hf.hub.card.result_files import of_evaluation
 
-        evaluated = [entry for entry in self.state.log_history if any(key.startswith("eval_") for key in entry)]
-        rows = {"eval_samples": len(self.eval_dataset)} if hasattr(self.eval_dataset, "num_rows") else {}
-        return of_evaluation(evaluated[-1] | rows) if evaluated else []
+        for entry in reversed(self.state.log_history):
+            if any(key.startswith("eval_") for key in entry):
+                # the length of a stream is not known
+                rows = {"eval_samples": len(self.eval_dataset)} if hasattr(self.eval_dataset, "num_rows") else {}
+                return of_evaluation(entry | rows)
+        return []
 
     def push_to_hub(
         self,
@@ -72,7 +75,20 @@ class PublishesWholeModels:
         private: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As in transformers, but the repository is complete (see `urm_hf.hub.push`). `kwargs`: as for the card."""
+        """
+        As in transformers, but the repository is complete (see `urm_hf.hub.push`).
+
+        Args:
+            commit_message (`str`, *optional*, defaults to `"End of training"`): of the commit.
+            blocking (`bool`, *optional*, defaults to `True`): whether to wait for the upload.
+            token (`str`, *optional*): in place of `args.hub_token`.
+            revision (`str`, *optional*): the branch, in place of `args.hub_revision`.
+            private (`bool`, *optional*): of a repository that is made here.
+            kwargs: `tags` and `dataset_name`, for the card.
+
+        Returns:
+            The `CommitInfo`, or a future of it; None in all processes but the first.
+        """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token or self.args.hub_token
         if self.hub_model_id is None:
@@ -87,7 +103,7 @@ class PublishesWholeModels:
         about = {
             "card_tags": [tags] if isinstance(tags, str) else tags,
             "datasets": [dataset] if dataset else None,
-            "results": self._measured() or None,
+            "results": self._read_last_results() or None,
         }
         place = {"private": None, "revision": revision or self.args.hub_revision, "token": token}
 

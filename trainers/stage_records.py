@@ -2,13 +2,26 @@
 
 
 def record_stage(config, stage: str, args, dataset):
-    """Writes into the model's config how a stage was trained: what tells the members of an ensemble apart."""
-    record = {"seed": args.seed, "data_seed": args.data_seed, "learning_rate": args.learning_rate}
-    record["weight_decay"] = args.weight_decay
-    record["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps
-    record["steps" if args.max_steps > 0 else "epochs"] = (
-        args.max_steps if args.max_steps > 0 else args.num_train_epochs
-    )
+    """
+    Writes into the model's config how a stage was trained.
+
+    Args:
+        config (`URMConfig`): its `training` gets the record, beside that of another stage.
+        stage (`str`): "attribute_stage" or "gating_stage".
+        args (`URMTrainingConfig`): settings of the stage.
+        dataset (`Dataset` or `IterableDataset`, *optional*): whose rows are counted, unless it is a stream.
+    """
+    record = {
+        "seed": args.seed,
+        "data_seed": args.data_seed,
+        "learning_rate": args.learning_rate,
+        "weight_decay": args.weight_decay,
+        "batch_size": args.per_device_train_batch_size * args.gradient_accumulation_steps,
+    }
+    if args.max_steps > 0:
+        record["steps"] = args.max_steps
+    else:
+        record["epochs"] = args.num_train_epochs
     for name in ("loss_type", "freeze_backbone", "max_length"):
         if hasattr(args, name):
             record[name] = getattr(args, name)

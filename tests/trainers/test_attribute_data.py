@@ -9,6 +9,7 @@ from datasets import IterableDataset
 from tests.helpers.attribute_runs import loss_of_all
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from tests.helpers.training import ATTRIBUTES, attribute_trainer, dataset_of, logged, rated_rows
+from urm_hf.data.ratings import read_ratings
 
 # Rows that are refused
 
@@ -122,6 +123,20 @@ def test_nothing_cut_is_nothing_logged(tmp_path, caplog):
 def test_dropping_every_row_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="all rows of the train dataset are over max_length=2 and were dropped"):
         attribute_trainer(tmp_path, LONG, max_length=2, truncation="drop")
+
+
+def test_each_rating_is_read_once(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(row, *settings):
+        seen.append(row["text"])
+        return read_ratings(row, *settings)
+
+    monkeypatch.setattr("urm_hf.trainers.rated_rows.read_ratings", watched)
+    rows, held_out = rated_rows(5), rated_rows(3, seed=1)
+    trainer = attribute_trainer(tmp_path, rows, held_out)
+    assert len(trainer.train_dataset) == 5 and len(trainer.eval_dataset) == 3
+    assert len(seen) == 8
 
 
 def test_label_statistics_are_of_all_rated_rows_also_of_those_that_are_dropped(tmp_path):

@@ -9,6 +9,7 @@ from tests.helpers.attribute_runs import forward, loss_of_all, nll, ratings_of
 from tests.helpers.tiny import tiny_urm
 from tests.helpers.tolerances import assert_close
 from tests.helpers.training import ATTRIBUTES, attribute_trainer, logged, random_texts, rated_rows
+from urm_hf.trainers.noise import draw_noise
 
 
 def gradients(trainer) -> dict[str, torch.Tensor]:
@@ -48,10 +49,8 @@ def test_the_loss_is_that_of_its_name(tmp_path, loss_type):
         tmp_path, rows, model=model, loss_type=loss_type, standardize_labels=False, attribute_scales=scales, beta=1.0
     )
     (means, stds), s = forward(model, rows), ratings_of(rows)
-    torch.manual_seed(0)
     actual = loss_of_all(trainer).item()
-    torch.manual_seed(0)
-    noise = torch.randn(means.shape).numpy()
+    noise = draw_noise(torch.zeros(means.shape), trainer.args.seed, step=0, micro_step=0, rank=0).numpy()
     upper = np.where(s == 4, np.inf, (s + 0.5 - means) / stds)
     lower = np.where(s == 0, -np.inf, (s - 0.5 - means) / stds)
     mirrored = lower > 0  # there the CDFs are near 1

@@ -1,0 +1,66 @@
+"""Arguments of a training run from files that are no settings of a trainer: which rows, and what to save."""
+
+from dataclasses import dataclass, field
+
+from urm_hf.data.formats.reading import format_named
+
+
+@dataclass
+class DataArguments:
+    """Which rows to train and evaluate on."""
+
+    dataset_name: str = field(
+        metadata={"help": "File (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset with the training rows."}
+    )
+    train_split: str = field(
+        default="train", metadata={"help": "Split of a Hub dataset, or value in a file's column `split`."}
+    )
+    eval_split: str | None = field(
+        default=None, metadata={"help": "Split to evaluate on while training. Default: no evaluation."}
+    )
+    eval_dataset_name: str | None = field(default=None, metadata={"help": "Default: the training dataset."})
+    eval_rows_held_out: int = field(
+        default=0, metadata={"help": "Hold out this many training rows, drawn with `data_seed` 0, to evaluate on."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of a Hub dataset."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a Hub dataset."})
+    max_train_rows: int | None = field(default=None, metadata={"help": "Use this many rows, drawn with `seed`."})
+    max_eval_rows: int | None = field(default=None, metadata={"help": "The same for evaluation."})
+    train_fraction: float = field(
+        default=1.0,
+        metadata={
+            "help": "Train on this share of the rows, drawn with `seed`: gives members of an ensemble on one frozen "
+            "backbone something to disagree about."
+        },
+    )
+    format: str | None = field(
+        default=None,
+        metadata={"help": "Format of the rows, by name (docs/data.md). Default: what their columns tell."},
+    )
+    ignore_columns: list[str] | None = field(default=None, metadata={"help": "Columns that are not looked at."})
+    data_format: str = field(
+        default="rows",
+        metadata={"help": "Former name of `format`: 'rows', or 'ultrafeedback' without its empty rows."},
+    )
+    skip_unrated: bool = field(
+        default=False, metadata={"help": "Leave rows without any rating out (and count them) instead of failing."}
+    )
+    save_adapter: bool = field(
+        default=False,
+        metadata={
+            "help": "With --use_peft: save adapter and head instead of merging them into the base, so that members of "
+            "an ensemble can share it. The gating stage on an adapter gives an adapter again."
+        },
+    )
+    plots: bool = field(default=False, metadata={"help": "Draw loss, metrics and sigma over time: training.png."})
+
+    def __post_init__(self):
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}.")
+        if self.data_format not in ("rows", "ultrafeedback"):
+            raise ValueError(f"`data_format` must be 'rows' or 'ultrafeedback', got {self.data_format!r}.")
+        if self.format is not None:
+            format_named(self.format)
+        if self.plots:
+            # an error now, not after hours of training
+            import matplotlib  # noqa: F401

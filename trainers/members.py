@@ -1,0 +1,77 @@
+"""The members of an ensemble, trained one after the other."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from urm_hf.modeling import URMEnsemble
+
+# (train, data, args, model): a function, and what it is called with: DataArguments, the config of the stage and TRL's
+# ModelConfig
+Stage: TypeAlias = tuple[Any, ...]
+
+
+def train_members(stages: Sequence[Stage], members: int, output_dir: str | Path) -> Path:
+    """
+    An ensemble: each member runs all stages with a seed of its own (head initialization, batch order, drawn rows).
+
+    Args:
+        stages (`list[tuple]`): (function, data, args, model) of one or two stages, as [`train_attributes`] and
+            [`train_gating`] take.
+        members (`int`): how many, at least two.
+        output_dir (`str` or `Path`): gets a folder for each member, and `ensemble`.
+
+    Returns:
+        The folder of the ensemble, which names its members and holds no weights.
+
+    Raises:
+        ValueError: fewer than two members, stages of two precisions, or two members that ended with equal heads.
+    """
+    if members < 2:
+        raise ValueError(f"an ensemble needs at least two members, got {members}.")
+    _check_one_precision(stages)
+    output_dir = Path(output_dir)
+    paths = [str(_train_member(stages, member, output_dir)) for member in range(members)]
+    # "sequential" loads no member: what is needed here is the config, and that equal heads are refused
+    ensemble = URMEnsemble.from_pretrained(paths, strategy="sequential")
+    _, data, args, _ = stages[0]
+    # how it will be loaded by default: members on one frozen backbone, or on one base with adapters, can share it
+    ensemble.config.strategy = "shared" if data.save_adapter or args.freeze_backbone else "resident"
+    ensemble.save_pretrained(output_dir / "ensemble")
+    return output_dir / "ensemble"
+
+
+def _train_member(stages: Sequence[Stage], member: int, output_dir: Path) -> Path:
+    """Runs all stages of one member, each on what the one before it saved; the folder of the last."""
+    path: Path | None = None
+    for number, (train, data, stage_args, stage_model) in enumerate(stages):
+        # copies: trainers write into their arguments, and the next member starts from the same ones
+        args, model = copy.deepcopy(stage_args), copy.deepcopy(stage_model)
+        args.seed += member
+        args.data_seed = args.seed
+        is_last = number == len(stages) - 1
+        name = f"member-{member}" if is_last else f"member-{member}-attributes"
+        args.output_dir = str(output_dir / name)
+        if path is not None:
+            model.model_name_or_path = str(path)
+        print(f"Member {member}, stage {number + 1} of {len(stages)}, seed {args.seed}")
+        path = train(data, args, model)
+    assert path is not None  # there is at least one stage
+    return path
+
+
+def _check_one_precision(stages: Sequence[Stage]):
+    """accelerate keeps one precision for a whole process: a second stage with another would fail at its start."""
+    precisions = {_read_precision(args) for _, _, args, _ in stages}
+    if len(precisions) > 1:
+        raise ValueError(
+            f"the stages ask for different precisions ({', '.join(sorted(precisions))}): set `bf16` (and `fp16`) "
+            "alike in both config files. The gating stage computes its hidden states under the same autocast."
+        )
+
+
+def _read_precision(args: Any) -> str:
+    if args.bf16:
+        return "bf16"
+    return "fp16" if args.fp16 else "float32"

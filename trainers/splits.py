@@ -1,0 +1,68 @@
+"""The rows that a training run learns from and is evaluated on, as its `DataArguments` name them."""
+
+import logging
+
+from datasets import Dataset
+
+from urm_hf.data.canonical import read_dataset
+from urm_hf.data.formats.choices import rank_pairs, split_candidates
+from urm_hf.data.ratings import is_rated
+from urm_hf.data.tables import from_ultrafeedback, load_rows
+from urm_hf.trainers.data_arguments import DataArguments
+
+logger = logging.getLogger(__name__)
+
+
+def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) -> tuple[Dataset, Dataset | None]:
+    """
+    Training and evaluation rows.
+
+    Args:
+        data (`DataArguments`): which rows.
+        seed (`int`): of the draw of training rows, where not all of them are used.
+        rated (`list[str]`, *optional*): attributes of the attribute stage: rows then hold one rated conversation each,
+            and with `skip_unrated` those without a rating of any of these are left out. By default rows hold pairs.
+
+    Returns:
+        The training rows, and the evaluation rows or None.
+
+    Raises:
+        ValueError: data that cannot be read, or more rows to hold out than there are.
+    """
+    train = _load(data, data.dataset_name, data.train_split, rated)
+    train, held_out = _hold_out(data, train, rated)
+    rows = min(round(len(train) * data.train_fraction), data.max_train_rows or len(train))
+    if rows < len(train):
+        train = train.shuffle(seed=seed).select(range(rows))
+    if held_out is not None and data.max_eval_rows is not None and data.max_eval_rows < len(held_out):
+        held_out = held_out.shuffle(seed=0).select(range(data.max_eval_rows))
+    return train, held_out
+
+
+def _hold_out(data: DataArguments, train: Dataset, rated: list[str] | None) -> tuple[Dataset, Dataset | None]:
+    """The training rows without those that are evaluated on, and these: of another split, or drawn, or none."""
+    if data.eval_split is not None or data.eval_dataset_name is not None:
+        return train, _load(data, data.eval_dataset_name or data.dataset_name, data.eval_split, rated)
+    if not data.eval_rows_held_out:
+        return train, None
+    if data.eval_rows_held_out >= len(train):
+        raise ValueError(f"`eval_rows_held_out` is {data.eval_rows_held_out} of only {len(train)} rows.")
+    # Not drawn with the seed of the run: with the same rows held out, members of an ensemble can be compared, and none
+    # has trained on what the ensemble is evaluated on.
+    parts = train.train_test_split(test_size=data.eval_rows_held_out, seed=0)
+    return parts["train"], parts["test"]
+
+
+def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | None) -> Dataset:
+    rows = load_rows(name, split, data.dataset_config, data.dataset_revision)
+    if data.data_format == "ultrafeedback":
+        rows = from_ultrafeedback(rows)
+    else:
+        expand = rank_pairs if rated is None else split_candidates
+        rows = read_dataset(rows, expand, format=data.format, ignore=data.ignore_columns or (), name=name)
+    if rated is None or not data.skip_unrated:
+        return rows
+    kept = [number for number, row in enumerate(rows) if is_rated(row, rated)]
+    if len(kept) < len(rows):
+        logger.warning("%s: left out %d of %d rows without a rating.", name, len(rows) - len(kept), len(rows))
+    return rows.select(kept)
