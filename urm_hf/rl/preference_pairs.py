@@ -25,12 +25,15 @@ class PairReport:
     What became of the candidates.
 
     Args:
-        prompts, candidates: as they came. pairs: as they went.
-        empty, duplicate: candidates without text, or with that of another one to the same prompt.
-        unknown: candidates whose uncertainty was above the threshold.
-        lone_prompts: prompts that had fewer than two candidates left, and so no pair.
-        close: pairs whose rewards differ by no more than the margin, ties among them.
-        undecided: pairs with P(chosen > rejected) below the least probability.
+        prompts (`int`): prompts that came.
+        candidates (`int`): candidates that came.
+        empty (`int`): candidates without text.
+        duplicate (`int`): candidates with the text of another one to the same prompt.
+        unknown (`int`): candidates whose uncertainty was above the threshold.
+        lone_prompts (`int`): prompts that had fewer than two candidates left, and so no pair.
+        close (`int`): pairs whose rewards differ by no more than the margin, ties among them.
+        undecided (`int`): pairs with P(chosen > rejected) below the least probability.
+        pairs (`int`): pairs that were made.
     """
 
     prompts: int
@@ -76,18 +79,27 @@ def build_preference_pairs(
     also uncertainty_chosen and uncertainty_rejected; from models with a `reward_std` also probability.
 
     Args:
-        prompts: P texts, or P lists of messages.
-        candidates: for each prompt its answers: texts or messages. Rewards compare within a prompt only.
-        scorer: a [`RewardScorer`], a model, or the name of one; a list of names makes an ensemble.
-        measure, threshold: one of `urm_hf.uncertainty.MEASURES`, and above which value of it an answer is left out
-            before pairs are made, so that neither side of a pair is unknown (section 5.2.3). Both or neither.
-        margin: pairs need a larger difference in reward than this.
-        min_probability: the least P(chosen > rejected) = Phi((r_c - r_r) / sqrt(Var_c + Var_r)). At p, pairs within
-            the band (1 - p, p) are left out; 0.5 leaves out none.
-        select: "best_worst" makes one pair a prompt, from its highest and lowest reward; "all" every pair.
+        prompts (`list[str]` or `list[Messages]`):
+            P texts, or P lists of messages.
+        candidates (`list[list[str]]` or `list[list[Messages]]`):
+            For each prompt its answers: texts or messages. Rewards compare within a prompt only.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`):
+            A [`RewardScorer`], a model, or the name of one; a list of names makes an ensemble.
+        measure (`str`, *optional*):
+            One of `urm_hf.uncertainty.MEASURES`, higher = less sure. Needs `threshold`.
+        threshold (`float`, *optional*):
+            The largest uncertainty of a known answer, in the unit of `measure`. Others are left out before pairs are
+            made, so that neither side of a pair is unknown (section 5.2.3).
+        margin (`float`, *optional*, defaults to `0.0`):
+            Pairs need a larger difference in reward than this.
+        min_probability (`float`, *optional*, defaults to `0.5`):
+            The least P(chosen > rejected) = Phi((r_c - r_r) / sqrt(Var_c + Var_r)). At p, pairs within the band
+            (1 - p, p) are left out; 0.5 leaves out none.
+        select (`str`, *optional*, defaults to `"best_worst"`):
+            "best_worst" makes one pair a prompt, from its highest and lowest reward; "all" every pair.
 
     Returns:
-        The dataset, and a [`PairReport`] of what was left out and why.
+        `tuple[Dataset, PairReport]`: the dataset, and what was left out and why.
 
     Raises:
         ValueError: an argument is out of range, candidates do not match the prompts, or no pair is left.
@@ -100,11 +112,11 @@ def build_preference_pairs(
     if min_probability > 0.5 and not completions.scorer.attributes:
         raise ValueError("`min_probability` needs a model that gives a `reward_std`, as a URM does.")
     report = PairReport(len(prompts), sum(map(len, candidates)))
-    distinct = [_distinct(answers, report) for answers in candidates]
-    known = _score(completions, prompts, distinct, measure, threshold, report)
+    distinct = [_drop_repeats(answers, report) for answers in candidates]
+    known = _score_candidates(completions, prompts, distinct, measure, threshold, report)
     rows: list[dict[str, Any]] = []
     for prompt, group in zip(prompts, known, strict=True):
-        rows += _rows(prompt, group, select, margin, min_probability, report)
+        rows += _build_rows(prompt, group, select, margin, min_probability, report)
     report.pairs = len(rows)
     if not rows:
         raise ValueError(f"no pair is left. {report}")
@@ -144,7 +156,7 @@ def _check_settings(measure, threshold, margin, min_probability, select):
         raise ValueError(f"`select` must be one of {', '.join(SELECTIONS)}, got {select!r}.")
 
 
-def _distinct(answers: Sequence[str | Messages], report: PairReport) -> list[str | Messages]:
+def _drop_repeats(answers: Sequence[str | Messages], report: PairReport) -> list[str | Messages]:
     """Answers that say something, each once."""
     kept: list[str | Messages] = []
     for answer in answers:
@@ -157,66 +169,75 @@ def _distinct(answers: Sequence[str | Messages], report: PairReport) -> list[str
     return kept
 
 
-def _score(completions, prompts, distinct, measure, threshold, report) -> list[list[_Candidate]]:
+def _score_candidates(completions, prompts, distinct, measure, threshold, report) -> list[list[_Candidate]]:
     """The candidates of each prompt that the model knows, in one call of the scorer for all."""
-    repeated = [prompt for prompt, answers in zip(prompts, distinct, strict=True) for _ in answers]
-    scores = completions.score(repeated, [answer for answers in distinct for answer in answers])
+    asked = [(prompt, answer) for prompt, answers in zip(prompts, distinct, strict=True) for answer in answers]
+    scores = completions.score([prompt for prompt, _ in asked], [answer for _, answer in asked])
     uncertainties = [None] * len(scores)
     if measure is not None:
         uncertainties = compute_uncertainty(scores, measure).tolist()
-    rewards = [score.reward for score in scores]
-    scored = iter(zip(rewards, scores, uncertainties, strict=True))
-    groups = [[_Candidate(answer, *next(scored)) for answer in answers] for answers in distinct]
-    known = [[c for c in group if measure is None or c.uncertainty <= threshold] for group in groups]
-    report.unknown = sum(map(len, groups)) - sum(map(len, known))
+    scored = iter(zip(scores, uncertainties, strict=True))
+    known = []
+    for answers in distinct:
+        group = []
+        for answer in answers:
+            score, uncertainty = next(scored)
+            if uncertainty is not None and uncertainty > threshold:
+                report.unknown += 1
+            else:
+                group.append(_Candidate(answer, score.reward, score, uncertainty))
+        known.append(group)
     return known
 
 
-def _rows(prompt, group: list[_Candidate], select: str, margin: float, least: float, report: PairReport) -> list[dict]:
+def _build_rows(
+    prompt, group: list[_Candidate], select: str, margin: float, least: float, report: PairReport
+) -> list[dict]:
     """The pairs of one prompt that are far enough apart."""
     if len(group) < 2:
         report.lone_prompts += 1
     rows = []
-    for chosen, rejected in _pairs(group, select):
-        probability = _probability(chosen.score, rejected.score)
+    for chosen, rejected in _select_pairs(group, select):
+        probability = _compute_probability(chosen.score, rejected.score)
+        # the margin first: where rewards tie, the probability is 0.5 and would say the same in other words
         if chosen.reward - rejected.reward <= margin:
             report.close += 1
         elif probability is not None and probability < least:
             report.undecided += 1
         else:
-            rows.append(_row(prompt, chosen, rejected, probability))
+            rows.append(_build_row(prompt, chosen, rejected, probability))
     return rows
 
 
-def _pairs(group: list[_Candidate], select: str) -> Iterator[tuple[_Candidate, _Candidate]]:
+def _select_pairs(group: list[_Candidate], select: str) -> Iterator[tuple[_Candidate, _Candidate]]:
     """(higher reward, lower reward)"""
-    ranked = sorted(group, key=lambda candidate: -candidate.reward)
+    ranked = sorted(group, key=lambda candidate: -candidate.reward)  # stable: equal rewards stay in their order
     if select == "all":
         yield from combinations(ranked, 2)
     elif len(ranked) > 1:
         yield ranked[0], ranked[-1]
 
 
-def _row(
+def _build_row(
     prompt: str | Messages, chosen: _Candidate, rejected: _Candidate, probability: float | None
 ) -> dict[str, Any]:
     sides = {"chosen": chosen, "rejected": rejected}
     row: dict[str, Any] = {"prompt": prompt}
-    row |= {side: _as_written(prompt, candidate.answer) for side, candidate in sides.items()}
+    row |= {side: _match_prompt(prompt, candidate.answer) for side, candidate in sides.items()}
     row |= {f"score_{side}": candidate.reward for side, candidate in sides.items()}
     if chosen.uncertainty is not None:
         row |= {f"uncertainty_{side}": candidate.uncertainty for side, candidate in sides.items()}
     return row if probability is None else row | {"probability": probability}
 
 
-def _as_written(prompt: str | Messages, answer: str | Messages) -> str | Messages:
+def _match_prompt(prompt: str | Messages, answer: str | Messages) -> str | Messages:
     """TRL wants prompt and answer both as text or both as messages."""
     if isinstance(prompt, str) or not isinstance(answer, str):
         return answer
     return [{"role": "assistant", "content": answer}]
 
 
-def _probability(chosen: RewardScore, rejected: RewardScore) -> float | None:
+def _compute_probability(chosen: RewardScore, rejected: RewardScore) -> float | None:
     """P(chosen > rejected), or None if the model gives no spread of its rewards."""
     if chosen.reward_std is None:
         return None

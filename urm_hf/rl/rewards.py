@@ -47,8 +47,9 @@ class CompletionScorer:
     Scores the completions of a batch, once for all functions that are called with it one after the other.
 
     Args:
-        scorer: a [`RewardScorer`], or what one is made of: a model, or the name of a repository or folder; a list of
-            names makes an ensemble. What is named moves to the trainer's device; an instance stays where it is.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): a [`RewardScorer`], or what one
+            is made of: a model, or the name of a repository or folder; a list of names makes an ensemble. What is
+            named moves to the trainer's device; an instance stays where it is.
     """
 
     def __init__(self, scorer: Scorer):
@@ -56,12 +57,21 @@ class CompletionScorer:
         if isinstance(scorer, (list, tuple)):
             scorer = URMEnsemble.from_pretrained(list(scorer))
         self.scorer = scorer if isinstance(scorer, RewardScorer) else RewardScorer(scorer)
+        # TRL calls its reward functions one after the other with the same batch: the last one is all there is to keep
         self.batch: str | None = None
         self.last: list[RewardScore | None] = []
 
     def score(self, prompts: Texts, completions: Texts, trainer_state: Any = None) -> list[RewardScore]:
         """
         The score of each completion.
+
+        Args:
+            prompts (`list[str]` or `list[Messages]`): B of them.
+            completions (`list[str]` or `list[Messages]`): B of them.
+            trainer_state (`TrainerState`, *optional*): of TRL's trainers, whose device the model follows.
+
+        Returns:
+            `list[RewardScore]`: B of them, in the same order.
 
         Raises:
             RowError: one of them cannot be encoded, or its reward is not finite.
@@ -81,30 +91,38 @@ class CompletionScorer:
         The score of each completion; None for one that cannot be encoded, or has no finite reward.
 
         Args:
-            prompts, completions: B texts each, or B lists of messages each.
-            trainer_state (*optional*): of TRL's trainers, whose device the model follows.
+            prompts (`list[str]` or `list[Messages]`): B of them.
+            completions (`list[str]` or `list[Messages]`): B of them.
+            trainer_state (`TrainerState`, *optional*): of TRL's trainers, whose device the model follows.
             columns (`dict`, *optional*): of these, `tools` and `chat_template_kwargs` go to the chat template: a list
                 with an entry for each completion.
             on_error (`str`, *optional*, defaults to `"skip"`): "raise" to have no None.
+
+        Returns:
+            `list[RewardScore | None]`: B of them, in the same order.
 
         Raises:
             RowError: no completion that could be encoded has a finite reward: then the model is broken.
         """
         given = {name: (columns or {}).get(name) for name in ("tools", "chat_template_kwargs")}
         batch = repr((prompts, completions, given, on_error))
-        if batch != self.batch:
-            if self.follows_trainer and trainer_state is not None:
-                self.scorer.model.to(PartialState().device)
-            rows = [
-                self._row(prompt, answer, {name: values[number] for name, values in given.items() if values})
-                for number, (prompt, answer) in enumerate(zip(prompts, completions, strict=True))
-            ]
-            self.last = list(self.scorer.score(rows)) if on_error == "raise" else self._score(rows)
-            self.batch = batch
+        if batch == self.batch:
+            return self.last
+        if self.follows_trainer and trainer_state is not None:
+            # not before: the trainer's device is known only once it has started the processes
+            self.scorer.model.to(PartialState().device)
+        rows = []
+        for number, (prompt, answer) in enumerate(zip(prompts, completions, strict=True)):
+            own = {name: values[number] for name, values in given.items() if values}
+            rows.append(self._build_row(prompt, answer, own))
+        self.last = list(self.scorer.score(rows)) if on_error == "raise" else self._score_rows(rows)
+        self.batch = batch  # last, so that a batch that failed is not taken for scored when it comes again
         return self.last
 
-    def _score(self, rows: Sequence[Any]) -> list[RewardScore | None]:
+    def _score_rows(self, rows: Sequence[Any]) -> list[RewardScore | None]:
         """The scores of the rows that can be scored, and None for the others."""
+        # In two steps: the scorer names the first row that it cannot encode and scores none, but tells all of those
+        # without a finite reward at once.
         encoder, usable = self.scorer.encoder, dict[int, Any]()
         for number, row in enumerate(rows):
             try:
@@ -127,7 +145,7 @@ class CompletionScorer:
                     del usable[numbers[index]]
         return scores
 
-    def _row(self, prompt: str | Messages, completion: str | Messages, given: dict[str, Any]) -> Any:
+    def _build_row(self, prompt: str | Messages, completion: str | Messages, given: dict[str, Any]) -> Any:
         """
         What the scorer reads. A policy may answer nothing, or stop at a tool's output: no row of a dataset may, but
         here it earns what the model thinks of it, as it does where TRL scores with the model itself.
@@ -151,7 +169,14 @@ class CompletionScorer:
 
 
 class ScoredReward:
-    """What the reward functions below share: they read scores, make rewards of them, and log."""
+    """
+    What the reward functions below share: they read scores, make rewards of them, and log.
+
+    Args:
+        scorer (`CompletionScorer`): may be that of other functions too.
+        measure (`str`): what the uncertainty is called in the log.
+        name (`str`): what TRL calls the function in its log.
+    """
 
     def __init__(self, scorer: CompletionScorer, measure: str, name: str):
         self.completions, self.measure, self.__name__ = scorer, measure, name
@@ -168,23 +193,33 @@ class ScoredReward:
         """
         Rewards of B completions, in their order; None is no reward.
 
-        Args:
-            prompts, completions: B texts each, or B lists of messages each.
-            log_metric, log_extra, trainer_state, columns: what TRL passes besides; of the columns, `tools` and
-                `chat_template_kwargs` go to the chat template.
-
         A completion that cannot be encoded, is too long for the scorer, or has no finite reward gets None; how many
         is logged as `unusable`.
+
+        Args:
+            prompts (`list[str]` or `list[Messages]`): B of them.
+            completions (`list[str]` or `list[Messages]`): B of them.
+            log_metric (`Callable[[str, float], None]`, *optional*): TRL's, of one number of the batch.
+            log_extra (`Callable[[str, list], None]`, *optional*): TRL's, of a column of its table of completions.
+            trainer_state (`TrainerState`, *optional*): of TRL's trainers.
+            columns: others of the dataset; `tools` and `chat_template_kwargs` go to the chat template.
+
+        Returns:
+            `list[float | None]` of length B.
 
         Raises:
             ValueError: no completion of the batch that could be encoded has a finite reward.
         """
         scores = self.completions.score_usable(prompts, completions, trainer_state, columns)
         usable = [number for number, score in enumerate(scores) if score is not None]
-        raw, uncertainties = self.read([score for score in scores if score is not None]) if usable else ([], [])
+        raw: list[float] = []
+        uncertainties: list[float] = []
+        if usable:
+            raw, uncertainties = self.read([score for score in scores if score is not None])
         rewards = spread(self.rewards(raw, uncertainties), usable, len(scores))
-        logged = {"reward": raw, self.measure: uncertainties}
-        for field, values in logged.items():
+        # both are logged as they are before the penalty or the filter: a policy that exploits the reward model shows
+        # in a reward that rises together with its uncertainty
+        for field, values in (("reward", raw), (self.measure, uncertainties)):
             if log_metric is not None and values:
                 log_metric(f"{self.__name__}/{field}/mean", fmean(values))
                 log_metric(f"{self.__name__}/{field}/std", pstdev(values))
@@ -197,10 +232,11 @@ class ScoredReward:
         return rewards
 
     def read(self, scores: list[RewardScore]) -> tuple[list[float], list[float]]:
-        """Raw rewards and uncertainties."""
+        """Raw rewards and uncertainties (higher = less sure) of B scores."""
         return [score["reward"] for score in scores], compute_uncertainty(scores, self.measure).tolist()
 
     def rewards(self, raw: list[float], uncertainties: list[float]) -> list[float | None]:
+        """What the policy is rewarded with, of B raw rewards and their uncertainties; None is no reward."""
         return list(raw)
 
 
@@ -219,9 +255,15 @@ class UncertaintyPenalizedReward(ScoredReward):
     Trainers that divide rewards by their spread in the group change the scale of r - k u, not its order.
 
     Args:
-        scorer: see [`CompletionScorer`].
-        measure: one of `urm_hf.uncertainty.MEASURES`; those that compare members need an ensemble.
-        coefficient: not negative; in units of the reward for one unit of the measure.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): see [`CompletionScorer`].
+        measure (`str`, *optional*, defaults to `"reward_gap"`): one of `urm_hf.uncertainty.MEASURES`, higher = less
+            sure; those that compare members need an ensemble.
+        coefficient (`float`, *optional*, defaults to `1.0`): not negative; in units of the reward for one unit of the
+            measure.
+        name (`str`, *optional*): what TRL calls the function in its log.
+
+    Raises:
+        ValueError: a coefficient out of range, or a measure that the model does not give.
     """
 
     def __init__(
@@ -247,8 +289,13 @@ class LowerConfidenceBoundReward(UncertaintyPenalizedReward):
     r - z * reward_std: what the reward exceeds with probability `confidence`, if it is Gaussian. Needs no ensemble.
 
     Args:
-        scorer: see [`CompletionScorer`].
-        confidence: one-sided, at least 0.5 (z = 0) and below 1; 0.9 is z = 1.28.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): see [`CompletionScorer`].
+        confidence (`float`, *optional*, defaults to `0.9`): one-sided, at least 0.5 (z = 0) and below 1; 0.9 is
+            z = 1.28.
+        name (`str`, *optional*): what TRL calls the function in its log.
+
+    Raises:
+        ValueError: a confidence out of range, or a model that gives no `reward_std`.
     """
 
     def __init__(self, scorer: Scorer, confidence: float = 0.9, *, name: str = "lower_confidence_bound_reward"):
@@ -267,12 +314,15 @@ class UncertaintyFilteredReward(ScoredReward):
     out, which shifts the sum: take `multi_objective_aggregation="normalize_then_sum"`, where that is a term of 0.
 
     Args:
-        scorer, measure, name: see [`UncertaintyPenalizedReward`].
-        threshold: in the unit of the measure; a quantile of it on data that the model knows is a start.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): see [`CompletionScorer`].
+        measure (`str`): one of `urm_hf.uncertainty.MEASURES`, higher = less sure.
+        threshold (`float`): the largest uncertainty that is rewarded, in the unit of the measure; a quantile of it on
+            data that the model knows is a start.
+        name (`str`, *optional*): what TRL calls the function in its log.
 
     Raises:
-        ValueError: the trainer would read None as a reward of 0, as TRL's OnlineDPOTrainer does, and all of
-            them before TRL 1.6.
+        ValueError: a threshold out of range, a measure that the model does not give, or a trainer that would read None
+            as a reward of 0, as TRL's OnlineDPOTrainer does, and all of them before TRL 1.6.
     """
 
     def __init__(self, scorer: Scorer, measure: str, threshold: float, *, name: str = "uncertainty_filtered_reward"):
@@ -283,7 +333,8 @@ class UncertaintyFilteredReward(ScoredReward):
         self.threshold = threshold
 
     def __call__(self, prompts, completions, log_metric=None, log_extra=None, trainer_state=None, **columns):
-        # of TRL's trainers, those that understand None pass `log_metric`, and do since 1.6; others sum it up as 0
+        # Of TRL's trainers, those that understand None pass `log_metric`, and do since 1.6; others sum it up as 0. The
+        # version can go when setup.cfg asks for 1.6.
         if trainer_state is not None and (log_metric is None or Version(version("trl")) < Version("1.6")):
             raise ValueError(
                 f"this trainer of TRL {version('trl')} takes None for a reward of 0, so that it cannot filter. Filter "
@@ -310,8 +361,11 @@ class AttributeRewards(list):
     batch once for all of them.
 
     Args:
-        scorer: see [`CompletionScorer`].
-        attributes: default: all of the model's, in its order.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): see [`CompletionScorer`].
+        attributes (`list[str]`, *optional*): by default all of the model's, in its order.
+
+    Raises:
+        ValueError: an attribute that the model does not predict.
     """
 
     def __init__(self, scorer: Scorer, attributes: Sequence[str] | None = None):
@@ -333,7 +387,12 @@ class AttributeReward(ScoredReward):
 
 
 def check_measure(name: str, scorer: RewardScorer) -> str:
-    """`name`, if it is a measure and the scorer's model gives it."""
+    """
+    `name`, if it is a measure and the scorer's model gives it. Asked before a training starts, not in its first step.
+
+    Raises:
+        ValueError: no such measure, or a model that does not give it.
+    """
     if name not in MEASURES:
         raise ValueError(f"`measure` must be one of {', '.join(MEASURES)}, got {name!r}.")
     if not scorer.attributes:

@@ -97,7 +97,8 @@ def filter_values(
             raise ValueError(f"`keep` is a share and must lie in (0, 1], got {keep}.")
         if not len(values):
             raise ValueError("`keep` needs at least one value.")
-        rank = math.ceil(round(keep * len(values), 6))  # type: ignore[operator]  # 0.7 * 10 is above 7
+        # rounded first: 0.7 * 10 is a little above 7 in floating point, and would keep eight
+        rank = math.ceil(round(keep * len(values), 6))  # type: ignore[operator]
         threshold = float(np.sort(values)[rank - 1])
     if math.isnan(threshold):
         raise ValueError("`threshold` is nan.")

@@ -27,11 +27,12 @@ class Measure:
     A measure of uncertainty. All are zero or more.
 
     Args:
-        description: what it is.
-        unit: "reward", "ratings" or "squared ratings".
-        higher: what a higher value means.
-        needs_ensemble: whether only several members can give it.
-        by_attribute: whether it is computed from attributes, so that `scales` apply to it.
+        description (`str`): what it is.
+        unit (`str`): "reward", "ratings" or "squared ratings".
+        higher (`str`): what a higher value means.
+        needs_ensemble (`bool`, *optional*, defaults to `False`): whether only several members can give it.
+        by_attribute (`bool`, *optional*, defaults to `True`): whether it is computed from attributes, so that
+            `scales` apply to it.
     """
 
     description: str
@@ -58,14 +59,17 @@ MEASURES: dict[str, Measure] = {
         "noisier ratings",
     ),
     "epistemic": Measure(
-        "sum over attributes of the variance over members of mu (divisor M)", "squared ratings", "less known", True
+        "sum over attributes of the variance over members of mu (divisor M)",
+        "squared ratings",
+        "less known",
+        needs_ensemble=True,
     ),
-    "total": Measure("aleatoric + epistemic", "squared ratings", "less sure, for either reason", True),
+    "total": Measure("aleatoric + epistemic", "squared ratings", "less sure, for either reason", needs_ensemble=True),
     "attribute_gap": Measure(
         "largest difference between two members' means of one attribute (Eq. 7), over all attributes",
         "ratings",
         "less known",
-        True,
+        needs_ensemble=True,
     ),
     "reward_std": Measure(
         "sqrt(sum w^2 sigma^2); of an ensemble: root of the total variance over members",
@@ -74,13 +78,22 @@ MEASURES: dict[str, Measure] = {
         by_attribute=False,
     ),
     "reward_gap": Measure(
-        "largest difference between two members' rewards (Eq. 7)", "reward", "less known", True, by_attribute=False
+        "largest difference between two members' rewards (Eq. 7)",
+        "reward",
+        "less known",
+        needs_ensemble=True,
+        by_attribute=False,
     ),
     "reward_epistemic": Measure(
-        "standard deviation over members of their rewards (divisor M)", "reward", "less known", True, False
+        "standard deviation over members of their rewards (divisor M)",
+        "reward",
+        "less known",
+        needs_ensemble=True,
+        by_attribute=False,
     ),
 }
 
+# how each measure is read from a score, which is of one conversation
 _FIELDS: dict[str, Callable[[Any], float]] = {
     "attribute_variance": lambda row: row["attribute_variance"],
     "covariance_norm": lambda row: row["covariance_norm"],
@@ -154,7 +167,7 @@ def available(scores: Any) -> list[str]:
     Returns:
         `list[str]`: in the order of `MEASURES`; of a scalar reward model none.
     """
-    rows, names = _read_rows(scores), []
+    rows, names = _read_rows(scores), []  # scores of one list may come from several models: all have to give it
     for name in MEASURES:
         with suppress(ValueError):
             for row in rows:
@@ -212,7 +225,8 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
                 "use attribute_variance."
             )
         return np.linalg.norm(read_scaled("attribute_stds") ** 2, axis=-1)
-    total = (read_scaled("attribute_stds") ** 2).sum(-1)
+    # The stds of an ensemble are of the total variance, aleatoric + epistemic; only the latter is given by itself.
+    total = (read_scaled("attribute_stds") ** 2).sum(-1)  # (N,)
     if name == "total" or not ensemble:
         return total
     epistemic = (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
@@ -255,9 +269,11 @@ def preference_probability(reward_a: Any, std_a: Any, reward_b: Any, std_b: Any)
         )
     if (std_a < 0).any() or (std_b < 0).any():
         raise ValueError("`std_a` and `std_b` must not be negative.")
+    # 0 / 0 of two sure and equal rewards is not left to NaN: gradients through `where` would be NaN as well
     certain = (std_a == 0) & (std_b == 0)
     std = library.hypot(library.where(certain, library.ones_like(std_a), std_a), std_b)  # 1 where it is not used
-    probability = (ndtr if like is None else torch.special.ndtr)((reward_a - reward_b) / std)
+    compute_cdf: Any = ndtr if like is None else torch.special.ndtr
+    probability = compute_cdf((reward_a - reward_b) / std)
     probability = library.where(certain, (library.sign(reward_a - reward_b) + 1) / 2, probability)
     return probability if torch.is_tensor(probability) or probability.ndim else float(probability)
 
@@ -324,8 +340,11 @@ def margin_gap(scores_a: Sequence[Any], scores_b: Sequence[Any]) -> np.ndarray:
     Raises:
         ValueError: lists of different length, or scores without `member_rewards`.
     """
-    margins = np.subtract(*_read_pairs(scores_a, scores_b, "member_rewards"))
-    return np.ptp(margins.reshape(len(margins), -1), axis=1) if len(margins) else np.zeros(0)
+    margins = np.subtract(*_read_pairs(scores_a, scores_b, "member_rewards"))  # (N, M)
+    if not len(margins):
+        return np.zeros(0)
+    # the largest difference of all pairs of members is that of the highest and the lowest
+    return np.ptp(margins.reshape(len(margins), -1), axis=1)
 
 
 def _read_pairs(scores_a: Sequence[Any], scores_b: Sequence[Any], field: str) -> tuple[np.ndarray, np.ndarray]:

@@ -28,9 +28,12 @@ class OODReport:
     What `ood_report` found.
 
     Args:
-        rows: a row for each measure and each trivial statistic.
-        values: by detector: its values on known and on unknown conversations; higher = taken for unknown.
-        n: known and unknown conversations. n_groups: groups that were resampled.
+        rows (`list[Detector]`): one for each measure and each trivial statistic.
+        n (`tuple[int, int]`): known and unknown conversations.
+        n_groups (`tuple[int, int]`): groups of them that were resampled.
+        confidence (`float`): of the intervals.
+        values (`dict[str, tuple[np.ndarray, np.ndarray]]`): by detector: its values on known and on unknown
+            conversations; higher = taken for unknown.
     """
 
     rows: list[Detector]
@@ -41,6 +44,7 @@ class OODReport:
 
     @property
     def best_trivial(self) -> Detector:
+        """The trivial detector with the highest AUROC, which measures have to beat."""
         return max((row for row in self.rows if row.trivial), key=lambda row: row.auroc)
 
     def table(self) -> str:
@@ -55,18 +59,28 @@ class OODReport:
             "|---|---|---|---|---|",
         ]
         for row in self.rows:
-            gain = "" if row.trivial else _with_interval(row.gain, row.gain_interval, "+")
-            verdict = "trivial" if row.trivial else "yes" if row.beats_trivial else "no"
+            gain = "" if row.trivial else _format_interval(row.gain, row.gain_interval, "+")
+            verdict = "trivial"
+            if not row.trivial:
+                verdict = "yes" if row.beats_trivial else "no"
             lines.append(
-                f"| {row.name} | {_with_interval(row.auroc, row.auroc_interval)} "
-                f"| {_with_interval(row.fpr95, row.fpr95_interval)} | {gain} | {verdict} |"
+                f"| {row.name} | {_format_interval(row.auroc, row.auroc_interval)} "
+                f"| {_format_interval(row.fpr95, row.fpr95_interval)} | {gain} | {verdict} |"
             )
         return "\n".join(lines)
 
     __str__ = table
 
     def plot(self, path: Path | str) -> Path:
-        """Histograms of every detector on both sets, and ROC curves, as an image. Needs `urm-hf[report]`."""
+        """
+        Histograms of every detector on both sets, and ROC curves, as an image. Needs `urm-hf[report]`.
+
+        Args:
+            path (`str` or `Path`): of the image; its folder is made.
+
+        Returns:
+            The path.
+        """
         from urm_hf.uncertainty.ood_plot import plot_detectors  # only when needed: matplotlib is an extra
 
         return plot_detectors(self.rows, self.values, self.best_trivial, Path(path))
@@ -93,14 +107,28 @@ def ood_report(
     a measure is taken only in its own direction. What does not beat them may have learnt length, not knowledge.
 
     Args:
-        in_distribution, out: scores of known and unknown conversations, or rows that `urm score` wrote.
-        measures (*optional*): default: all that the scores give.
-        extra (*optional*): further measures by name: their values on known and on unknown conversations.
-        texts (*optional*): the answers, or whole conversations, of both sets.
-        groups (*optional*): the prompt of each conversation, of both sets; then prompts are resample_counts, not rows.
-        confidence, n_resamples, seed: of the percentile bootstrap, which resamples both sets independently. Where a
-            detector separates the sets entirely, its interval has no width: the number of conversations is then all
-            that qualifies it.
+        in_distribution (`list[RewardScore]` or `list[dict]`):
+            Scores of N_in known conversations, or rows that `urm score` wrote.
+        out (`list[RewardScore]` or `list[dict]`):
+            Scores of N_out unknown ones.
+        measures (`list[str]`, *optional*):
+            Keys of `urm_hf.uncertainty.MEASURES`. By default all that the scores give.
+        extra (`dict[str, tuple[ArrayLike, ArrayLike]]`, *optional*):
+            Further measures by name: their values on known and on unknown conversations; higher = less sure.
+        texts (`tuple[list[str], list[str]]`, *optional*):
+            The answers, or whole conversations, of both sets.
+        groups (`tuple[list, list]`, *optional*):
+            The prompt of each conversation, of both sets; then prompts are resampled, not rows.
+        confidence (`float`, *optional*, defaults to `0.95`):
+            Of the percentile intervals. Where a detector separates the sets entirely, its interval has no width: the
+            number of conversations is then all that qualifies it.
+        n_resamples (`int`, *optional*, defaults to `2000`):
+            Samples of the bootstrap, which resamples both sets independently.
+        seed (`int`, *optional*, defaults to `0`):
+            Of the bootstrap.
+
+    Returns:
+        [`OODReport`]: print it, or `plot` it.
 
     Raises:
         ValueError: fewer than two conversations or groups, a measure that the scores do not give, a list of the wrong
@@ -108,19 +136,20 @@ def ood_report(
     """
     sides = (list(in_distribution), list(out))
     members = [_group_rows(len(side), groups[i] if groups else None, SIDES[i]) for i, side in enumerate(sides)]
-    measured, trivial = _measured(sides, measures, extra or {}), _trivial(sides, texts)
-    values = measured | trivial
+    trivial = _compute_trivial(sides, texts)
+    values = _compute_measures(sides, measures, extra or {}) | trivial
     for name, pair in values.items():
         if list(map(len, pair)) != list(map(len, sides)):
             sizes = f"{len(pair[0])} and {len(pair[1])}"
             raise ValueError(f"{name} has {sizes} values for {len(sides[0])} and {len(sides[1])} conversations.")
-    known, unknown = (np.stack([pair[i] for pair in values.values()]) for i in range(2))
+    known = np.stack([pair[0] for pair in values.values()])  # (D, N_in) of D detectors
+    unknown = np.stack([pair[1] for pair in values.values()])  # (D, N_out)
     is_trivial = np.array([name in trivial for name in values])
     rows = _assess(list(values), is_trivial, known, unknown, members, (confidence, n_resamples, seed))
     return OODReport(rows, (known.shape[1], unknown.shape[1]), (len(members[0]), len(members[1])), confidence, values)
 
 
-def _measured(sides: Sides, measures: Sequence[str] | None, extra: Mapping[str, Any]) -> dict[str, Pair]:
+def _compute_measures(sides: Sides, measures: Sequence[str] | None, extra: Mapping[str, Any]) -> dict[str, Pair]:
     """The measures' values on both sides."""
     # aleatoric is the same number as attribute_variance
     given = [name for name in available(sides[0]) if name in available(sides[1]) and name != "aleatoric"]
@@ -128,7 +157,7 @@ def _measured(sides: Sides, measures: Sequence[str] | None, extra: Mapping[str, 
     for name in given if measures is None else measures:
         values[name] = (compute_uncertainty(sides[0], name), compute_uncertainty(sides[1], name))
     for name, (known, unknown) in extra.items():
-        values[name] = (_column(name, known), _column(name, unknown))
+        values[name] = (_read_numbers(name, known), _read_numbers(name, unknown))
     if not values:
         raise ValueError("Both sets must hold uncertainties of one kind; scores of a scalar reward model hold none.")
     return values
@@ -160,32 +189,41 @@ def _assess(
     draws = []
     for block in draw_samples(strata, n_resamples, seed, count_at_once(n_in + n_out)):
         draws += [measure(drawn[:n_in], drawn[n_in:]) for drawn in block]
-    point = measure(*strata).T.tolist()
-    by_detector = np.stack(draws).transpose(2, 1, 0)  # (D, 3, samples)
-    bounds = [[compute_percentiles(metric, confidence) for metric in detector] for detector in by_detector]
-    return [
-        Detector(name, bool(flag), area, ends[0], fpr, ends[1], gain, ends[2])
-        for name, flag, (area, fpr, gain), ends in zip(names, trivial, point, bounds, strict=True)
-    ]
+    point = measure(*strata)  # (3, D)
+    samples = np.stack(draws)  # (samples, 3, D)
+    detectors = []
+    for number, name in enumerate(names):
+        area, fpr, gain = point[:, number].tolist()
+        area_ends, fpr_ends, gain_ends = (
+            compute_percentiles(samples[:, metric, number], confidence) for metric in range(3)
+        )
+        is_trivial = bool(trivial[number])
+        detectors.append(Detector(name, is_trivial, area, area_ends, fpr, fpr_ends, gain, gain_ends))
+    return detectors
 
 
-def _trivial(sides: Sides, texts: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, Pair]:
+def _compute_trivial(sides: Sides, texts: tuple[Sequence[str], Sequence[str]] | None) -> dict[str, Pair]:
     """Numbers of both sides that need no knowledge, each in its best direction."""
-    statistics = {
-        name: [_column(column, [row.get(column) for row in side]) for side in sides]
-        for name, column in (("length", "n_tokens"), ("reward", "reward"))
-    }
+    statistics: dict[str, Pair] = {}
+    for name, column in (("length", "n_tokens"), ("reward", "reward")):
+        statistics[name] = _read_column(sides[0], column), _read_column(sides[1], column)
     if texts is not None:
-        statistics["non-letters"] = [np.array([_no_letters(text) for text in side]) for side in texts]
-        statistics["distinct words"] = [np.array([_distinct_words(text) for text in side]) for side in texts]
+        for name, compute_share in (("non-letters", _share_non_letters), ("distinct words", _share_distinct_words)):
+            known, unknown = (np.array([compute_share(text) for text in side]) for side in texts)
+            statistics[name] = known, unknown
     values = {}
     for name, (known, unknown) in statistics.items():
-        direction, pair = _best_direction(known, unknown)
+        direction, pair = _choose_direction(known, unknown)
         values[f"{name} ({direction})"] = pair
     return values
 
 
-def _best_direction(known: np.ndarray, unknown: np.ndarray) -> tuple[str, Pair]:
+def _read_column(rows: list[Any], column: str) -> np.ndarray:
+    return _read_numbers(column, [row.get(column) for row in rows])
+
+
+def _choose_direction(known: np.ndarray, unknown: np.ndarray) -> tuple[str, Pair]:
+    """The direction in which a statistic tells the sets apart best: hindsight that favors what is to be beaten."""
     centre = np.median(known)
     directions = {
         "higher": (known, unknown),
@@ -195,17 +233,17 @@ def _best_direction(known: np.ndarray, unknown: np.ndarray) -> tuple[str, Pair]:
     return max(directions.items(), key=lambda item: compute_auroc(*item[1]))
 
 
-def _no_letters(text: str) -> float:
+def _share_non_letters(text: str) -> float:
     characters = "".join(text.split())
     return sum(not character.isalpha() for character in characters) / max(len(characters), 1)
 
 
-def _distinct_words(text: str) -> float:
+def _share_distinct_words(text: str) -> float:
     words = text.split()
     return len(set(words)) / max(len(words), 1)
 
 
-def _column(name: str, values: ArrayLike) -> np.ndarray:
+def _read_numbers(name: str, values: ArrayLike) -> np.ndarray:
     array = np.array(values, dtype=np.float64)  # None becomes nan
     unsound = np.flatnonzero(~np.isfinite(array))
     if len(unsound):
@@ -223,5 +261,5 @@ def _group_rows(n: int, groups: Sequence[Hashable] | None, part: str) -> list[np
     return rows
 
 
-def _with_interval(value: float, interval: tuple[float, float], sign: str = "") -> str:
+def _format_interval(value: float, interval: tuple[float, float], sign: str = "") -> str:
     return f"{value:{sign}.3f} [{interval[0]:{sign}.3f}, {interval[1]:{sign}.3f}]"

@@ -1,5 +1,6 @@
 """The picture of an out-of-distribution report."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,14 +16,25 @@ def plot_detectors(
     best_trivial: Detector,
     path: Path,
 ) -> Path:
-    """Histograms of each detector, its name slanted if trivial, and ROC curves of the measures and `best_trivial`."""
+    """
+    Histograms of each detector, its name slanted if trivial, and ROC curves of the measures and `best_trivial`.
+
+    Args:
+        detectors (`list[Detector]`): one panel each.
+        values (`dict[str, tuple[np.ndarray, np.ndarray]]`): its values on known and unknown conversations.
+        best_trivial (`Detector`): the only trivial one with a ROC curve.
+        path (`Path`): of the image; its folder is made.
+
+    Returns:
+        The path.
+    """
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws without a display, which servers have none of
     from matplotlib import pyplot as plt
 
     columns = 4
-    height = -(-(len(detectors) + 1) // columns)
+    height = math.ceil((len(detectors) + 1) / columns)
     figure, axes = plt.subplots(height, columns, figsize=(3.6 * columns, 2.8 * height), squeeze=False)
     *panels, last = axes.flat[: len(detectors) + 1]
     for axis, row in zip(panels, detectors, strict=True):

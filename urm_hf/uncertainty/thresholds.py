@@ -18,7 +18,16 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A threshold that was tested: of the pairs it keeps, how many were wrong, and how many may be."""
+    """
+    A threshold that was tested: of the pairs it keeps, how many were wrong, and how many may be.
+
+    Args:
+        share (`float`): of the pairs that it was to keep.
+        threshold (`float`): the largest uncertainty that it keeps; infinite where it keeps all.
+        n_kept (`int`): pairs at or below it; fewer than the share where values tie.
+        n_errors (`int`): of these, wrong ones.
+        upper_bound (`float`): of the share that is wrong, among all such pairs or among the new ones.
+    """
 
     share: float
     threshold: float
@@ -28,6 +37,7 @@ class Candidate:
 
     @property
     def error(self) -> float:
+        """The share of kept pairs that were wrong; NaN if none was kept."""
         return self.n_errors / self.n_kept if self.n_kept else math.nan
 
 
@@ -37,11 +47,14 @@ class FittedThreshold:
     What `fit_threshold` found.
 
     Args:
-        threshold: None if no threshold can keep the promise; `reason` then says why.
-        chosen: the candidate with this threshold: its share, kept pairs, errors and upper bound.
-        candidates: all that were tested. Their upper bounds hold together with the given confidence, so that another
-            one may be chosen from them afterwards.
-        n: independent pairs that were used.
+        target_error (`float`): the promise: the largest share of kept pairs that may be wrong.
+        confidence (`float`): the probability that it is kept.
+        n (`int`): independent pairs that were used.
+        chosen (`Candidate`, *optional*): the candidate that was taken: its share, kept pairs, errors and upper bound.
+            None if no threshold can keep the promise.
+        reason (`str`, *optional*): why there is none.
+        candidates (`list[Candidate]`, *optional*): all that were tested. Their upper bounds hold together with the
+            given confidence, so that another one may be chosen from them afterwards.
     """
 
     target_error: float
@@ -53,6 +66,7 @@ class FittedThreshold:
 
     @property
     def threshold(self) -> float | None:
+        """The largest uncertainty to keep; None if no threshold can keep the promise."""
         return self.chosen.threshold if self.chosen else None
 
     def __str__(self) -> str:
@@ -94,16 +108,30 @@ def fit_threshold(
     testing: Angelopoulos et al. (2021), arXiv:2110.01052.
 
     Args:
-        values (`(N,)`): uncertainty of each labelled pair, as from [`combine_pair_uncertainty`].
-        correct (`(N,)`, bool): whether the model prefers the chosen answer.
-        shares: shares of the pairs to try to keep, in (0, 1], fixed before labels are looked at; fewer give tighter
-            bounds. Those too small to pass without a single error are left out.
-        new_pairs (*optional*): how many pairs will be filtered. The promise is then that at most `target_error` of the
-            kept ones are wrong, with probability `confidence` over both samples, also where one set of pairs is split
-            at random: given the errors of both together, the labelled ones are hypergeometric, because any pair could
-            have been on either side. It needs a wider margin.
-        groups (`(N,)`, *optional*): the prompt of each pair. Pairs of one prompt are not independent: one of each
-            prompt is drawn (with `seed`) and used, and the promise is about such pairs.
+        values (`ArrayLike` of shape `(N,)`):
+            Uncertainty of each labelled pair, as from [`combine_pair_uncertainty`]; higher = less sure.
+        correct (`ArrayLike` of shape `(N,)`, bool):
+            Whether the model prefers the chosen answer.
+        target_error (`float`, *optional*, defaults to `0.1`):
+            The largest share of kept pairs that may be wrong, in (0, 1).
+        confidence (`float`, *optional*, defaults to `0.95`):
+            The probability that the promise is kept, in (0, 1).
+        shares (`list[float]`, *optional*):
+            Shares of the pairs to try to keep, in (0, 1], fixed before labels are looked at; fewer give tighter
+            bounds. Those too small to pass without a single error are left out. By default 0.1, 0.2, ... 1.
+        new_pairs (`int`, *optional*):
+            How many pairs will be filtered. The promise is then that at most `target_error` of the kept ones are
+            wrong, with probability `confidence` over both samples, also where one set of pairs is split at random:
+            given the errors of both together, the labelled ones are hypergeometric, because any pair could have been
+            on either side. It needs a wider margin.
+        groups (`list` of length `N`, *optional*):
+            The prompt of each pair. Pairs of one prompt are not independent: one of each prompt is drawn and used,
+            and the promise is about such pairs.
+        seed (`int`, *optional*, defaults to `0`):
+            Of that draw.
+
+    Returns:
+        [`FittedThreshold`]: to pass to a filter, or to print.
 
     Raises:
         ValueError: lengths differ, a value is not finite, `correct` is not true or false, a share is not in (0, 1].
@@ -113,40 +141,45 @@ def fit_threshold(
     if len(measured) != len(wrong):
         raise ValueError(f"`values` and `correct` must be of one length, got {len(measured)} and {len(wrong)}.")
     if groups is not None:
-        drawn = _one_of_each(groups, len(measured), seed)
+        drawn = _draw_one_of_each(groups, len(measured), seed)
         measured, wrong = measured[drawn], wrong[drawn]
-    candidates = _candidates(measured, wrong, target_error, 1 - confidence, shares, new_pairs)
+    candidates = _test_candidates(measured, wrong, target_error, 1 - confidence, shares, new_pairs)
     chosen = max((c for c in candidates if c.upper_bound <= target_error), key=lambda c: c.share, default=None)
     n = len(measured)
-    reason = "" if chosen else _why_none(candidates, n, target_error, 1 - confidence)
+    reason = "" if chosen else _explain_none(candidates, n, target_error, 1 - confidence)
     return FittedThreshold(target_error, confidence, n, chosen, reason, candidates)
 
 
-def _candidates(
+def _test_candidates(
     values: np.ndarray, wrong: np.ndarray, target: float, delta: float, shares: Sequence[float], new_pairs: int | None
 ) -> list[Candidate]:
     """The thresholds of the shares that can pass, with bounds that hold together with probability 1 - delta."""
     n = len(values)
     order = np.argsort(values)
     values, errors = values[order], np.concatenate([[0], np.cumsum(wrong[order])])
-    # pairs strictly below the value of the share's rank; without an error, m of them pass at level d where
-    # (1 - target)^m <= d, which is known before any label is
-    planned = {share: n if round(share * n) == n else max(round(share * n) - 1, 0) for share in sorted(set(shares))}
+    planned: dict[float, int] = {}
+    for share in sorted(set(shares)):
+        rank = round(share * n)
+        # Strictly below the value of the share's rank: given that value, the pairs below it are independent draws of
+        # all pairs below it, which the pair of that rank itself is not.
+        planned[share] = n if rank == n else max(rank - 1, 0)
+    # Without an error, m pairs pass at level d where (1 - target)^m <= d. That is known before any label is, so that
+    # shares may be left out by it, and the others share the level among fewer.
     while planned and (1 - target) ** min(planned.values()) > delta / len(planned):
         planned.pop(next(iter(planned)))
     candidates = []
     for share, count in planned.items():
         threshold, kept = math.inf, n
         if count < n:
-            threshold = float(np.nextafter(values[count], -math.inf))
+            threshold = float(np.nextafter(values[count], -math.inf))  # filters keep values up to the threshold
             kept = int(np.searchsorted(values, values[count]))  # fewer than planned where values tie
         new = None if new_pairs is None else round(kept * new_pairs / n)
-        bound = _upper_bound(int(errors[kept]), kept, delta / len(planned), new)
+        bound = _compute_upper_bound(int(errors[kept]), kept, delta / len(planned), new)
         candidates.append(Candidate(share, threshold, kept, int(errors[kept]), bound))
     return candidates
 
 
-def _upper_bound(errors: int, n: int, delta: float, new: int | None) -> float:
+def _compute_upper_bound(errors: int, n: int, delta: float, new: int | None) -> float:
     """
     Exceeded with probability at most delta: by the error rate (Clopper-Pearson), or by the share of `new` pairs that
     are wrong: the largest with which so few errors would fall to the n labelled ones with a probability above delta.
@@ -160,7 +193,7 @@ def _upper_bound(errors: int, n: int, delta: float, new: int | None) -> float:
     return float(wrong[possible].max() / new)
 
 
-def _why_none(candidates: list[Candidate], n: int, target: float, delta: float) -> str:
+def _explain_none(candidates: list[Candidate], n: int, target: float, delta: float) -> str:
     if not candidates:
         needed = math.ceil(math.log(delta) / math.log(1 - target))
         return f"{n} pairs are too few: even without an error, {needed} or more must be kept to show it."
@@ -171,7 +204,7 @@ def _why_none(candidates: list[Candidate], n: int, target: float, delta: float) 
     )
 
 
-def _one_of_each(groups: Sequence[Hashable], n: int, seed: int) -> np.ndarray:
+def _draw_one_of_each(groups: Sequence[Hashable], n: int, seed: int) -> np.ndarray:
     """One row of each group, drawn at random."""
     if len(groups) != n:
         raise ValueError(f"`groups` needs an entry for each of the {n} pairs, got {len(groups)}.")
@@ -180,6 +213,12 @@ def _one_of_each(groups: Sequence[Hashable], n: int, seed: int) -> np.ndarray:
 
 
 def check_values(values: ArrayLike) -> np.ndarray:
+    """
+    Uncertainties `(N,)` as float64.
+
+    Raises:
+        ValueError: another shape, or a value that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"uncertainties must be of shape (N,), got {array.shape}.")
