@@ -1,6 +1,5 @@
 """Datasets of rows become datasets of token ids, by the one encoder of conversations; what is wrong is told by row."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from datasets import Dataset, IterableDataset
 
 from urm_hf.data.encoder import LONGEST, Encoder, check_max_length, embeddings_of, positions_of
 from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.outputs import json_lines
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def _leave_out(dataset: Dataset, problems: Mapping[int, str], name: str, folder:
         path = Path(folder) / f"{name}.skipped.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [{"row": number, "reason": problems[number], "data": dataset[number]} for number in numbers]
-        path.write_text("".join(json.dumps(line, default=str) + "\n" for line in lines), encoding="utf-8")
+        path.write_bytes(json_lines(lines))
         where = f" See {path}."
     message = "Left out %d of %d rows of the %s dataset that cannot be used: %s.%s"
     logger.warning(message, len(numbers), len(dataset), name, listed, where)

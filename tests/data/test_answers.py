@@ -24,7 +24,6 @@ def ids(conversation, **kwargs) -> list[int]:
         {"input_ids": [1, 2]},
         {"prompt": CHAT, "response": "Hi."},
         {"prompt": "Hi?", "completion": "Hi."},
-        {"prompt": CHAT, "response": "Hi.", "chosen": "a", "rejected": "b"},
     ],
     ids=lambda row: "+".join(row),
 )
@@ -116,3 +115,59 @@ def test_what_cannot_be_read_is_told(row, columns, error):
 def test_a_row_of_no_known_form_is_an_error_that_names_its_columns():
     with pytest.raises(RowError, match="the columns question are of no known format"):
         conversations_of({"question": "a"}, USUAL)
+
+
+def test_an_answer_beside_a_pair_is_not_guessed():
+    row = {"prompt": CHAT, "response": "Hi.", "chosen": "a", "rejected": "b"}
+    with pytest.raises(ValueError, match="holds `response` beside `chosen` and `rejected`.*answer_columns"):
+        conversations_of(row, USUAL)
+    ((_, conversation),) = conversations_of(row, Columns(answers=("response",)))
+    assert ids(conversation) == ids({"prompt": CHAT, "response": "Hi."})
+
+
+@pytest.mark.parametrize("answer", [ANSWER[0], ANSWER], ids=["a turn", "a list of a turn"])
+def test_an_answer_that_is_a_turn_is_read_alike_in_scoring_and_training(answer):
+    row = {"prompt": CHAT, "chosen": answer, "rejected": {"role": "assistant", "content": "No."}}
+    scored = [ids(conversation) for _, conversation in conversations_of(row, USUAL)]
+    assert scored == [ids(CHAT + ANSWER), ids([*CHAT, {"role": "assistant", "content": "No."}])]
+    assert scored == [ids(row, answer_column=side) for side in ("chosen", "rejected")]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        *("Human", "text_prompt", "message", "inputs", "conversation_history", "queryText", "user_message", "title"),
+        *("task", "x", "documents", "last_turns"),
+    ],
+)
+def test_answers_are_not_scored_alone_beside_what_could_be_their_question(column):
+    row = {column: "Name a long river.", "chosen": "The Po.", "rejected": "Rome."}
+    with pytest.raises(ValueError, match=f"`{column}`.*question.*ignore_columns"):
+        conversations_of(row, USUAL)
+    with pytest.raises(ValueError, match=f"`{column}`"):
+        conversations_of(row, Columns(answers=("chosen", "rejected")))
+    assert len(conversations_of(row, Columns(ignore=(column,)))) == 2
+
+
+@pytest.mark.parametrize(
+    "column", ["source", "chosen_model", "prompt_id", "question_type", "rationale", "id", "license"]
+)
+def test_columns_about_answers_do_not_stop_pairs_of_plain_text(column):
+    row = {column: "made by some model", "chosen": "Rome is old.", "rejected": "Rome is new."}
+    assert [conversation.text for _, conversation in conversations_of(row, USUAL)] == ["Rome is old.", "Rome is new."]
+
+
+@pytest.mark.parametrize("column", ["chat_history", "documents", "functions", "Conversation_History"])
+def test_what_is_said_before_a_prompt_is_not_left_unread(column):
+    with pytest.raises(ValueError, match=f"column `{column}`"):
+        conversations_of({"prompt": "And then?", "response": "No.", column: ["You asked me before."]}, USUAL)
+
+
+def test_an_empty_prompt_of_a_pair_is_an_error():
+    with pytest.raises(ValueError, match="`prompt` is empty"):
+        conversations_of({"prompt": " ", "chosen": "a", "rejected": "b"}, USUAL)
+
+
+def test_one_word_that_is_a_sentence_is_a_system_prompt():
+    ((_, conversation),) = conversations_of({"system": "Concisely!", "prompt": "Hi?", "response": "Hi."}, USUAL)
+    assert conversation.turns[0] == {"role": "system", "content": "Concisely!"}

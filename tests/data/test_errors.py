@@ -35,6 +35,10 @@ ROWS = {
     "tools that are no list": ({"messages": [QUESTION, ANSWER], "tools": {"a": 1}}, "`tools` must be a list"),
     "tools that are no JSON": ({"messages": [QUESTION, ANSWER], "tools": "{"}, "cannot be encoded|not JSON|Expecting"),
     "unwritten tools": ({"messages": [QUESTION, ANSWER], "tools": [{"name": "a"}]}, "does not write `tools`"),
+    "an unwritten call of old": (
+        [QUESTION, ANSWER | {"function_call": {"name": "f", "arguments": "{}"}}],
+        "does not write `function_call`",
+    ),
     "an unwritten call": ([QUESTION, ANSWER | {"tool_calls": [{"function": {}}]}], "does not write tool calls"),
     "an option of the tokenizer": (
         {"messages": [QUESTION, ANSWER], "chat_template_kwargs": {"tokenize": False}},

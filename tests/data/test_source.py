@@ -10,6 +10,7 @@ from datasets import Dataset
 from pyarrow import csv, parquet
 
 from urm_hf.data.source import PartReader, Source
+from urm_hf.data.tables import load_rows
 
 ROWS = [{"id": number, "text": f"téxt {number}", "split": "ab"[number % 2]} for number in range(25)]
 
@@ -120,3 +121,43 @@ def test_no_rows_are_told(tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n\n")
     with pytest.raises(ValueError, match="rows.jsonl holds no rows"):
         Source(str(tmp_path / "rows.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("rows.jsonl", b'{"text": "a", "text": "b"}', "names 'text' twice"),
+        ("rows.json", b'[{"text": "a", "meta": {"k": 1, "k": 2}}]', "names 'k' twice"),
+        ("rows.jsonl", b'[{"text": "a"}, {"text": "b"}]', "line 1: expected an object, got list.*ends in .json"),
+        ("rows.jsonl", b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "line 1: a number of more than 4300 digits"),
+        ("rows.json", b'[{"text": "a", "n": ' + b"9" * 5000 + b"}]", "a number of more than 4300 digits"),
+        (
+            "rows.jsonl",
+            b'{"text": "a", "\\ud800": 1}',
+            r"line 1: the column '\\ud800' has a name that no table can hold",
+        ),
+        ("rows.json", b'[{"text": "a", "b\\u0000c": 1}]', "row 0: the column .* no table can hold"),
+        ("rows.csv", b"text,id\ra,1\rb,2\r", r"carriage returns alone.*tr '\\r' '\\n' <"),
+        ("rows.tsv", b"text,id\na,1\n", "no tab, but commas.*name it .csv"),
+        ("rows.csv", b"text;id\na;1\n", "no comma, but semicolons.*with commas"),
+    ],
+)
+def test_what_is_no_row_is_told_with_what_to_do(tmp_path, file, content, told):
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=told) as raised:
+        read(Source(str(tmp_path / file)))
+    assert str(tmp_path / file) in str(raised.value)
+
+
+def test_a_name_without_file_is_told_as_such_where_the_hub_cannot_be_asked(monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="^local/name: no such file here, and the Hub cannot be asked"):
+        Source("local/name")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_objects_keep_names_that_arrow_has_no_bytes_for(tmp_path, name):
+    rows = [{"text": "a", "meta": {name: 1}}, {"text": "b", "meta": {name: 2}}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(load_rows(str(tmp_path / "rows.jsonl"))) == rows

@@ -3,7 +3,6 @@
 """
 
 import argparse
-import json
 
 from urm_hf.cli.model_arguments import add_dataset_place, check_positive
 from urm_hf.cli.parser import Parser
@@ -41,6 +40,7 @@ def main(argv: list[str]) -> int:
     if args.max_length is not None and args.model is None:
         raise ValueError("--max-length counts tokens: name the --model whose tokens they are.")
     from urm_hf.data.formats.reading import format_named
+    from urm_hf.data.outputs import json_text
     from urm_hf.data.source import Source
     from urm_hf.data.survey.survey import Surveyor
     from urm_hf.data.survey.text import print_survey, to_json
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
             continue
         surveyor.add(row)
     if args.json:
-        print(json.dumps(to_json(surveyor.found, args.data), indent=2, ensure_ascii=False))
+        print(json_text(to_json(surveyor.found, args.data), indent=2))
     else:
         print_survey(surveyor.found, args.data, tokenizer)
     return 0

@@ -19,6 +19,8 @@ from urm_hf.data.conversations import (
     read_conversation,
 )
 from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.formats.format import is_text
+from urm_hf.data.formats.question_columns import is_question, may_ask
 from urm_hf.data.formats.reading import kind_of, read_row
 from urm_hf.data.questions import check_unread
 
@@ -91,7 +93,8 @@ def conversations_in(row: dict[str, Any], columns: Columns) -> list[tuple[dict[s
                 return [(row, read_conversation(also | {kind: _value(row, name)}))]
         names = columns.answers or _answer_columns(row)
         if columns.answers and columns.prompt is None and row.get("prompt") is None:
-            check_unread(row, columns.answers, "")
+            alone = all(is_text(row.get(name)) for name in columns.answers)
+            check_unread(row, columns.answers, "", may_ask if alone else is_question)
         if names is None:
             return [(row, read_conversation(row, prompt_column=columns.prompt))]
         found = [(name, *answer) for name in names for answer in list_answers(name, _value(row, name))]
@@ -115,7 +118,14 @@ def _answer_columns(row: dict[str, Any]) -> tuple[str, ...] | None:
         if _last_turn(last) in sides:
             return several
         raise RowError("`messages` holds another conversation than `chosen` and `rejected`; leave one of them out.")
-    return None if any(row.get(name) is not None for name in SINGLE) else several
+    single = [name for name in SINGLE if row.get(name) is not None]
+    if several == ("chosen", "rejected") and single and set(single) <= set(ANSWER_COLUMNS) and kind_of(row) == "pair":
+        raise RowError(
+            f"the row holds `{single[0]}` beside `chosen` and `rejected`, so that it is not known which is meant. "
+            "Name the answers with `answer_columns`, or leave the others out.",
+            column=single[0],
+        )
+    return None if single else several
 
 
 def _last_turn(answer: Any) -> Any:
@@ -144,7 +154,7 @@ def list_answers(name: str, value: Any) -> Iterator[tuple[int, Any, dict[str, An
         raise RowError(f"`{name}` is empty.")
     for number, candidate in enumerate(candidates):
         own: dict[str, Any] = {}
-        if isinstance(candidate, dict):
+        if isinstance(candidate, dict) and "role" not in candidate:  # not a turn, which is an answer as it is
             key = next((key for key in ANSWER_KEYS if candidate.get(key) is not None), None)
             if key is None:
                 raise RowError(f"`{name}`[{number}] has no {' or '.join(ANSWER_KEYS)}; it has {sorted(candidate)}.")

@@ -63,7 +63,7 @@ def shape_of(value: Any, widen: bool = True) -> Shape | None:
         for each in value:
             inner = join_shapes(inner, shape_of(each, widen), widen)
         return None if inner is None else ("list", inner)
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and all(map(is_column_name, value)):
         shapes = tuple(shape_of(inner, widen=False) for inner in value.values())
         return None if None in shapes else ("object", tuple(value), shapes)
     return None
@@ -98,6 +98,11 @@ def _arrow(shape: Shape) -> pyarrow.DataType:
     if shape[0] == "list":
         return pyarrow.list_(_arrow(shape[1]))
     return pyarrow.struct([(name, _arrow(inner)) for name, inner in zip(shape[1], shape[2], strict=True)])
+
+
+def is_column_name(name: str) -> bool:
+    """Whether Arrow holds a name: it writes UTF-8, and cuts off what follows a zero."""
+    return "\0" not in name and (name.isascii() or _is_encodable(name))
 
 
 def _is_encodable(text: str) -> bool:

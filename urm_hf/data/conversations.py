@@ -330,6 +330,8 @@ def _answer_of_text(
             raise _no_question(row, column, used)
         return Conversation(text=answer, closed=True)
     if as_text and isinstance(question.value, str) and not question.chat:
+        if not question.value.strip() and column in ("chosen", "rejected"):
+            raise RowError(f"`prompt` is empty. {FILL_IN}", column="prompt")
         if _for_template(row).get("tools"):
             raise RowError("`tools` beside a prompt of plain text: no chat template writes them. Write messages.")
         return Conversation(text=question.value + answer, closed=True, prompt_length=len(question.value))

@@ -44,6 +44,8 @@ def _read_cells(reader: Any, path: str | Path) -> list[str] | None:
     except csv.Error as error:
         told = f"the row that begins here is not CSV ({error}, at line {reader.line_num}). Are its quotes closed, and "
         told += "doubled inside a cell?"
+        if "new-line character" in str(error):  # Python speaks of how a program should open the file
+            told = f"lines end in carriage returns alone. Convert the file: tr '\\r' '\\n' < {path} > lines.csv"
         raise RowError(f"{path}, line {begins}: {told}", file=path, line=begins) from error
 
 
@@ -58,11 +60,13 @@ def _item(header: list[str], cells: list[str], path: str | Path, row: int, line:
 
 
 def _check_header(header: list[str], path: str | Path, delimiter: str):
-    if len(header) == 1 and delimiter == "," and (";" in header[0] or "\t" in header[0]):
-        other = "semicolons" if ";" in header[0] else "tabs"
+    names = {",": "comma", ";": "semicolon", "\t": "tab"}
+    others = [sign for sign in names if sign != delimiter and sign in header[0]]
+    if len(header) == 1 and others:
+        file_type = {",": ", or name it .csv", "\t": ", or name it .tsv"}.get(others[0], "")
         raise ValueError(
-            f"{path}: the header has no comma, but {other}: {header[0]!r:.80}. Save the file with commas"
-            f"{', or name it .tsv' if other == 'tabs' else ''}."
+            f"{path}: the header has no {names[delimiter]}, but {names[others[0]]}s: {header[0]!r:.80}. Save the file "
+            f"with {names[delimiter]}s{file_type}."
         )
     for name in header:
         if header.count(name) > 1:

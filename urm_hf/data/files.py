@@ -42,6 +42,8 @@ def local_file(name: str) -> Path | None:
     Raises:
         FileNotFoundError: it is neither. ValueError: it is a folder, or a file of an unknown type.
     """
+    if not name.strip():
+        raise ValueError("the name of the data is empty: name a file, or a dataset of the Hub.")
     path = Path(name)
     try:
         mode = path.stat().st_mode

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from urm_hf.data.column_types import is_column_name
 from urm_hf.data.errors import RowError
 from urm_hf.data.files import JSON, decode_line, has_ending, read_lines
 from urm_hf.data.items import BadRow, Item, Line
@@ -15,7 +16,17 @@ CHUNK = 1 << 16  # characters that are read at once, at least
 NOT_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-DECODER = json.JSONDecoder()
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Of a key that stands in it twice, Python's decoder would drop the first value unseen."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object names {twice!r:.60} twice; rename or remove one")
+    return value
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object_of)
 
 
 def parse_json(text: str) -> Any:
@@ -29,8 +40,15 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from error
     except RecursionError:
         raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+    except ValueError as error:
+        raise ValueError(_told(error)) from error
     _check_depth(value, text)
     return value
+
+
+def _told(error: ValueError) -> str:
+    """What the decoder says, but of integers so long that Python refuses to read them something else than its own."""
+    return "a number of more than 4300 digits" if "integer string conversion" in str(error) else str(error)
 
 
 def parse_line(path: str | Path, line: Line) -> dict[str, Any]:
@@ -47,9 +65,19 @@ def parse_line(path: str | Path, line: Line) -> dict[str, Any]:
         message = f"{path}, line {line.number}: {error}."
         raise RowError(message, file=path, row=line.row, line=line.number) from error
     if not isinstance(row, dict):
-        message = f"{path}, line {line.number}: expected an object, got {type(row).__name__}."
+        array = " Of an array of rows the name ends in .json." if isinstance(row, list) else ""
+        message = f"{path}, line {line.number}: expected an object, got {type(row).__name__}.{array}"
         raise RowError(message, file=path, row=line.row, line=line.number)
+    wrong = _unusable_name(row)
+    if wrong is not None:
+        raise RowError(f"{path}, line {line.number}: {wrong}.", file=path, row=line.row, line=line.number)
     return row
+
+
+def _unusable_name(row: dict[str, Any]) -> str | None:
+    """What is wrong with the name of a column that no table can hold; told here, before work is done on the row."""
+    name = next((name for name in row if not is_column_name(name)), None)
+    return None if name is None else f"the column {name!r:.60} has a name that no table can hold; rename it"
 
 
 def read_json_items(path: str | Path) -> Iterator[Item]:
@@ -99,6 +127,7 @@ def _read_element(window: "_Window", row: int) -> Item:
         what = str(error)
     if not isinstance(value, dict):
         what = what or f"expected an object, got {type(value).__name__}"
+    what = what or _unusable_name(value)
     if what is None:
         return value
     message = f"{window.path}, row {row}: {what}."
@@ -159,7 +188,7 @@ class _Window:
                     what = f"{error.msg}, or the array is cut short" if cut else error.msg
                     raise self.error(f"not JSON ({what})", row) from error
             except ValueError as error:
-                raise self.error(str(error), row) from error
+                raise self.error(_told(error), row) from error
             else:
                 if end < len(self._text) or self._whole:  # a number may go on behind the window
                     text, self._at = self._text[self._at : end], end

@@ -1,12 +1,12 @@
 """The question of a canonical row, or of one whose question stands in a column that somebody named."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from urm_hf.data.content import Messages, messages_from_json, read_messages, split_turns
 from urm_hf.data.errors import RowError
-from urm_hf.data.formats.reading import QUESTION_COLUMNS, SYSTEM_COLUMNS, find_texts
+from urm_hf.data.formats.question_columns import SYSTEM_COLUMNS, find_texts, is_question
 from urm_hf.data.formats.trl import is_system_prompt
 
 
@@ -72,15 +72,24 @@ def with_system(turns: Messages, system: str | None, columns: Iterable[str] = SY
     return [{"role": "system", "content": system}, *turns]
 
 
-def check_unread(row: Mapping[str, Any], read: Sequence[str], text: str):
+def check_unread(
+    row: Mapping[str, Any],
+    read: Sequence[str],
+    text: str,
+    asks: Callable[[Mapping[str, Any], Any], bool] = is_question,
+):
     """
     Of a row whose columns are named.
+
+    Args:
+        read (`Sequence[str]`): the columns that are read. text (`str`): what they say before the answer.
+        asks (`Callable`, defaults to [`is_question`]): which of the others could be the question.
 
     Raises:
         RowError: a column that looks like a question is not among those read, and what it says not in `text`.
     """
     for name, value in row.items():
-        if name in read or name in SYSTEM_COLUMNS or name not in QUESTION_COLUMNS:
+        if name in read or name in SYSTEM_COLUMNS or not asks(row, name):
             continue
         if all(said in text for said in find_texts(value)):
             continue

@@ -17,6 +17,9 @@ _RESERVED = {
     *("return_assistant_tokens_mask", "tokenizer_kwargs", "messages"),
 }
 
+# of a turn; the second as APIs wrote it before there were tools
+CALLS = {"tool_calls": "tool calls", "function_call": "`function_call`"}
+
 
 def encode_turns(
     tokenizer: PreTrainedTokenizerBase,
@@ -44,12 +47,12 @@ def encode_turns(
         raise RowError("the chat template writes nothing for it.")
     if tools and _is_unwritten("tools", tokenizer, ids, turns, kwargs):
         raise RowError("the chat template does not write `tools`. Take one that does, or drop them.", column="tools")
-    if any(turn.get("tool_calls") for turn in turns):
-        without = [{key: value for key, value in turn.items() if key != "tool_calls"} for turn in turns]
-        if _is_unwritten("tool_calls", tokenizer, ids, without, given):
+    for name, told in CALLS.items():
+        without = [{key: value for key, value in turn.items() if key != name} for turn in turns]
+        if without != turns and _is_unwritten(name, tokenizer, ids, without, given):
             raise RowError(
-                "the chat template does not write tool calls, so that answers which differ in them would be one. Take "
-                "a template that does (`tokenizer.chat_template`)."
+                f"the chat template does not write {told}, so that answers which differ in them "
+                "would be one. Take a template that does (`tokenizer.chat_template`)."
             )
     return list(ids)
 

@@ -151,6 +151,8 @@ def digest_of(paths: Iterable[Path], named: bool = False) -> str:
 def _load_from_hub(name: str, config: str | None, split: str, revision: str | None) -> Dataset:
     try:
         return load_dataset(name, config, split=split, revision=revision)
+    except ConnectionError as error:
+        raise ValueError(f"{name}: no such file here, and the Hub cannot be asked for a dataset ({error}).") from error
     except DatasetsError as error:
         if isinstance(error, (ValueError, OSError)):
             raise

@@ -7,7 +7,8 @@ import pytest
 
 from tests.helpers.format_rows import EXAMPLES, RIVER, SEA, assistant, user
 from urm_hf.data.formats.choices import rank_pairs, split_candidates
-from urm_hf.data.formats.reading import BY_NAME, FORMATS, find_format, find_texts, kind_of, read_row
+from urm_hf.data.formats.question_columns import find_texts
+from urm_hf.data.formats.reading import BY_NAME, FORMATS, find_format, kind_of, read_row
 
 ROWS = [
     pytest.param(one, row, id=f"{one.format}-{n}") for one in EXAMPLES for n, row in enumerate([*one.rows, *one.ties])

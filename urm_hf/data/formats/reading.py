@@ -7,7 +7,7 @@ others are an error, and so is a column that looks like a part of the question a
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +20,8 @@ from urm_hf.data.formats import (
     ratings,
     trl,
 )
-from urm_hf.data.formats.format import Format, Row, decode_list, is_messages
+from urm_hf.data.formats.format import Format, Row, is_messages, is_text
+from urm_hf.data.formats.question_columns import find_texts, is_question, may_ask
 
 FORMATS: tuple[Format, ...] = (
     *ratings.FORMATS,
@@ -33,25 +34,6 @@ FORMATS: tuple[Format, ...] = (
 )
 BY_NAME = {one.name: one for one in FORMATS}
 IDS = BY_NAME["input-ids"]
-
-# Under these names data keep what an answer is for. What the answer was made with or compared to is not among them.
-QUESTION_COLUMNS = (
-    *(
-        "prompt",
-        "question",
-        "query",
-        "instruction",
-        "input",
-        "problem",
-        "user_prompt",
-        "user",
-        "user_input",
-        "request",
-    ),
-    *("context", "history", "conversation", "conversations", "messages", "dialogue", "dialog", "post", "article"),
-    *("system", "system_prompt", "system_message", "text", "document", "passage", "image", "images"),
-)
-SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 
 
 def read_row(row: Row, name: str | None = None, ignore: Collection[str] = ()) -> dict[str, Any]:
@@ -131,7 +113,8 @@ def check_unread(row: Row, read_by: Format, read: Row):
     if read_by is IDS:
         return
     columns = (*read_by.columns, *read_by.optional)
-    suspects = [column for column in row if _is_question(row, column) and column not in columns]
+    asks = may_ask if _is_bare(read) else is_question
+    suspects = [column for column in row if column not in columns and asks(row, column)]
     if not suspects:
         return
     texts = list(find_texts({column: value for column, value in read.items() if column not in suspects}))
@@ -140,24 +123,14 @@ def check_unread(row: Row, read_by: Format, read: Row):
         if unread is not None:
             raise ValueError(
                 f"column `{column}` ({unread!r:.50}) looks like a part of the question, and the format {read_by.name} "
-                f"does not read it. Name another format with `format`, rename it to what it is, or leave it out with "
-                f"`ignore_columns`."
+                f"does not read it. Name another format with `format`, rename it (the question is `prompt`), or "
+                "leave it out with `ignore_columns`."
             )
 
 
-def find_texts(value: Any) -> Iterator[str]:
-    """All texts that are not blank in a value, however deep: but for the names of roles, and numbers."""
-    value = decode_list(value)
-    if isinstance(value, str):
-        if value.strip():
-            yield value.strip()
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            if name not in ("role", "from", "type"):
-                yield from find_texts(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from find_texts(inner)
+def _is_bare(read: Row) -> bool:
+    """Whether a canonical row holds two texts and no question: it may stand in a column of any name."""
+    return "prompt" not in read and all(is_text(read.get(side)) for side in ("chosen", "rejected"))
 
 
 def kind_of(row: Row) -> str:
@@ -170,14 +143,6 @@ def kind_of(row: Row) -> str:
     if any(row.get(name) is not None for name in ("messages", "text", "input_ids", "response", "completion")):
         return "conversation"
     return "prompt"
-
-
-def _is_question(row: Row, column: Any) -> bool:
-    if str(column).lower() not in QUESTION_COLUMNS:
-        return False
-    if str(column).lower() not in SYSTEM_COLUMNS:
-        return True
-    return trl.is_system_prompt({**row, "system": row[column]})
 
 
 def _is_said(text: str, texts: Sequence[str]) -> bool:

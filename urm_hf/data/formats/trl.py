@@ -41,7 +41,7 @@ def is_system_prompt(row: Row) -> bool:
         return False
     words = value.split()
     if row.get("ratings") is None:
-        return len(words) > 1
+        return len(words) > 1 or value.rstrip().endswith(SENTENCE_ENDS)
     return len(words) > 7 or (len(words) > 1 and value.rstrip().endswith(SENTENCE_ENDS))
 
 
