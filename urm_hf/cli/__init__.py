@@ -31,19 +31,20 @@ COMMANDS = {
 EXTRAS = {"peft": "urm-hf[peft]", "matplotlib": "urm-hf[report]", "ray": "urm-hf[ray]"}
 
 
-def not_installed(error: ImportError) -> str | None:
+def describe_missing_module(error: ImportError) -> str | None:
     """One line on an optional module that is not installed; None for all other faults of importing, which are ours."""
     cause: BaseException | None = error
     while isinstance(cause, ImportError) and not isinstance(cause, ModuleNotFoundError):
         cause = cause.__cause__
     if not isinstance(cause, ModuleNotFoundError) or cause.name not in EXTRAS:
         return None
-    return (
-        str(error) if cause is not error else f"{cause.name} is not installed: `pip install '{EXTRAS[cause.name]}'`."
-    )
+    if cause is not error:  # whoever caught it says more
+        return str(error)
+    return f"{cause.name} is not installed: `pip install '{EXTRAS[cause.name]}'`."
 
 
 def usage() -> str:
+    """What `urm --help` prints."""
     width = max(map(len, COMMANDS))
     lines = ["usage: urm COMMAND [options]", "", "Uncertainty-aware reward models.", "", "commands:"]
     lines += [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"urm {argv[0]}: error: {printable(one_line(error))}", file=sys.stderr)
         return 2
     except ImportError as error:
-        told = not_installed(error)
+        told = describe_missing_module(error)
         if told is None or os.environ.get("URM_DEBUG"):
             raise
         print(f"urm {argv[0]}: error: {printable(told)}", file=sys.stderr)

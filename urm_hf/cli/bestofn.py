@@ -76,7 +76,7 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    names, revisions = _checked(args)
+    names, revisions = _check_arguments(args)
     from urm_hf.bestofn.data import read_candidates
     from urm_hf.bestofn.results import candidate_scores, chosen_rows, selection
     from urm_hf.bestofn.rules import Rule, kind_of, rules_for
@@ -99,8 +99,9 @@ def main(argv: list[str]) -> int:
         format=args.format,
         ignore=tuple(args.ignore_columns),
     )
-    rows = _drawn(read_candidates(source, columns, args.gold), args)
+    rows = _draw_rows(read_candidates(source, columns, args.gold), args)
     print(counts_of(rows, args.gold))
+    # every candidate that has a text, prompt by prompt: a model computes what they share once
     asked = [(row, k) for row in rows for k, empty in enumerate(row.empty) if not empty]
     conversations = [row.conversations[k] for row, k in asked]
     origins = [f"{args.data}, row {row.row}, candidate {k}" for row, k in asked]
@@ -122,12 +123,12 @@ def main(argv: list[str]) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     write_whole(args.out / "chosen.jsonl", json_lines(chosen))
     if args.gold:
-        _report(args, argv, rows, models, selections)
+        _write_report(args, argv, rows, models, selections)
     print(f"\nThe answers chosen by {select.name}: {args.out / 'chosen.jsonl'}")
     return 0
 
 
-def _checked(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
+def _check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
     """A name and a revision for each model, if nothing is wrong that can be told before anything is loaded."""
     check_positive(args, "bootstrap_samples", "max_prompts")
     names = args.names or short_names(args.models)
@@ -137,7 +138,7 @@ def _checked(args: argparse.Namespace) -> tuple[list[str], list[str | None]]:
     return names, read_revisions(args)
 
 
-def _drawn(rows: list["Candidates"], args: argparse.Namespace) -> list["Candidates"]:
+def _draw_rows(rows: list["Candidates"], args: argparse.Namespace) -> list["Candidates"]:
     """All rows, or so many of them, drawn with the seed, in their order."""
     if args.max_prompts is None or args.max_prompts >= len(rows):
         return rows
@@ -147,7 +148,7 @@ def _drawn(rows: list["Candidates"], args: argparse.Namespace) -> list["Candidat
     return [rows[number] for number in sorted(drawn)]
 
 
-def _report(
+def _write_report(
     args: argparse.Namespace,
     argv: list[str],
     rows: list["Candidates"],

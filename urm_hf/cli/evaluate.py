@@ -31,6 +31,20 @@ KINDS = ("pairs", "rewardbench", "rewardbench2", "rmbench", "ratings")
 def build_parser() -> Parser:
     parser = Parser(prog="urm evaluate", description=__doc__, epilog=EPILOG)
     add_judged_models(parser)
+    _add_data_sets(parser)
+    _add_columns(parser)
+    statistics = add_statistics_arguments(parser)
+    statistics.add_argument(
+        "--filter",
+        default="either",
+        choices=["either", "both"],
+        help="Drop a pair when either answer is above the threshold (the default), or only when both are.",
+    )
+    add_model_arguments(parser)
+    return parser
+
+
+def _add_data_sets(parser: Parser):
     parser.add_argument(
         "--data",
         required=True,
@@ -71,26 +85,17 @@ def build_parser() -> Parser:
         "--overwrite", action="store_true", help="Replace files in the folder that are of another origin."
     )
 
+
+def _add_columns(parser: Parser):
     columns = parser.add_argument_group("columns, where they have other names than usual")
     for name in ("prompt", "chosen", "rejected", "subset"):
         columns.add_argument(f"--{name}-column", default=name, help=f"The default is `{name}`.")
-
     columns.add_argument(
         "--attributes", nargs="+", help="The rated attributes. The default is all in the column `ratings`."
     )
     columns.add_argument(
         "--attribute-map", nargs="+", metavar="MODEL=DATA", help="Which rated attribute is which of the model's."
     )
-
-    statistics = add_statistics_arguments(parser)
-    statistics.add_argument(
-        "--filter",
-        default="either",
-        choices=["either", "both"],
-        help="Drop a pair when either answer is above the threshold (the default), or only when both are.",
-    )
-    add_model_arguments(parser)
-    return parser
 
 
 def main(argv: list[str]) -> int:
@@ -108,6 +113,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.data.outputs import check_output_folder, has_schema
     from urm_hf.evaluation.results import SCHEMA
 
+    # a folder of scores is of an evaluation that was interrupted before its results
     own = (args.out / "scores").is_dir() or has_schema(args.out / "results.json", SCHEMA)
     check_output_folder(args.out, ["results.json", "report.html"], own=own, overwrite=args.overwrite)
     from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
@@ -116,7 +122,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.report.output import write_results
 
-    own = [_one_each(args, name) for name in ("kind", "split", "data_config", "data_revision", "format")]
+    each = [_spread(args, name) for name in ("kind", "split", "data_config", "data_revision", "format")]
     shared = {
         "columns": PreferenceColumns(args.prompt_column, args.chosen_column, args.rejected_column, args.subset_column),
         "attributes": args.attributes,
@@ -127,7 +133,7 @@ def main(argv: list[str]) -> int:
     }
     loaded = [
         load_data(source, DataOptions(kind, split, config, revision, format=form, **shared))
-        for source, kind, split, config, revision, form in zip(args.data, *own, strict=True)
+        for source, kind, split, config, revision, form in zip(args.data, *each, strict=True)
     ]
     data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
     loading = read_loading(args)
@@ -135,7 +141,7 @@ def main(argv: list[str]) -> int:
         OpenModel(source, name, loading, revision)
         for source, revision, name in zip(args.models, revisions, names, strict=True)
     ]
-    statistics = Statistics(args.bootstrap_samples, args.seed, args.filter, _mapping(args.attribute_map))
+    statistics = Statistics(args.bootstrap_samples, args.seed, args.filter, _read_attribute_map(args.attribute_map))
     results = evaluate(models, data, args.out / "scores", statistics)
     write_results(replace(results, command=shlex.join(["urm", "evaluate", *argv])), args.out)
     return 0
@@ -152,7 +158,8 @@ def _check_names(names: list[str], option: str, of: list[str], what: str):
         raise ValueError(f"{option}: {reserved!r} is a baseline; call the model something else.")
 
 
-def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
+def _read_attribute_map(pairs: list[str] | None) -> dict[str, str] | None:
+    """The data's name of an attribute for each name that models give it."""
     if pairs is None:
         return None
     wrong = next((pair for pair in pairs if pair.count("=") != 1), None)
@@ -161,11 +168,13 @@ def _mapping(pairs: list[str] | None) -> dict[str, str] | None:
     return dict(pair.split("=") for pair in pairs)
 
 
-def _one_each(args: argparse.Namespace, name: str) -> list[str | None]:
+def _spread(args: argparse.Namespace, name: str) -> list[str | None]:
     """The values of an option that is given once for all data, or once for each."""
     values = getattr(args, name)
-    if values is None or len(values) == 1:
-        return [values[0] if values else None] * len(args.data)
+    if values is None:
+        return [None] * len(args.data)
+    if len(values) == 1:
+        return values * len(args.data)
     if len(values) != len(args.data):
         option = f"--{name.replace('_', '-')}"
         raise ValueError(f"{option} needs one value, or one for each of the {len(args.data)} data sets, got {values}.")

@@ -45,7 +45,12 @@ def build_parser() -> Parser:
     )
     add_bootstrap_samples(parser)
     parser.add_argument("--dry-run", action="store_true", help="Print the first request, count all, and ask nothing.")
+    _add_content_of_requests(parser)
+    _add_way_of_asking(parser)
+    return parser
 
+
+def _add_content_of_requests(parser: Parser):
     asked = parser.add_argument_group("what is asked (a change needs another --out)")
     asked.add_argument("--temperature", type=float, default=0.0, help="The judge's temperature. The default is 0.")
     asked.add_argument(
@@ -70,6 +75,8 @@ def build_parser() -> Parser:
         "--reply-attempts", type=int, default=1, help="How many replies are asked for until one can be parsed."
     )
 
+
+def _add_way_of_asking(parser: Parser):
     how = parser.add_argument_group("how it is asked")
     how.add_argument(
         "--api-key-env",
@@ -91,12 +98,12 @@ def build_parser() -> Parser:
         default=20,
         help="How many failures in a row end the run. The default is 20; 0 is never.",
     )
-    return parser
 
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    if args.answer_columns and len(args.answer_columns) != (1 if args.against else 2):
+    expected = 1 if args.against else 2
+    if args.answer_columns and len(args.answer_columns) != expected:
         raise ValueError("--answer-columns names two columns; with --against one, that of both files.")
     from urm_hf.data.answers import Columns
     from urm_hf.judge.client import JudgeClient
@@ -106,8 +113,8 @@ def main(argv: list[str]) -> int:
     fields = {"model": args.model, "temperature": args.temperature, "max_tokens": args.max_tokens}
     client = JudgeClient(
         args.base_url,
-        fields | _object(args.fields),
-        _api_key(args.api_key_env, args.base_url),
+        fields | _read_object(args.fields),
+        _read_api_key(args.api_key_env, args.base_url),
         timeout=args.timeout,
         max_attempts=args.max_attempts,
         backoff=args.backoff,
@@ -133,18 +140,18 @@ def main(argv: list[str]) -> int:
         concurrency=args.concurrency,
         stop_after=args.stop_after,
         bootstrap_samples=args.bootstrap_samples,
-        overwrite=args.overwrite or args.dry_run,
+        overwrite=args.overwrite or args.dry_run,  # a dry run writes nothing, so that nothing can be in its way
     )
     if args.dry_run:
-        print(_first_request(job))
+        print(_describe_first_request(job))
         return 0
     summary = job.run(progress=True)
-    print(_table(summary))
+    print(_format_table(summary))
     print(printable(f"{args.out}, {summary_path(args.out)}"), file=sys.stderr)
     return 0
 
 
-def _object(text: str) -> dict[str, Any]:
+def _read_object(text: str) -> dict[str, Any]:
     try:
         fields = json.loads(text)
     except ValueError as error:
@@ -154,7 +161,7 @@ def _object(text: str) -> dict[str, Any]:
     return fields
 
 
-def _api_key(name: str | None, base_url: str) -> str | None:
+def _read_api_key(name: str | None, base_url: str) -> str | None:
     from urm_hf.judge.client import is_private_channel
 
     if name is not None and not os.environ.get(name):
@@ -165,7 +172,7 @@ def _api_key(name: str | None, base_url: str) -> str | None:
     return os.environ.get(name or DEFAULT_KEY) or None
 
 
-def _first_request(job: Any) -> str:
+def _describe_first_request(job: Any) -> str:
     pairs = list(job.pairs())
     messages = job.messages(pairs[0], 0)
     characters = sum(len(m["content"]) for pair in pairs for order in (0, 1) for m in job.messages(pair, order))
@@ -176,7 +183,7 @@ def _first_request(job: Any) -> str:
     )
 
 
-def _table(summary: dict[str, Any]) -> str:
+def _format_table(summary: dict[str, Any]) -> str:
     """The summary as lines for a terminal."""
     a, b = summary["a"], summary["b"]
     lines = [f"{summary['judged']} of {summary['pairs']} pairs judged, {summary['prompts']} prompts"]

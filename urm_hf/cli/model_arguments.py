@@ -49,10 +49,12 @@ def add_dataset_place(parser: argparse.ArgumentParser):
 
 
 def add_prompt_column(parser: argparse._ActionsContainer):
+    """The column of prompts."""
     parser.add_argument("--prompt-column", help="The column of prompts. The default is what the rows' format says.")
 
 
 def add_statistics_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What decides the draws, in a group to which a command may add its own."""
     statistics = parser.add_argument_group("statistics")
     statistics.add_argument("--seed", type=int, default=0, help="The seed of all draws. The default is 0.")
     add_bootstrap_samples(statistics)
@@ -60,13 +62,21 @@ def add_statistics_arguments(parser: argparse.ArgumentParser) -> argparse._Argum
 
 
 def add_bootstrap_samples(parser: argparse._ActionsContainer):
+    """How many resamples there are."""
     parser.add_argument(
         "--bootstrap-samples", type=int, default=1000, help="Resamples for intervals. The default is 1000."
     )
 
 
 def check_positive(args: argparse.Namespace, *options: str):
-    """Of options that were given."""
+    """
+    Args:
+        args (`Namespace`): what was parsed.
+        options (`str`): names of numbers; those that were not given are not looked at.
+
+    Raises:
+        ValueError: one of them is below 1.
+    """
     for option in options:
         value = getattr(args, option)
         if value is not None and value < 1:
@@ -74,11 +84,22 @@ def check_positive(args: argparse.Namespace, *options: str):
 
 
 def check_distinct(names: list[str], option: str, of: list[str], what: str):
+    """
+    Args:
+        names (`list[str]`): what things are called.
+        option (`str`): the flag that names them.
+        of (`list[str]`): the things.
+        what (`str`): one of them in words.
+
+    Raises:
+        ValueError: there are not as many names as things, or two are equal.
+    """
     if len(names) != len(of) or len(set(names)) < len(names):
         raise ValueError(f"{option} must be {len(of)} different names, one for each {what}, got {names}.")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser):
+    """How models are loaded, and how much passes them at once."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--max-length", type=int, help="The longest conversation in tokens. The default is the model's own limit."
@@ -121,25 +142,34 @@ def add_model_arguments(parser: argparse.ArgumentParser):
 
 
 def read_limits(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of [`RewardScorer`] itself."""
     return {name: getattr(args, name) for name in LIMITS}
 
 
 def read_model_kwargs(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments with which a model is loaded."""
     return {"dtype": args.dtype, "trust_remote_code": args.trust_remote_code}
 
 
 def read_ensemble(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of an ensemble that were given; for the others its folder speaks."""
     return {name: getattr(args, name) for name in ENSEMBLE if getattr(args, name)}
 
 
 def read_loading(args: argparse.Namespace) -> "Loading":
+    """All that the model's options say, for commands that load several."""
     from urm_hf.evaluation.model_scores import Loading
 
     return Loading(read_model_kwargs(args), read_ensemble(args), read_limits(args), args.device)
 
 
 def read_revisions(args: argparse.Namespace) -> list[str | None]:
-    """One for each of `args.models`."""
+    """
+    One for each of `args.models`.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
     revisions = args.revision or [None] * len(args.models)
     if len(revisions) != len(args.models):
         raise ValueError(f"--revision needs one entry for each of the {len(args.models)} models, got {args.revision}.")
@@ -151,6 +181,13 @@ def split_members(models: list[str], revisions: list[str] | None) -> tuple[list[
     The one model of a command, or the members of the ensemble A,B,C, with a revision for each.
 
     Separate names are members as well, as they used to be, but other commands take them for models to compare.
+
+    Args:
+        models (`list[str]`): as they were given; a folder whose name has a comma is one model.
+        revisions (`list[str]`, *optional*): as they were given, R,S for members A,B.
+
+    Returns:
+        `tuple[list[str], list[str] | None]`: the members, and a revision for each.
     """
     if len(models) > 1:
         print(f"note: write an ensemble as {','.join(models)}; separate names will be an error here.", file=sys.stderr)
@@ -164,25 +201,35 @@ def split_members(models: list[str], revisions: list[str] | None) -> tuple[list[
 def short_names(sources: list[str]) -> list[str]:
     """
     A name for each model: the end of its path, as much of it as tells it from the others; of an ensemble its members'.
+
+    Args:
+        sources (`list[str]`): repositories, folders, files of scores, or members joined by commas.
+
+    Raises:
+        ValueError: a model is named twice.
     """
     from urm_hf.evaluation.model_scores import is_score_file
 
     split = [[source] if is_score_file(source) else source.split(",") for source in sources]
-    names = ["+".join(_ending(part, 1) for part in parts) for parts in split]
+    names = [_join_endings(parts, 1) for parts in split]
     depth = 1
     while len(set(names)) < len(names) and depth < 8:
         depth += 1
-        twice = {name for name in names if names.count(name) > 1}
-        names = [
-            "+".join(_ending(part, depth) for part in parts) if name in twice else name
-            for name, parts in zip(names, split, strict=True)
-        ]
+        longer = list(names)
+        for place, name in enumerate(names):
+            if names.count(name) > 1:  # the others keep the shortest name that tells them
+                longer[place] = _join_endings(split[place], depth)
+        names = longer
     if len(set(names)) < len(names):
         raise ValueError(f"a model is named twice: {', '.join(sources)}.")
     return names
 
 
-def _ending(source: str, parts: int) -> str:
+def _join_endings(members: list[str], parts: int) -> str:
+    return "+".join(_read_ending(member, parts) for member in members)
+
+
+def _read_ending(source: str, parts: int) -> str:
     """The last parts of a path or repository id, without a file's ending, fit for a file's name."""
     path = Path(os.path.abspath(source)) if os.path.exists(source) else Path(source)
     kept = [part for part in path.parts if part != path.anchor][-parts:]

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, aliases: Mapping[str, str] | None = None, **kwargs: Any):
         self.aliases, self.given = THEIR_NAMES | dict(aliases or {}), list[str]()
-        with_help = kwargs.pop("add_help", True)
+        with_help = kwargs.pop("add_help", True)  # argparse's own help is no sentence
         super().__init__(add_help=False, **kwargs)
         if with_help:
             self.add_argument("-h", "--help", action="help", help="Show this help and exit.")
@@ -56,7 +56,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def spell_flags(argv: Iterable[str], spell: Callable[[str], str]) -> list[str]:
-    """The arguments with all flags in their documented spelling; what follows `--` is left as it is."""
+    """
+    The arguments with all flags in their documented spelling; what follows `--` is left as it is.
+
+    Args:
+        argv (`Iterable[str]`): as they were typed.
+        spell (`Callable`): the documented spelling of a flag.
+    """
     spelled: list[str] = []
     for word in argv:
         if word.startswith("--") and word != "--" and "--" not in spelled:

@@ -75,6 +75,7 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
+    # what torchrun and `accelerate launch` tell each of the processes that they start
     launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
     check_positive(args, "num_processes")
     if launched and args.data == "-":
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> int:
     answers = tuple(args.answer_columns) if args.answer_columns else None
     job = ScoreJob(
         models=members,
-        data=_spooled(parts_path(args.out)) if args.data == "-" else args.data,
+        data=_spool_stdin(parts_path(args.out)) if args.data == "-" else args.data,
         out=args.out,
         revisions=revisions,
         split=args.split,
@@ -119,13 +120,14 @@ def main(argv: list[str]) -> int:
         if args.data == "-":  # the copy of standard input lies there
             remove_if_empty(parts_path(args.out))
     if counts is not None:
-        print(printable(_summary(counts, args.out)), file=sys.stderr)
+        print(printable(_format_summary(counts, args.out)), file=sys.stderr)
     elif not launched:
         print(printable(f"{args.out} was finished by another run of this job."), file=sys.stderr)
     return 0
 
 
-def _summary(counts: dict[str, int], out: Path) -> str:
+def _format_summary(counts: dict[str, int], out: Path) -> str:
+    """One line on what came of all rows."""
     saved = max(0, 1 - counts["computed_tokens"] / max(1, counts["plain_tokens"]))
     skipped = f", {counts['skipped']} SKIPPED (see {out}.skipped.jsonl)" if counts["skipped"] else ""
     return (
@@ -134,7 +136,7 @@ def _summary(counts: dict[str, int], out: Path) -> str:
     )
 
 
-def _spooled(folder: Path) -> str:
+def _spool_stdin(folder: Path) -> str:
     """Standard input as a file, which an interrupted job reads again."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "stdin.jsonl"

@@ -35,7 +35,8 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         flags = action.option_strings
-        shown = [flag for flag in flags if not flag.startswith("--")] + [f for f in flags if f.startswith("--")][:1]
+        long = [flag for flag in flags if flag.startswith("--")]
+        shown = [flag for flag in flags if flag not in long] + long[:1]
         if action.nargs == 0:
             return ", ".join(shown)
         return f"{', '.join(shown)} {self._format_args(action, self._get_default_metavar_for_optional(action))}"

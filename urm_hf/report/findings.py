@@ -30,14 +30,14 @@ def accuracy_findings(results: EvaluationResults, data: DataEntry) -> list[Findi
     ranked = results.rank(data.name)
     if not ranked:
         return []
-    findings = [_ranking(results, ranked, data)]
+    findings = [_tell_ranking(results, ranked, data)]
     if len(ranked) == 2:
-        findings.append(_of_two(results, data, ranked))
+        findings.append(_compare_two(results, data, ranked))
     elif len(ranked) > 2:
-        findings.append(_of_many(results, data, ranked))
+        findings.append(_compare_many(results, data, ranked))
     rules = [name for name in results.baselines if name != CHANCE]
-    against = [_against_rule(results, data.name, ranked, rule) for rule in rules]
-    return [*findings, *filter(None, [*against, _against_chance(results, data.name, ranked)])]
+    against = [_compare_with_rule(results, data.name, ranked, rule) for rule in rules]
+    return [*findings, *filter(None, [*against, _compare_with_chance(results, data.name, ranked)])]
 
 
 def overview(results: EvaluationResults) -> list[Finding]:
@@ -66,7 +66,7 @@ def overview(results: EvaluationResults) -> list[Finding]:
     return [Finding(text)]
 
 
-def _ranking(results: EvaluationResults, ranked: Ranked, data: DataEntry) -> Finding:
+def _tell_ranking(results: EvaluationResults, ranked: Ranked, data: DataEntry) -> Finding:
     (best, value), *others = ranked
     noun = format_count(value.n, data.noun)
     mean = f" ({data.mean})" if data.mean else ""
@@ -86,7 +86,7 @@ def _ranking(results: EvaluationResults, ranked: Ranked, data: DataEntry) -> Fin
     return Finding(text + ".")
 
 
-def _of_two(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Finding:
+def _compare_two(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Finding:
     (a, _), (b, _) = ranked
     compared = results.compare(data.name, a, b)
     if compared is None:
@@ -106,7 +106,7 @@ def _of_two(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Find
     return Finding(text, "good" if kind == "sure" else "plain")
 
 
-def _of_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Finding:
+def _compare_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Finding:
     best = ranked[0][0]
     by_kind: dict[str, list[Markup]] = {}
     for other, _ in ranked[1:]:
@@ -121,7 +121,7 @@ def _of_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Fin
         "untested": "was not tested",
     }
     parts = [
-        Markup("over {} <b>{}</b>").format(_others(by_kind[kind], len(ranked) - 1), ending)
+        Markup("over {} <b>{}</b>").format(_join_others(by_kind[kind], len(ranked) - 1), ending)
         for kind, ending in endings.items()
         if kind in by_kind
     ]
@@ -129,7 +129,7 @@ def _of_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -> Fin
     return Finding(text, "good" if set(by_kind) == {"sure"} else "plain")
 
 
-def _others(names: list[Markup], count: int) -> str | Markup:
+def _join_others(names: list[Markup], count: int) -> str | Markup:
     return "all others" if len(names) == count > 1 else join_words(names)
 
 
@@ -144,7 +144,7 @@ def standing(results: EvaluationResults, data: str, model: str, found: Measured,
     return "above" if found.interval and found.interval[0] > base.value else "unproven"
 
 
-def _against_rule(results: EvaluationResults, data: str, ranked: Ranked, rule: str) -> Finding | None:
+def _compare_with_rule(results: EvaluationResults, data: str, ranked: Ranked, rule: str) -> Finding | None:
     base = results.get(data, rule, "accuracy")
     if base is None:
         return None
@@ -155,19 +155,19 @@ def _against_rule(results: EvaluationResults, data: str, ranked: Ranked, rule: s
     told = Markup("{}, which needs no model and is right on {}").format(name, format_share(base))
     below, unproven, above = by_standing.values()
     if below:
-        text = Markup("{} {}.").format(_not(below, ranked, "beats", "does not beat", "do not beat"), told)
+        text = Markup("{} {}.").format(_join_not(below, ranked, "beats", "does not beat", "do not beat"), told)
         rest = [(unproven, "above it by a margin that may be noise"), (above, "above it by more than noise")]
-        parts = [Markup("{} {}").format(_are(names), how) for names, how in rest if names]
+        parts = [Markup("{} {}").format(_join_are(names), how) for names, how in rest if names]
         return Finding(text + (Markup(" {}.").format(Markup("; ").join(parts)) if parts else ""), "warning")
     if unproven:
-        text = Markup("{} above {}, but the margin <b>may be noise</b>").format(_are(unproven, ranked), told)
-        rest_above = Markup("; {} above it by more than noise").format(_are(above)) if above else ""
-        return Finding(_capital(text + rest_above + "."), "plain" if above else "warning")
+        text = Markup("{} above {}, but the margin <b>may be noise</b>").format(_join_are(unproven, ranked), told)
+        rest_above = Markup("; {} above it by more than noise").format(_join_are(above)) if above else ""
+        return Finding(_capitalize(text + rest_above + "."), "plain" if above else "warning")
     text = Markup("{} is right on {} without any model; {} <b>above that</b> by more than noise.")
-    return Finding(_capital(text.format(name, format_share(base), _are(above, ranked))), "good")
+    return Finding(_capitalize(text.format(name, format_share(base), _join_are(above, ranked))), "good")
 
 
-def _not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_several: str) -> Markup:
+def _join_not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_several: str) -> Markup:
     """ "a does not beat", "a and b do not beat", "none of the 3 models beats"."""
     if len(models) == len(ranked) > 2:
         return Markup("<b>None of the {} models {}</b>").format(len(models), of_none)
@@ -175,7 +175,7 @@ def _not(models: list[str], ranked: Ranked, of_none: str, of_one: str, of_severa
     return Markup("{} <b>{}</b>").format(join_words([name_model(model) for model in models]), verb)
 
 
-def _are(models: list[str], ranked: Ranked = ()) -> Markup:
+def _join_are(models: list[str], ranked: Ranked = ()) -> Markup:
     if len(models) == len(ranked) > 2:
         return Markup("all {} models are").format(len(models))
     return Markup("{} {}").format(
@@ -183,12 +183,12 @@ def _are(models: list[str], ranked: Ranked = ()) -> Markup:
     )
 
 
-def _capital(text: Markup) -> Markup:
+def _capitalize(text: Markup) -> Markup:
     """A sentence that may begin with "all"; names of models stay as they are."""
     return Markup(text[:1].upper() + text[1:]) if text.startswith(("all ", "always ", "the ")) else text
 
 
-def _against_chance(results: EvaluationResults, data: str, ranked: Ranked) -> Finding | None:
+def _compare_with_chance(results: EvaluationResults, data: str, ranked: Ranked) -> Finding | None:
     """Only where a model is not better than guessing; better is what everybody expects."""
     chance = results.chance(data)
     if chance is None:
@@ -197,8 +197,8 @@ def _against_chance(results: EvaluationResults, data: str, ranked: Ranked) -> Fi
     worse = [m for m, found in ranked if found.interval and found.interval[1] < chance]
     parts = []
     if unsure:
-        not_told = _not(unsure, ranked, "is told apart", "is not told apart", "are not told apart")
+        not_told = _join_not(unsure, ranked, "is told apart", "is not told apart", "are not told apart")
         parts.append(Markup("{} <b>from guessing</b> ({})").format(not_told, percent(chance)))
     if worse:
-        parts.append(Markup("{} <b>worse than guessing</b> ({})").format(_are(worse), percent(chance)))
+        parts.append(Markup("{} <b>worse than guessing</b> ({})").format(_join_are(worse), percent(chance)))
     return Finding(Markup("; ").join(parts) + ".", "warning") if parts else None

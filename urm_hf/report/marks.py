@@ -21,15 +21,19 @@ SHAPES = [
 # strokes of lines, in units of an SVG
 DASHES = [(), (6, 2.5), (1.5, 2), (7, 2, 1.5, 2), (3.5, 2), (9, 2, 3, 2), (1.5, 4)]
 # readable on white and, for eyes that mix up red and green, apart in lightness too; page.css has those for dark
-COLOURS = ["#0072b2", "#c4510a", "#00845f", "#9d4b86", "#8f6400", "#222222", "#2f7fa8"]
+COLORS = ["#0072b2", "#c4510a", "#00845f", "#9d4b86", "#8f6400", "#222222", "#2f7fa8"]
 
 
 @dataclass(frozen=True)
 class Look:
     """
-    How the models, or the measures, of a plot are told apart: by shape and stroke as well as by colour.
+    How the models, or the measures, of a plot are told apart: by shape and stroke as well as by color.
 
-    After seven colours they begin again, with other shapes and strokes.
+    After seven colors they begin again, with other shapes and strokes.
+
+    Args:
+        number (`int`): its place among those that are told apart.
+        hollow (`bool`, *optional*, defaults to `False`): of a baseline, in gray.
     """
 
     number: int
@@ -45,20 +49,22 @@ class Look:
 
     @property
     def _shape(self) -> tuple[str, str]:
-        return SHAPES[(self.number + self.number // len(COLOURS)) % len(SHAPES)]
+        return SHAPES[(self.number + self.number // len(COLORS)) % len(SHAPES)]
 
     @property
     def dashes(self) -> tuple[float, ...]:
-        return DASHES[(self.number + 2 * (self.number // len(COLOURS))) % len(DASHES)]
+        return DASHES[(self.number + 2 * (self.number // len(COLORS))) % len(DASHES)]
 
     @property
-    def colour(self) -> str:
-        return themed(COLOURS[self.number % len(COLOURS)]) if not self.hollow else "var(--muted)"
+    def color(self) -> str:
+        if self.hollow:
+            return "var(--muted)"
+        return theme_color(COLORS[self.number % len(COLORS)])
 
 
-def themed(colour: str) -> str:
-    """The colour as a variable of page.css, which the dark scheme sets anew."""
-    return f"var(--c{COLOURS.index(colour)}, {colour})"
+def theme_color(color: str) -> str:
+    """The color as a variable of page.css, which the dark scheme sets anew."""
+    return f"var(--c{COLORS.index(color)}, {color})"
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,10 @@ class Axis:
     The scale of a column of dots.
 
     Args:
-        low, high: its ends. ticks: values and their labels. reference: a line to compare with, such as chance.
+        low (`float`): its left end.
+        high (`float`): its right end.
+        ticks (`Sequence[tuple[float, str]]`): values and their labels.
+        reference (`float`, *optional*): a line to compare with, such as chance.
     """
 
     low: float
@@ -88,7 +97,9 @@ def build_axis(
     known = [value for value in [*values, reference] if value is not None]
     low, high = min(known), max(known)
     span = max(high - low, 0.02)
-    step = next(step for step in (m * 10.0**e for e in range(-4, 9) for m in (1, 2, 5)) if span / step <= 4)
+    steps = (factor_of_ten * 10.0**exponent for exponent in range(-4, 9) for factor_of_ten in (1, 2, 5))
+    step = next(step for step in steps if span / step <= 4)
+    # 1e-9: without it, a bound that rounding puts a hair beyond a tick would get another tick
     low = max(math.floor(low / step + 1e-9) * step, limits[0])
     high = min(math.ceil(high / step - 1e-9) * step, limits[1])
     high = high if high > low else low + step
@@ -100,7 +111,15 @@ def build_axis(
 
 @dataclass(frozen=True)
 class Mark:
-    """A dot and its interval. label: for those who cannot see it."""
+    """
+    A dot and its interval.
+
+    Args:
+        value (`float`): where the dot is.
+        interval (`tuple[float, float]` or `None`): the ends of the line through it.
+        look ([`Look`]): of the model or measure.
+        label (`str`): for those who cannot see it.
+    """
 
     value: float
     interval: tuple[float, float] | None
@@ -110,7 +129,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Cell:
-    """text: what it says. detail: smaller, below it. marks: dots instead of text."""
+    """
+    Args:
+        text (`str` or `Markup`, *optional*): what it says.
+        detail (`str` or `Markup`, *optional*): smaller, below it.
+        marks (`Sequence[Mark]`, *optional*): dots instead of text.
+        look ([`Look`], *optional*): of the model or measure that it names.
+    """
 
     text: str | Markup = ""
     detail: str | Markup = ""
@@ -120,7 +145,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """title: its head. hint: smaller, below it. axis: of a column of dots. look: of the model that it is about."""
+    """
+    Args:
+        title (`str` or `Markup`): its head.
+        hint (`str`, *optional*): smaller, below it.
+        axis ([`Axis`], *optional*): of a column of dots.
+        look ([`Look`], *optional*): of the model that it is about.
+        text (`bool`, *optional*, defaults to `False`): whether it holds words, which stand on the left.
+    """
 
     title: str | Markup
     hint: str = ""
@@ -131,7 +163,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """groups: rows by the heading that stands over them, "" for none; the first cell of a row is its head."""
+    """
+    Args:
+        caption (`str` or `Markup`): what it shows.
+        columns (`Sequence[Column]`): their heads.
+        groups (`dict`): rows by the heading that stands over them, "" for none; the first cell of a row is its head.
+        note (`str` or `Markup`, *optional*): smaller, below it.
+    """
 
     caption: str | Markup
     columns: Sequence[Column]

@@ -14,8 +14,8 @@ from urm_hf.report.marks import Look
 from urm_hf.report.plots import (
     BEFORE_AFTER,
     MOST_LINES,
+    choose_measures,
     coverage_plot,
-    drawn_measures,
     reliability_plots,
     risk_coverage_plots,
 )
@@ -72,17 +72,17 @@ def report_html(results: EvaluationResults | Mapping[str, Any]) -> str:
         results=results,
         schema=SCHEMA,
         version=VERSION,
-        created=_date(results.created),
+        created=_format_date(results.created),
         breakable=breakable,
-        counted=format_count,
-        proper=name_kind,
+        format_count=format_count,
+        name_kind=name_kind,
         many=MANY,
         looks=looks(results),
-        **_sections(results),
+        **_build_sections(results),
     )
 
 
-def _sections(results: EvaluationResults) -> dict[str, Any]:
+def _build_sections(results: EvaluationResults) -> dict[str, Any]:
     """The contents of each section, data set by data set; what has no content is left out."""
     numbered = list(enumerate(results.data))
     preferences = [(i, data) for i, data in numbered if data.kind != RATINGS and results.rank(data.name)]
@@ -95,7 +95,7 @@ def _sections(results: EvaluationResults) -> dict[str, Any]:
         "parts": [(d, table) for _, d in preferences if (table := subset_table(results, d))],
         "comparisons": [(d, comparison_tables(results, d)) for _, d in preferences if results.comparisons_on(d.name)],
         "trust": [_trust(results, d, i) for i, d in preferences if trust_table(results, d)],
-        "measures": _drawn(results, [data.name for _, data in preferences]),
+        "measures": _build_legend(results, [data.name for _, data in preferences]),
         "most_lines": MOST_LINES,
         "calibration": [_calibration(results, d, i) for i, d in preferences if calibration_table(results, d)],
         "before_after": zip(("as given", "after temperature"), BEFORE_AFTER, strict=True),
@@ -107,9 +107,9 @@ def _sections(results: EvaluationResults) -> dict[str, Any]:
     }
 
 
-def _drawn(results: EvaluationResults, data: list[str]) -> list[tuple[Markup, Look]]:
+def _build_legend(results: EvaluationResults, data: list[str]) -> list[tuple[Markup, Look]]:
     """The legend of the risk-coverage curves: every measure that is drawn anywhere."""
-    drawn = {variant for name in data for model in results.names for variant in drawn_measures(results, name, model)}
+    drawn = {variant for name in data for model in results.names for variant in choose_measures(results, name, model)}
     return [(measure_name(variant), look) for variant, look in measure_looks(results).items() if variant in drawn]
 
 
@@ -132,7 +132,7 @@ def _ratings(results: EvaluationResults, data: DataEntry, number: int) -> dict[s
     return {"data": data, "plot": plot, "tables": tables}
 
 
-def _date(created: str | None) -> str:
+def _format_date(created: str | None) -> str:
     """ "22 November 2026" of an ISO time; what is not one stays as it is."""
     try:
         at = datetime.fromisoformat((created or "").replace("Z", "+00:00"))

@@ -30,12 +30,12 @@ CONSTANT = "constant"  # the baseline that predicts the same of every conversati
 def rating_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """How well means follow the annotators, beside what an annotator achieves, and whether intervals hold."""
     name = data.name
-    findings = [_means(results, name), _ceiling(results, name), *_likelihoods(results, name)]
+    findings = [_tell_means(results, name), _tell_ceiling(results, name), *_tell_likelihoods(results, name)]
     if sum(results.get(name, model, "coverage95") is not None for model in results.names) > MANY:
-        findings += _coverage_of_many(results, name)
+        findings += _tell_coverage_of_many(results, name)
     else:
         for model in results.names:
-            findings += _coverage(results, name, model)
+            findings += _tell_coverage(results, name, model)
     return [finding for finding in findings if finding]
 
 
@@ -46,7 +46,7 @@ def pearson(results: EvaluationResults, data: str, model: str, attribute: str | 
     return own or results.get(data, model, "pearson", level, attribute, "reward")
 
 
-def _means(results: EvaluationResults, data: str) -> Finding | None:
+def _tell_means(results: EvaluationResults, data: str) -> Finding | None:
     found = [(model, r) for model in results.names if (r := pearson(results, data, model))]
     if not found:
         return None
@@ -64,10 +64,10 @@ def _means(results: EvaluationResults, data: str) -> Finding | None:
     if unproven:
         is_shown = "is not shown" if len(unproven) == 1 else "are not shown"
         text += Markup(" {} <b>{} to follow them at all</b>.").format(join_words(unproven), is_shown)
-    return Finding(text + _overlap([r for _, r in found]), "warning" if unproven else "plain")
+    return Finding(text + _compare_first_two([r for _, r in found]), "warning" if unproven else "plain")
 
 
-def _overlap(found: list[Measured]) -> Markup:
+def _compare_first_two(found: list[Measured]) -> Markup:
     if len(found) < 2 or not found[0].interval or not found[1].interval:
         return Markup("")
     if found[0].interval[0] > found[1].interval[1]:
@@ -75,7 +75,7 @@ def _overlap(found: list[Measured]) -> Markup:
     return Markup(" The intervals of the first two overlap: the lead <b>may be noise</b>.")
 
 
-def _ceiling(results: EvaluationResults, data: str) -> Finding | None:
+def _tell_ceiling(results: EvaluationResults, data: str) -> Finding | None:
     ceiling = results.whosesoever(data, "noise_ceiling_pearson")
     single = [(model, r) for model in results.names if (r := results.get(data, model, "single_pearson"))]
     if ceiling is None:
@@ -89,7 +89,7 @@ def _ceiling(results: EvaluationResults, data: str) -> Finding | None:
     return Finding(told)
 
 
-def _likelihoods(results: EvaluationResults, data: str) -> list[Finding]:
+def _tell_likelihoods(results: EvaluationResults, data: str) -> list[Finding]:
     """The first two by NLL, and those that do not beat the constant prediction."""
     ranked = results.rank(data, "nll")[::-1]
     findings = []
@@ -112,7 +112,7 @@ def _likelihoods(results: EvaluationResults, data: str) -> list[Finding]:
     return findings
 
 
-def _coverage_of_many(results: EvaluationResults, data: str) -> list[Finding]:
+def _tell_coverage_of_many(results: EvaluationResults, data: str) -> list[Finding]:
     """A sentence for each level and verdict."""
     findings = []
     for metric, promised in LEVELS.items():
@@ -137,7 +137,7 @@ def _judge_width(share: Measured, promised: float) -> str:
     return "are too narrow" if high < promised else "are wider than needed"
 
 
-def _coverage(results: EvaluationResults, data: str, model: str) -> list[Finding]:
+def _tell_coverage(results: EvaluationResults, data: str, model: str) -> list[Finding]:
     """A sentence for each level: sigma may be right in the tails and wrong in the middle."""
     findings = []
     for metric, promised in LEVELS.items():

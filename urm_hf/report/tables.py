@@ -29,13 +29,13 @@ SHORT_READING = {
 
 
 def looks(results: EvaluationResults) -> dict[str, Look]:
-    """The shape and colour of every model; baselines are hollow and grey."""
+    """The shape and color of every model; baselines are hollow and grey."""
     solid = {name: Look(number) for number, name in enumerate(results.names)}
     return solid | {name: Look(number + 1, hollow=True) for number, name in enumerate(results.baselines)}
 
 
 def measure_looks(results: EvaluationResults) -> dict[str, Look]:
-    """The shape and colour of every measure that rows are kept by, the same for all models and data sets."""
+    """The shape and color of every measure that rows are kept by, the same for all models and data sets."""
     measured = [entry.measured for entry in results.metrics]
     variants = [one.variant for one in measured if one.metric in ("auroc_errors", "accuracy_kept")]
     variants += [curve.variant for curve in results.curves if curve.curve == "risk_coverage"]
@@ -69,7 +69,7 @@ def overall_table(results: EvaluationResults, data: DataEntry) -> Table:
     rows = [*results.rank(name), *((rule, found) for rule, found in rules if found)]
     axis = build_axis(extent(found for _, found in rows), results.chance(name))
     titles = {"tied": "tied", "truncated": "cut"}
-    extra = [(metric, title) for metric, title in titles.items() if _any(results, data, metric)]
+    extra = [(metric, title) for metric, title in titles.items() if has_any(results, data, results.names, metric)]
     sizes = {found.n for model, found in rows if model != CHANCE}
     columns = [
         Column("model", text=True),
@@ -85,15 +85,16 @@ def overall_table(results: EvaluationResults, data: DataEntry) -> Table:
         size = [Cell("" if model == CHANCE else f"{found.n}")] * (len(sizes) > 1)
         body.append([Cell(breakable(model), look=look[model]), share_cell(found), Cell(marks=dots), *size, *more])
     counted_once = f", {format_count(sizes.pop(), data.noun)}" if len(sizes) == 1 else ""
-    return Table(f"Accuracy on {name}{counted_once}", columns, {"": body}, _chance_note(results, name))
+    return Table(f"Accuracy on {name}{counted_once}", columns, {"": body}, _explain_chance(results, name))
 
 
-def _any(results: EvaluationResults, data: DataEntry, metric: str) -> bool:
-    found = (results.get(data.name, model, metric) for model in results.names)
+def has_any(results: EvaluationResults, data: DataEntry, models: Iterable[str], metric: str) -> bool:
+    """Whether a share is above 0 for any of the models."""
+    found = (results.get(data.name, model, metric) for model in models)
     return any(value and value.value > 0 for value in found)
 
 
-def _chance_note(results: EvaluationResults, data: str) -> str:
+def _explain_chance(results: EvaluationResults, data: str) -> str:
     chance = results.chance(data)
     return f"Dots with 95 % intervals; the dashed line is guessing ({percent(chance)})." if chance is not None else ""
 
@@ -101,7 +102,7 @@ def _chance_note(results: EvaluationResults, data: str) -> str:
 def every_data_table(results: EvaluationResults) -> Table:
     """The accuracy of all models on all data sets of preferences: a row a data set."""
     places = [(data.name, data.name, None, None) for data in results.preferences]
-    return _matrix(results, "Accuracy on every data set, %", "data set", {"": places})
+    return _build_matrix(results, "Accuracy on every data set, %", "data set", {"": places})
 
 
 def subset_table(results: EvaluationResults, data: DataEntry) -> Table | None:
@@ -110,24 +111,23 @@ def subset_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     if not levels:
         return None
     groups = {f"by {level}": [(g, data.name, level, g) for g in found] for level, found in levels.items()}
-    return _matrix(results, f"Accuracy on parts of {data.name}, %", "part", groups)
+    return _build_matrix(results, f"Accuracy on parts of {data.name}, %", "part", groups)
 
 
-def _matrix(results: EvaluationResults, caption: str, head: str, groups: dict) -> Table:
+def _build_matrix(results: EvaluationResults, caption: str, head: str, groups: dict) -> Table:
     """groups: for each heading, rows as (label, data, level, group)."""
     look = looks(results)
-    names = [
-        name
-        for name in [*results.names, *results.baselines]
-        if any(results.get(d, name, "accuracy", lv, g) for rows in groups.values() for _, d, lv, g in rows)
-    ]
-    shown = [name for name in names if name != CHANCE]
-    chances = {results.chance(d) for rows in groups.values() for _, d, _, _ in rows}
-    reference = chances.pop() if len(chances) == 1 and head != "part" else None
     every = [row[1:] for rows in groups.values() for row in rows]
-    axis = build_axis(
-        extent(results.get(d, name, "accuracy", lv, g) for d, lv, g in every for name in shown), reference
-    )
+    names = []
+    for name in [*results.names, *results.baselines]:
+        if any(results.get(d, name, "accuracy", level, group) for d, level, group in every):
+            names.append(name)
+    shown = [name for name in names if name != CHANCE]
+    chances = {results.chance(d) for d, _, _ in every}
+    # parts may have more or fewer answers to choose from than the whole, and so another chance
+    reference = chances.pop() if len(chances) == 1 and head != "part" else None
+    dotted = [results.get(d, name, "accuracy", level, group) for d, level, group in every for name in shown]
+    axis = build_axis(extent(dotted), reference)
     columns = [Column(head, text=True), Column("n"), Column("accuracy, %", axis=axis)]
     columns += [Column(breakable(name), look=look[name]) for name in names]
     body: dict[str | Markup, list[list[Cell]]] = {}
@@ -148,27 +148,27 @@ def comparison_tables(results: EvaluationResults, data: DataEntry) -> tuple[Tabl
     found = results.comparisons_on(data.name)
     rank = {model: place for place, (model, _) in enumerate(results.rank(data.name))}
     first = next(iter(rank), None)
-    ordered = [_best_first(results, data.name, c, rank) for c in found]
+    ordered = [_put_best_first(results, data.name, c, rank) for c in found]
     ordered.sort(key=lambda c: (rank.get(c.model_a, 99), rank.get(c.model_b, 99)))
     values = [v for c in ordered for v in (c.difference, *(c.interval or ()))]
     axis = build_axis(values, 0.0, limits=(-1.0, 1.0))
     best = [c for c in ordered if c.model_a == first]
     rest = [c for c in ordered if c.model_a != first]
     if len(ordered) <= 4 or not rest:
-        return _comparisons(results, data, ordered, axis, f"Comparisons on {data.name}"), None
+        return _build_comparisons(results, data, ordered, axis, f"Comparisons on {data.name}"), None
     return (
-        _comparisons(results, data, best, axis, f"The best model against all others on {data.name}"),
-        _comparisons(results, data, rest, axis, f"All other comparisons on {data.name}"),
+        _build_comparisons(results, data, best, axis, f"The best model against all others on {data.name}"),
+        _build_comparisons(results, data, rest, axis, f"All other comparisons on {data.name}"),
     )
 
 
-def _best_first(results: EvaluationResults, data: str, comparison: Comparison, rank: dict[str, int]) -> Comparison:
+def _put_best_first(results: EvaluationResults, data: str, comparison: Comparison, rank: dict[str, int]) -> Comparison:
     a, b = comparison.model_a, comparison.model_b
     first, second = (b, a) if rank.get(b, 99) < rank.get(a, 99) else (a, b)
     return results.compare(data, first, second) or comparison
 
 
-def _comparisons(
+def _build_comparisons(
     results: EvaluationResults, data: DataEntry, found: list[Comparison], axis: Axis, caption: str
 ) -> Table:
     look, noun = looks(results), f"{data.noun}s"
@@ -220,7 +220,7 @@ def trust_table(results: EvaluationResults, data: DataEntry) -> Table | None:
             v for metric in ("auroc_errors", "accuracy_kept") for v in results.variants(name, model, metric)
         )
         if variants:
-            groups[breakable(model)] = [_trust_row(results, name, model, variant) for variant in variants]
+            groups[breakable(model)] = [_build_trust_row(results, name, model, variant) for variant in variants]
             found += [results.get(name, model, "auroc_errors", variant=variant) for variant in variants]
     if not groups:
         return None
@@ -238,7 +238,7 @@ def trust_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     return Table(f"How errors are flagged on {name}", columns, groups, note)
 
 
-def _trust_row(results: EvaluationResults, data: str, model: str, variant: str) -> list[Cell]:
+def _build_trust_row(results: EvaluationResults, data: str, model: str, variant: str) -> list[Cell]:
     auroc = results.get(data, model, "auroc_errors", variant=variant)
     told = f"{variant}: {plain_cell(auroc, 2).text} {plain_cell(auroc, 2).detail}"
     look = measure_looks(results)[variant]

@@ -9,6 +9,7 @@ from urm_hf.evaluation.results import RATINGS, DataEntry, EvaluationResults, to_
 from urm_hf.evaluation.text_table import aligned
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import pearson, rating_findings
+from urm_hf.report.tables import has_any
 from urm_hf.report.text import MANY, SPACE, Finding, format_interval, number, percent
 from urm_hf.report.trust import calibration_findings, row_findings, trust_findings
 from urm_hf.report.value_tables import CEILINGS
@@ -28,18 +29,18 @@ def table_text(results: EvaluationResults | Mapping[str, Any]) -> str:
         results (`EvaluationResults` or `Mapping`): what was measured, or the content of a `results.json`.
     """
     results = to_results(results)
-    blocks = [_sentences(overview(results))] if overview(results) else []
+    blocks = [_wrap(overview(results))] if overview(results) else []
     for data in results.data:
         blocks.append(_heading(data))
         if data.kind == RATINGS:
             found = [*rating_findings(results, data), *row_findings(results, data)]
-            blocks += [_rating_rows(results, data), _sentences(found)]
+            blocks += [_rating_rows(results, data), _wrap(found)]
             continue
         found = accuracy_findings(results, data)
         if len(results.names) <= MANY:
             found += [*trust_findings(results, data), *calibration_findings(results, data)]
         found += row_findings(results, data)
-        blocks += [_accuracy_rows(results, data), *_parts(results, data), _sentences(found)]
+        blocks += [_accuracy_rows(results, data), *_parts(results, data), _wrap(found)]
     if len(results.names) > MANY and results.preferences:
         blocks.append("Which rewards to trust, probabilities, and every comparison are in the report.")
     return "\n\n".join(block for block in blocks if block)
@@ -55,17 +56,15 @@ def _accuracy_rows(results: EvaluationResults, data: DataEntry) -> str:
     name = data.name
     baselines = [(rule, results.get(name, rule, "accuracy")) for rule in results.baselines]
     ranked = [*results.rank(name), *((rule, found) for rule, found in baselines if found)]
-    extra = [
-        (metric, title)
-        for metric, title in (("tied", "tied"), ("truncated", "cut"))
-        if any((found := results.get(name, model, metric)) and found.value > 0 for model, _ in ranked)
-    ]
+    titles = {"tied": "tied", "truncated": "cut"}
+    models = [model for model, _ in ranked]
+    extra = [(metric, title) for metric, title in titles.items() if has_any(results, data, models, metric)]
     rows = [["model", "right", "95 % interval", *(title for _, title in extra)]]
     for model, found in ranked:
         shares = [results.get(name, model, metric) for metric, _ in extra]
         more = [percent(share.value) if share else "" for share in shares]
-        rows.append([_short(model, NAME), percent(found.value), format_interval(found.interval), *more])
-    return _indented(rows)
+        rows.append([_shorten(model, NAME), percent(found.value), format_interval(found.interval), *more])
+    return _indent(rows)
 
 
 def _parts(results: EvaluationResults, data: DataEntry) -> list[str]:
@@ -75,22 +74,22 @@ def _parts(results: EvaluationResults, data: DataEntry) -> list[str]:
     models += [baseline for baseline in results.baselines if results.get(name, baseline, "accuracy")]
     for level, groups in results.groups(name, "accuracy").items():
         if len(groups) > MOST_PARTS:
-            left_out.append(_number_of(groups, level))
+            left_out.append(_count_groups(groups, level))
             continue
-        rows = [[level, "n", *(_short(model, 20) for model in models)]]
+        rows = [[level, "n", *(_shorten(model, 20) for model in models)]]
         for group in groups:
             found = [results.get(name, model, "accuracy", level, group) for model in models]
             n = next((f"{value.n}" for value in found if value), "")
-            rows.append([_short(group, NAME), n, *map(_share, found)])
-        text = _indented(rows)
+            rows.append([_shorten(group, NAME), n, *map(_format_share, found)])
+        text = _indent(rows)
         if max(map(len, text.splitlines())) <= WIDTH:
             blocks.append(text)
         else:
-            left_out.append(_number_of(groups, level))
+            left_out.append(_count_groups(groups, level))
     return blocks + ([f"  {' and '.join(left_out)}: see the report"] if left_out else [])
 
 
-def _share(found: Measured | None) -> str:
+def _format_share(found: Measured | None) -> str:
     return f"{number(100 * found.value, 1)} {format_interval(found.interval, 0)}".strip() if found else "-"
 
 
@@ -104,41 +103,48 @@ def _rating_rows(results: EvaluationResults, data: DataEntry) -> str:
     }
     name = data.name
     # the constant stands beside the models: an NLL says nothing until it is compared with one that knows nothing
-    rows_of = [*results.names, *(rule for rule in results.baselines if results.get(name, rule, "nll"))]
-    table = {model: {metric: results.get(name, model, metric) for metric in titles} for model in rows_of}
-    for model, found in table.items():
+    models = [*results.names, *(rule for rule in results.baselines if results.get(name, rule, "nll"))]
+    table: dict[str, dict[str, Measured | None]] = {}
+    for model in models:
+        table[model] = found = {metric: results.get(name, model, metric) for metric in titles}
         found["pearson"] = pearson(results, name, model)  # of the reward, if it predicts no ratings
-    metrics = [metric for metric in titles if any(found[metric] for found in table.values())]
+    measured = {metric for found in table.values() for metric, value in found.items() if value}
+    metrics = [metric for metric in titles if metric in measured]
     if not metrics:
         return ""
     rows = [["model", *(titles[metric] for metric in metrics)]]
     ceilings = {metric: results.whosesoever(name, f"noise_ceiling_{of}") for metric, of in CEILINGS.items()}
     if any(ceilings.values()):
         table["noise ceiling"] = {metric: ceilings.get(metric) for metric in titles}
-    rows += [[_short(model, NAME), *(_value(found[metric]) for metric in metrics)] for model, found in table.items()]
-    return _indented(rows)
+    for model, found in table.items():
+        rows.append([_shorten(model, NAME), *(_format_value(found[metric]) for metric in metrics)])
+    return _indent(rows)
 
 
-def _value(found: Measured | None) -> str:
+def _format_value(found: Measured | None) -> str:
     return f"{number(found.value, 3)} {format_interval(found.interval, 2, 1)}".strip() if found else "-"
 
 
-def _number_of(groups: Sequence[Any], level: str) -> str:
+def _count_groups(groups: Sequence[Any], level: str) -> str:
     """So many sections, difficulties, ..."""
     several = f"{level[:-1]}ies" if level.endswith("y") else f"{level}s"
     return f"{len(groups)} {level if len(groups) == 1 else several}"
 
 
-def _indented(rows: Sequence[Sequence[str]]) -> str:
+def _indent(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"  {line}".replace(SPACE, " ").rstrip() for line in aligned(rows))
 
 
-def _short(name: str, length: int) -> str:
+def _shorten(name: str, length: int) -> str:
     """Both ends of a name that is too long: what it is, and its version."""
-    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - length // 2 - 1) :]}"
+    if len(name) <= length:
+        return name
+    beginning = length // 2
+    end = length - beginning - 1  # one for the dots
+    return f"{name[:beginning]}…{name[len(name) - end :]}"
 
 
-def _sentences(found: Iterable[Finding]) -> str:
+def _wrap(found: Iterable[Finding]) -> str:
     """Findings as wrapped lines; "!" marks what must not be overlooked."""
     lines = [
         textwrap.fill(

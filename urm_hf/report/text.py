@@ -36,7 +36,13 @@ MEASURE_WORDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence or two. tone: "good", "plain", or "warning" for what a reader must not overlook."""
+    """
+    One sentence or two.
+
+    Args:
+        text (`Markup`): for the page; as a string it is plain.
+        tone (`str`, *optional*, defaults to `"plain"`): or "good", or "warning" for what a reader must not overlook.
+    """
 
     text: Markup
     tone: str = "plain"
@@ -46,6 +52,7 @@ class Finding:
 
 
 def name_model(model: str) -> Markup:
+    """A name in the type of names."""
     return Markup('<span class="name">{}</span>').format(breakable(model))
 
 
@@ -62,7 +69,14 @@ def join_words(items: Sequence[str | Markup], word: str = "and") -> Markup:
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
-    """A number with a true minus, and no minus before zero."""
+    """
+    A number with a true minus, and no minus before zero.
+
+    Args:
+        value (`float`): the number.
+        digits (`int`): after the point.
+        sign (`bool`, *optional*, defaults to `False`): whether a plus is shown.
+    """
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     if not float(text):
         text = text.lstrip("-+")
@@ -70,11 +84,19 @@ def number(value: float, digits: int, sign: bool = False) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
+    """ "61.2 %" of 0.612."""
     return f"{number(100 * share, digits)}{SPACE}%"
 
 
 def format_interval(interval: Sequence[float] | None, digits: int = 1, factor: float = 100) -> str:
-    """ "[57.4, 64.9]" for the interval of a share; empty where there is none."""
+    """
+    "[57.4, 64.9]" for the interval of a share; empty where there is none.
+
+    Args:
+        interval (`tuple[float, float]` or `None`): its ends.
+        digits (`int`, *optional*, defaults to 1): after the point.
+        factor (`float`, *optional*, defaults to 100): what is shown of 1; 100 for shares in percent.
+    """
     if interval is None:
         return ""
     low, high = (number(factor * bound, digits) for bound in interval)
@@ -82,28 +104,34 @@ def format_interval(interval: Sequence[float] | None, digits: int = 1, factor: f
 
 
 def add_interval(text: str, interval: str) -> str:
+    """A number and its interval, if there is one."""
     return f"{text} {interval}" if interval else text
 
 
 def format_share(found: Measured) -> str:
+    """ "61.2 % [57.4, 64.9]"."""
     return add_interval(percent(found.value), format_interval(found.interval))
 
 
 def format_value(found: Measured) -> str:
+    """ "0.71 [0.66, 0.76]"."""
     return add_interval(number(found.value, 2), format_interval(found.interval, 2, 1))
 
 
 def points(difference: float) -> str:
+    """ "3.0 points" of a difference of shares of 0.03 or -0.03."""
     text = number(100 * abs(difference), 1)
     return f"{text}{SPACE}{'point' if text == '1.0' else 'points'}"
 
 
 def format_count(n: int, what: str) -> str:
+    """ "1 pair", "12 345 pairs"."""
     digits = f"{n:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if n > 9999 else f"{n}"
     return f"{digits}{SPACE}{what}{'' if n == 1 else 's'}"
 
 
 def p_value(p: float) -> str:
+    """ "p = 0.032", with a third digit where it is small."""
     if p < 0.001:
         return "p < 0.001".replace(" ", SPACE)
     return f"p = {p:.{3 if p < 0.1 else 2}f}".replace(" ", SPACE)
@@ -121,17 +149,25 @@ def certainty(comparison: Comparison) -> str:
     """
     "equal", "sure", "noise", "borderline" where the test and the interval disagree, or "many" where they rule noise
     out for this comparison alone, but not for one of several.
+
+    Args:
+        comparison ([`Comparison`]): of two models.
     """
+    # as it is shown: a difference of 0.0 beside "unlikely to be noise" would make readers doubt the report
     if number(100 * comparison.difference, 1) == "0.0":
         return "equal"
     adjusted = comparison.p_adjusted
     alone = comparison.p_value < LIKELY_NOISE
     significant = alone and (adjusted is None or adjusted < LIKELY_NOISE)
     interval = comparison.interval
-    excludes = alone if interval is None else interval[0] > 0 or interval[1] < 0
+    excludes = alone
+    if interval is not None:
+        excludes = interval[0] > 0 or interval[1] < 0  # that there is no difference
     if alone and excludes and not significant:
         return "many"
-    return "borderline" if significant != excludes else "sure" if significant else "noise"
+    if significant != excludes:
+        return "borderline"
+    return "sure" if significant else "noise"
 
 
 READING = {

@@ -29,19 +29,21 @@ COIN = math.log(2)  # NLL of always saying one half
 
 def trust_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """The measure that tells each model's errors apart best, if any does, and what filtering by it buys."""
-    aurocs = {model: found for model in results.names if (found := _aurocs(results, data, model))}
+    aurocs = {model: found for model in results.names if (found := _read_aurocs(results, data, model))}
     helped, lost = [], []
     for model, known in aurocs.items():
-        helpful = [v for v, found in known.items() if _low(found) > 0.5]
+        helpful = [v for v, found in known.items() if _lower_bound(found) > 0.5]
         if not helpful:
             lost.append(model)
         else:
-            told = _brief if len(aurocs) > MANY else _helped
+            told = _tell_best_briefly if len(aurocs) > MANY else _tell_best
             helped.append(told(results, data, model, known, helpful[0]))
-    return [*helped, *([_nothing_known({model: aurocs[model] for model in lost})] if lost else [])]
+    if lost:
+        helped.append(_tell_nothing_known({model: aurocs[model] for model in lost}))
+    return helped
 
 
-def _aurocs(results: EvaluationResults, data: DataEntry, model: str) -> dict[str, Measured]:
+def _read_aurocs(results: EvaluationResults, data: DataEntry, model: str) -> dict[str, Measured]:
     """How well each measure tells errors, the best first."""
     name = data.name
     variants = results.variants(name, model, "auroc_errors")
@@ -50,7 +52,7 @@ def _aurocs(results: EvaluationResults, data: DataEntry, model: str) -> dict[str
     return dict(sorted(known.items(), key=lambda item: -item[1].value))
 
 
-def _nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
+def _tell_nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
     """Of models none of whose measures tells errors from right decisions."""
     counts = sorted({len(known) for known in models.values()})
     best = max((next(iter(known.values())) for known in models.values()), key=lambda found: found.value)
@@ -64,14 +66,21 @@ def _nothing_known(models: dict[str, dict[str, Measured]]) -> Finding:
     return Finding(text.format(join_words([name_model(model) for model in models]), tried, told), "warning")
 
 
-def _helped(results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str) -> Finding:
+def _tell_best(
+    results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str
+) -> Finding:
     text = Markup("{}: errors are flagged best by {}, AUROC {}; 0.5 is chance. {}").format(
-        name_model(model), measure_name(best), format_value(known[best]), _bought(results, data, model, best)
+        name_model(model),
+        measure_name(best),
+        format_value(known[best]),
+        _tell_what_keeping_buys(results, data, model, best),
     )
-    return Finding(text + _rivals(known, best), "good")
+    return Finding(text + _compare_with_margin(known, best), "good")
 
 
-def _brief(results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str) -> Finding:
+def _tell_best_briefly(
+    results: EvaluationResults, data: DataEntry, model: str, known: dict[str, Measured], best: str
+) -> Finding:
     """The same for one of many models."""
     gain = results.get(data.name, model, "accuracy_gain", "kept", KEPT, best)
     margin = known.get(MARGIN)
@@ -82,22 +91,22 @@ def _brief(results: EvaluationResults, data: DataEntry, model: str, known: dict[
         text += f" (the bare margin: {number(margin.value, 2)})"
     if gain:
         kept = percent(float(KEPT), 0)
-        text += Markup("; keeping {} of the pairs changes accuracy by {}").format(kept, _gain(gain))
+        text += Markup("; keeping {} of the pairs changes accuracy by {}").format(kept, _format_gain(gain))
     return Finding(text + ".", "good")
 
 
-def _bought(results: EvaluationResults, data: DataEntry, model: str, measure: str) -> Markup:
+def _tell_what_keeping_buys(results: EvaluationResults, data: DataEntry, model: str, measure: str) -> Markup:
     """What keeping the rows that a measure is surest of does to the accuracy of pairs."""
     kept = results.get(data.name, model, "accuracy_kept", "kept", KEPT, measure)
     gain = results.get(data.name, model, "accuracy_gain", "kept", KEPT, measure)
     if kept is None or gain is None:
         return Markup("")
     return Markup("Keeping the {} of pairs that it is surest of takes accuracy from {} to {}: <b>{}</b>.").format(
-        percent(float(KEPT), 0), percent(kept.value - gain.value), percent(kept.value), _gain(gain)
+        percent(float(KEPT), 0), percent(kept.value - gain.value), percent(kept.value), _format_gain(gain)
     )
 
 
-def _gain(found: Measured) -> str:
+def _format_gain(found: Measured) -> str:
     size = add_interval(f"{number(100 * found.value, 1, sign=True)}{SPACE}points", format_interval(found.interval))
     low, high = found.interval or (0.0, 0.0)
     if low >= 0.0005 or high <= -0.0005:  # as shown
@@ -105,7 +114,7 @@ def _gain(found: Measured) -> str:
     return f"{size}, which may be noise"
 
 
-def _rivals(known: dict[str, Measured], best: str) -> Markup:
+def _compare_with_margin(known: dict[str, Measured], best: str) -> Markup:
     """How the best measure compares with the margin, which every reward model gives for nothing."""
     others = [variant for variant in known if variant != best]
     if best == MARGIN and others:
@@ -113,7 +122,7 @@ def _rivals(known: dict[str, Measured], best: str) -> Markup:
         told = f"(best {format_value(known[second])})"
         return Markup(" This needs no uncertainty; what the model says of its own does no better {}.").format(told)
     if MARGIN in others:
-        reach = "comes near" if known[MARGIN].value >= _low(known[best]) else "does less"
+        reach = "comes near" if known[MARGIN].value >= _lower_bound(known[best]) else "does less"
         told = format_value(known[MARGIN])
         return Markup(" The bare margin between the rewards, which needs no uncertainty, {} ({}).").format(reach, told)
     return Markup("")
@@ -123,12 +132,12 @@ def calibration_findings(results: EvaluationResults, data: DataEntry) -> list[Fi
     """Whether probabilities are too sure, and whether they say more than one half: of each model, or of many."""
     judged = [(m, kind) for m in results.names for kind in results.variants(data.name, m, "temperature")]
     if len({model for model, _ in judged}) > MANY:
-        return _calibration_of_many(results, data.name, judged)
-    findings = [_calibration(results, data.name, model, kind) for model, kind in judged]
+        return _tell_calibration_of_many(results, data.name, judged)
+    findings = [_tell_calibration(results, data.name, model, kind) for model, kind in judged]
     return [finding for finding in findings if finding]
 
 
-def _calibration_of_many(results: EvaluationResults, data: str, judged: list[tuple[str, str]]) -> list[Finding]:
+def _tell_calibration_of_many(results: EvaluationResults, data: str, judged: list[tuple[str, str]]) -> list[Finding]:
     """A sentence for each verdict, and one on those that say no more than one half."""
     by_verdict: dict[str, list[Markup]] = {}
     empty = []
@@ -137,7 +146,7 @@ def _calibration_of_many(results: EvaluationResults, data: str, judged: list[tup
         if temperature is None:
             continue
         told = Markup("{} ({}, {})").format(name_model(model), name_kind(kind), number(temperature.value, 2))
-        by_verdict.setdefault(_sureness(temperature), []).append(told)
+        by_verdict.setdefault(_judge_sureness(temperature), []).append(told)
         if _says_nothing(results.get(data, model, "nll", variant=f"{kind}, tempered")):
             empty.append(Markup("{} ({})").format(name_model(model), name_kind(kind)))
     findings = [
@@ -147,12 +156,9 @@ def _calibration_of_many(results: EvaluationResults, data: str, judged: list[tup
     if empty:
         everybody = len(empty) == sum(map(len, by_verdict.values()))
         which = "no model" if everybody else join_words(empty, "or")
+        shown = "shown" if everybody else "not shown"
         text = Markup("After temperature, the probabilities of {} are <b>{}</b> (NLL {}).").format(
-            which,
-            "shown to say more than “one half” always"
-            if everybody
-            else "not shown to say more than “one half” always",
-            number(COIN, 3),
+            which, f"{shown} to say more than “one half” always", number(COIN, 3)
         )
         findings.append(Finding(text, "warning"))
     return findings
@@ -163,7 +169,7 @@ def _says_nothing(nll: Measured | None) -> bool:
     return nll is not None and (nll.interval[1] if nll.interval else nll.value) >= COIN
 
 
-def _calibration(results: EvaluationResults, data: str, model: str, kind: str) -> Finding | None:
+def _tell_calibration(results: EvaluationResults, data: str, model: str, kind: str) -> Finding | None:
     temperature = results.get(data, model, "temperature", variant=kind)
     before, after = (results.get(data, model, "ece", variant=variant) for variant in (kind, f"{kind}, tempered"))
     if temperature is None or before is None or after is None:
@@ -174,12 +180,12 @@ def _calibration(results: EvaluationResults, data: str, model: str, kind: str) -
     text = text.format(
         name_model(model),
         name_kind(kind),
-        _sureness(temperature),
+        _judge_sureness(temperature),
         format_value(temperature),
-        *map(_share_only, (before, after)),
+        *map(_format_share, (before, after)),
     )
     perfect = results.get(data, model, "ece_of_perfect", variant=f"{kind}, tempered")
-    text += f"; perfect ones would show {_share_only(perfect)} on so many pairs." if perfect else "."
+    text += f"; perfect ones would show {_format_share(perfect)} on so many pairs." if perfect else "."
     nll = results.get(data, model, "nll", variant=f"{kind}, tempered")
     if nll and _says_nothing(nll):
         text += Markup(" Even then they are <b>not shown to say more than “one half” always</b> (NLL {}; {}).").format(
@@ -189,9 +195,14 @@ def _calibration(results: EvaluationResults, data: str, model: str, kind: str) -
     return Finding(text)
 
 
-def _sureness(temperature: Measured) -> str:
+def _judge_sureness(temperature: Measured) -> str:
+    # without an interval, a tenth more or less passes for 1
     low, high = temperature.interval or (temperature.value / 1.1, temperature.value * 1.1)
-    return "too sure" if low > 1 else "not sure enough" if high < 1 else "about as sure as they should be"
+    if low > 1:
+        return "too sure"
+    if high < 1:
+        return "not sure enough"
+    return "about as sure as they should be"
 
 
 def row_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
@@ -216,9 +227,9 @@ def row_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     return findings
 
 
-def _low(found: Measured) -> float:
+def _lower_bound(found: Measured) -> float:
     return found.interval[0] if found.interval else found.value
 
 
-def _share_only(found: Measured) -> str:
+def _format_share(found: Measured) -> str:
     return percent(found.value)

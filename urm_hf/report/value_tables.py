@@ -39,7 +39,7 @@ def calibration_table(results: EvaluationResults, data: DataEntry) -> Table | No
     for model in results.names:
         variants = results.variants(name, model, "brier")
         if variants:
-            groups[breakable(model)] = [_probability_row(results, name, model, variant) for variant in variants]
+            groups[breakable(model)] = [_build_probability_row(results, name, model, variant) for variant in variants]
     if not groups:
         return None
     head = [Column("probabilities", text=True), Column("temperature", ">1: too sure")]
@@ -48,7 +48,7 @@ def calibration_table(results: EvaluationResults, data: DataEntry) -> Table | No
     return Table(f"Probabilities on {name}", columns, groups, note)
 
 
-def _probability_row(results: EvaluationResults, data: str, model: str, variant: str) -> list[Cell]:
+def _build_probability_row(results: EvaluationResults, data: str, model: str, variant: str) -> list[Cell]:
     temperature = results.get(data, model, "temperature", variant=variant.removesuffix(", tempered"))
     tempered = variant.endswith(", tempered")
     cells = []
@@ -67,25 +67,29 @@ def rating_table(results: EvaluationResults, data: DataEntry) -> Table | None:
     attributes = [None, *results.groups(name, metrics[0]).get("attribute", [])]
     groups: dict[str | Markup, list[list[Cell]]] = {}
     for model in [*results.names, *results.baselines]:
-        found = {a: [results.get(name, model, m, a and "attribute", a) for m in metrics] for a in attributes}
-        groups[breakable(model)] = _rating_rows(metrics, found)
+        found = {}
+        for a in attributes:
+            found[a] = [results.get(name, model, metric, a and "attribute", a) for metric in metrics]
+        groups[breakable(model)] = _build_rating_rows(metrics, found)
     ceilings = [f"noise_ceiling_{CEILINGS[metric]}" if metric in CEILINGS else "" for metric in metrics]
-    found = {a: [results.whosesoever(name, ceiling, a and "attribute", a) for ceiling in ceilings] for a in attributes}
-    groups["noise ceiling: annotators, each predicted by the others"] = _rating_rows(metrics, found)
+    found = {}
+    for a in attributes:
+        found[a] = [results.whosesoever(name, ceiling, a and "attribute", a) for ceiling in ceilings]
+    groups["noise ceiling: annotators, each predicted by the others"] = _build_rating_rows(metrics, found)
     columns = [Column("attribute", text=True), *(Column(*RATING_COLUMNS[metric][:2]) for metric in metrics)]
     note = "In 50, 68, 95: the share of ratings inside the predicted intervals that promise so many percent."
     return Table(f"Ratings of {name}", columns, {head: rows for head, rows in groups.items() if rows}, note)
 
 
-def _rating_rows(metrics: list[str], found: dict[str | None, list[Measured | None]]) -> list[list[Cell]]:
+def _build_rating_rows(metrics: list[str], found: dict[str | None, list[Measured | None]]) -> list[list[Cell]]:
     """A row for the average (None) and each attribute that has any value."""
     rows = []
     for attribute, values in found.items():
         if any(values):
-            cells = [
-                (share_cell if metric.startswith("coverage") else plain_cell)(value, RATING_COLUMNS[metric][2])
-                for metric, value in zip(metrics, values, strict=True)
-            ]
+            cells = []
+            for metric, value in zip(metrics, values, strict=True):
+                build_cell = share_cell if metric.startswith("coverage") else plain_cell
+                cells.append(build_cell(value, RATING_COLUMNS[metric][2]))
             rows.append([Cell(AVERAGE if attribute is None else breakable(attribute)), *cells])
     return rows
 
@@ -103,13 +107,13 @@ def correlation_table(results: EvaluationResults, data: DataEntry) -> Table | No
     columns += [Column(breakable(m), "its reward" if r.variant else "", look=look[m]) for m, r in models.items()]
     rows = []
     for attribute in (None, *attributes):
-        dots = [_mark_of_r(m, r, look[m]) for m in models if (r := found[m, attribute])]
+        dots = [_mark_correlation(m, r, look[m]) for m in models if (r := found[m, attribute])]
         cells = [plain_cell(found[model, attribute], 2) for model in models]
         rows.append([Cell(AVERAGE if attribute is None else breakable(attribute)), Cell(marks=dots), *cells])
     return Table(f"Predicted against mean ratings of {name}", columns, {"": rows})
 
 
-def _mark_of_r(model: str, found: Measured, look: Look) -> Mark:
+def _mark_correlation(model: str, found: Measured, look: Look) -> Mark:
     cell = plain_cell(found, 2)
     return Mark(found.value, found.interval, look, f"{model}: {cell.text} {cell.detail}".strip())
 
