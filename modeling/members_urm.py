@@ -22,6 +22,7 @@ from transformers.utils.hub import extract_commit_hash
 from .backbone_urm import find_shard, read_config, read_weight_map
 from .checks_urm import check_adapter_config, check_folder, explain_damage, read_json_object
 from .configuration_urm import URMConfig, refuse_published_layout
+from .fingerprint_urm import BASE_RECORD, check_record, compute_fingerprint, name_base
 from .head_urm import URMHead
 from .hub_place_urm import HubPlace
 from .modeling_urm import URMForRewardModeling
@@ -84,6 +85,10 @@ class MemberSource:
         if not isinstance(base, str) or not base:
             raise ValueError(f"{self.name} is an adapter whose {ADAPTER_CONFIG} has no `base_model_name_or_path`.")
         return MemberSource(base, adapter.get("revision"), self.hub.of_another())
+
+    def base_record(self) -> Any:
+        """What the config.json beside an adapter says of the weights that it was trained on, if it does."""
+        return None if self.adapter is None else read_config(self.name, self.place).get(BASE_RECORD)
 
     def check_bases(self):
         """
@@ -210,10 +215,11 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     for source in sources:
         source.check_bases()
     bases = [source.base() for source in sources]
-    places = ["itself" if base is None else " at ".join(filter(None, (base.name, base.revision))) for base in bases]
+    places = ["itself" if base is None else name_base(base.name, base.revision) for base in bases]
     if len(set(places)) > 1:
         listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
         raise ValueError(f"Members do not share a base: {listed}.")
+    _check_records(sources, places[0])
     files = [source.weight_files() for source in sources]  # safetensors or nothing: peft would go on to load a pickle
     model = _load_base(sources[0], **kwargs)
     adapted: Any = None
@@ -233,6 +239,17 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
             raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
     switch_adapter(model, 0)
     return adapted.requires_grad_(False).eval()
+
+
+def _check_records(sources: Sequence[MemberSource], place: str):
+    """Refuses a base of the right shape with other weights, which nothing else would tell."""
+    records = [source.base_record() for source in sources]
+    base = sources[0].base()
+    if base is None or all(record is None for record in records):
+        return
+    fingerprint = compute_fingerprint(base.weight_files())
+    for source, record in zip(sources, records, strict=True):
+        check_record(record, fingerprint, source.name, place)
 
 
 def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:

@@ -52,6 +52,7 @@ from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.rated_rows import RatedRows, plan_rated_rows, read_rated_rows
 from urm_hf.trainers.row_means import LogsRowMeans
 from urm_hf.trainers.stage_records import record_stage
+from urm_hf.trainers.whole_checkpoints import SavesWholeCheckpoints
 
 if TYPE_CHECKING:  # both are optional
     from peft import PeftConfig
@@ -65,7 +66,13 @@ FEWEST_ROWS = 11
 
 
 class URMAttributeTrainer(
-    StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, LogsRowMeans, RunsOnOlderTRL, RewardTrainer
+    StopsWhenDiverged,
+    SavesWholeCheckpoints,
+    ResumesBestHead,
+    PublishesWholeModels,
+    LogsRowMeans,
+    RunsOnOlderTRL,
+    RewardTrainer,
 ):
     """
     Trains a URM on rated conversations.

@@ -37,6 +37,7 @@ from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.row_means import LogsRowMeans
 from urm_hf.trainers.stage_records import record_stage
+from urm_hf.trainers.whole_checkpoints import SavesWholeCheckpoints
 
 if TYPE_CHECKING:  # both are optional
     from peft import PeftConfig
@@ -46,7 +47,13 @@ ID_COLUMNS = {"chosen_ids": "chosen_feature", "rejected_ids": "rejected_feature"
 
 
 class URMGatingTrainer(
-    StopsWhenDiverged, ResumesBestHead, PublishesWholeModels, LogsRowMeans, RunsOnOlderTRL, RewardTrainer
+    StopsWhenDiverged,
+    SavesWholeCheckpoints,
+    ResumesBestHead,
+    PublishesWholeModels,
+    LogsRowMeans,
+    RunsOnOlderTRL,
+    RewardTrainer,
 ):
     """
     Trains the gate of a URM on preference pairs.

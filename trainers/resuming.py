@@ -5,6 +5,8 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from urm_hf.checkpoints.files import read_json
+
 
 def find_checkpoint(output_dir: str | Path, asked: str | bool | None) -> str | None:
     """
@@ -26,8 +28,8 @@ def find_checkpoint(output_dir: str | Path, asked: str | bool | None) -> str | N
     if str(asked).lower() not in ("true", "yes"):
         if not is_whole(Path(str(asked))):
             raise FileNotFoundError(
-                f"`resume_from_checkpoint`: {asked} is no whole checkpoint (it has no {TRAINER_STATE_NAME}). Say "
-                "`true` for the newest whole one in the output folder."
+                f"`resume_from_checkpoint`: {asked} is no whole checkpoint (its {TRAINER_STATE_NAME} is "
+                "missing or damaged). Say `true` for the newest whole one in the output folder."
             )
         return str(asked)
     whole = [folder for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if is_whole(folder)]
@@ -35,8 +37,11 @@ def find_checkpoint(output_dir: str | Path, asked: str | bool | None) -> str | N
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether all of it was written: Trainer writes its state last."""
-    return (checkpoint / TRAINER_STATE_NAME).is_file()
+    """Whether all of it was written: Trainer writes its state last, and a full disk may have cut that short."""
+    try:
+        return bool(read_json(checkpoint / TRAINER_STATE_NAME))
+    except ValueError:
+        return False
 
 
 def _step(checkpoint: Path) -> int:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from urm_hf.checkpoints.files import explain_full_disk
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMForRewardModeling
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
@@ -96,7 +97,8 @@ def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | N
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     trainer.save_state()
-    save_run(trainer, args, data, adapter)
+    with explain_full_disk(args.output_dir):
+        save_run(trainer, args, data, adapter)
     return Path(args.output_dir)
 
 
@@ -105,8 +107,9 @@ def _fix_weights(args: URMGatingConfig, model: ModelConfig) -> Path:
     name, revision = _read_name(model), model.model_revision
     urm = URMForRewardModeling.from_pretrained(name, revision=revision, dtype="auto")
     urm.fix_reward_weights(args.reward_weights or [])
-    urm.save_pretrained(args.output_dir)
-    save_tokenizer(load_tokenizer(name, revision=revision), args.output_dir)
+    with explain_full_disk(args.output_dir):
+        urm.save_pretrained(args.output_dir)
+        save_tokenizer(load_tokenizer(name, revision=revision), args.output_dir)
     return Path(args.output_dir)
 
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.helpers.programs import run_program
-from urm_hf.checkpoints.files import appears_whole, write_file
+from urm_hf.checkpoints.files import appears_whole, write_file, write_json
 
 
 def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
@@ -59,3 +59,11 @@ def test_a_full_disk_leaves_the_former_file_and_is_named(tmp_path, monkeypatch):
         write_file(tmp_path / "config.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     assert (tmp_path / "config.json").read_text() == "former"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_no_json_are_never_written(tmp_path, number):
+    path = tmp_path / "config.json"
+    with pytest.raises(ValueError, match=r"config.json is not written: `rows\[1\].score` would be -?(nan|inf)"):
+        write_json(path, {"rows": [{"score": 1.0}, {"score": number}]})
+    assert not list(tmp_path.iterdir())

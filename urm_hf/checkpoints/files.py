@@ -2,6 +2,8 @@
 
 import glob
 import json
+import math
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +26,9 @@ from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, r
 UNFINISHED, LOCK = ".unfinished", "lock"  # of temporary folders
 TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*", "vocab.*", "merges.txt", "spiece.*"]
 LICENCES = ["LICEN[CS]E*", "NOTICE*", "USE_POLICY*"]
+TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")  # in its messages
+NUMPY_CANNOT_WRITE = re.compile(r"\d+ requested and \d+ written")
+MAY_BE_FULL = "the disk may be full. Free space there, or write elsewhere."
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -33,7 +38,36 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]):
-    write_file(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    """
+    An object as JSON with sorted keys; see `write_file`.
+
+    Raises:
+        ValueError: a number in it is not finite: `NaN` is no JSON, and other readers refuse the whole file.
+    """
+    write_file(path, dump_json(content, path, indent=2, sort_keys=True))
+
+
+def dump_json(content: dict[str, Any], path: Path, **settings: Any) -> bytes:
+    """An object as JSON, for the file `path`; a ValueError names a number in it that is not finite."""
+    try:
+        return (json.dumps(content, allow_nan=False, **settings) + "\n").encode()
+    except ValueError as error:
+        wrong = next(_find_nonfinite(content), None)
+        if wrong is None:
+            raise
+        raise ValueError(f"{path} is not written: `{wrong[0]}` would be {wrong[1]}, which is no JSON.") from error
+
+
+def _find_nonfinite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """(key, number) of all that are NaN or infinite."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _find_nonfinite(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _find_nonfinite(inner, f"{key}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield key, value
 
 
 def write_file(path: Path, content: bytes):
@@ -70,6 +104,37 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
 
 @contextmanager
+def explain_full_disk(place: str | Path) -> Iterator[None]:
+    """
+    Within it, what libraries raise over a file that cannot be written becomes an OSError that names the place.
+
+    They say it in their own ways: safetensors by an exception that is no OSError, torch by a RuntimeError on positions
+    in its zip file, and Python by an OSError that does not know which file it was.
+
+    Args:
+        place (`str` or `Path`): the file or folder that is written.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        if "deserializ" in str(error):
+            raise  # a damaged file that was read
+        raise OSError(f"{place} cannot be written: {error}. Free space there, or write elsewhere.") from error
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in TORCH_CANNOT_WRITE):
+            raise
+        raise OSError(f"{place} cannot be written, {MAY_BE_FULL}") from error
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(place)) from error
+        if NUMPY_CANNOT_WRITE.search(str(error)):
+            raise OSError(
+                f"{place} cannot be written, the disk may be full. Free space, or write elsewhere."
+            ) from error
+        raise
+
+
+@contextmanager
 def appears_whole(output_dir: str | Path) -> Iterator[Path]:
     """
     A temporary folder that becomes `output_dir` at the end, or is removed after an error.
@@ -87,10 +152,8 @@ def appears_whole(output_dir: str | Path) -> Iterator[Path]:
     with beside as temporary, FileLock(Path(temporary) / LOCK):
         folder = Path(temporary) / output.name
         folder.mkdir()  # with the usual permissions, unlike its parent
-        try:
+        with explain_full_disk(output_dir):
             yield folder
-        except SafetensorError as error:  # what it says of a full disk
-            raise OSError(f"{output_dir} cannot be written: {error}. Free space, or write elsewhere.") from error
         if output.exists():
             output.rmdir()  # an error if it is no longer empty
         folder.rename(output)

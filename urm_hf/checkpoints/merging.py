@@ -88,7 +88,12 @@ def merge_checkpoints(
         ValueError: the members cannot be merged, an argument does not fit them, or a tensor is not finite.
         FileExistsError: `output_dir` exists and is not empty. FileNotFoundError: no such checkpoint.
     """
-    names = [checkpoints] if isinstance(checkpoints, str) else [str(name) for name in checkpoints]
+    if isinstance(checkpoints, (str, Path)):
+        raise ValueError(
+            f"`checkpoints` must be a list of models, got the one name {str(checkpoints)!r}: "
+            f'`merge_checkpoints(["{checkpoints}", "another"], "merged")`.'
+        )
+    names = [str(name) for name in checkpoints]
     weights, revisions = _check_arguments(names, weights, revisions, log_std, gate)
     with appears_whole(output_dir) as folder:
         members = [_Member(*pinned, token, local_files_only) for pinned in zip(names, revisions, strict=True)]

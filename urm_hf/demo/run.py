@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
-from urm_hf.checkpoints.files import write_json
+from urm_hf.checkpoints.files import explain_full_disk, write_json
 from urm_hf.data.conversations import encode_conversation
 from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
@@ -153,8 +153,9 @@ def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, s
         "seed": seed,
         "frozen_backbone": True,
     }
-    model.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder)
+    with explain_full_disk(folder):
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     return folder
 
 

@@ -13,6 +13,7 @@ from urm_hf.checkpoints.files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_j
 from urm_hf.modeling.checks_urm import check_adapter_config, check_config, check_folder, explain_damage
 from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import ENSEMBLE_AUTO_MAP, URMEnsembleConfig
+from urm_hf.modeling.fingerprint_urm import BASE_RECORD
 from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 CARD, SCORES, PLOT = "README.md", "urm_reference_scores.json", "urm_reference_scores.png"
@@ -133,7 +134,7 @@ def without_local_paths(value: Any, key: str = "") -> Any:
         return {k: without_local_paths(v, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
     if isinstance(value, list):
         return [without_local_paths(v, f"{key}[{number}]") for number, v in enumerate(value)]
-    informs = key.startswith("training") or key.endswith("name_or_path")
+    informs = key.startswith(("training", BASE_RECORD)) or key.endswith("name_or_path")
     return PurePath(value.replace("\\", "/")).name if informs and _is_local(value, key) else value
 
 

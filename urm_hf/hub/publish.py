@@ -11,7 +11,6 @@ What each way uploads:
 Only the files of a model are uploaded: no checkpoints, logs, data, or pickles.
 """
 
-import json
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from urm_hf import __version__
-from urm_hf.checkpoints.files import read_json, write_file
+from urm_hf.checkpoints.files import dump_json, read_json, write_file
 from urm_hf.data.template_dates import TEMPLATE_DATE, fix_template_date
 from urm_hf.hub.adapter_base import pin_base
 from urm_hf.hub.card.card import is_generated, model_card
@@ -207,11 +206,12 @@ def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]
     notes = []
     found = [key for key, _ in local_paths(folder.config)]
     if found:
-        contents["config.json"] = _json(without_local_paths(folder.config))
+        contents["config.json"] = _dump(without_local_paths(folder.config), folder.path / "config.json")
         notes.append(f"config.json: local paths were reduced to names in {', '.join(found)}")
-    tokenizer = read_json(folder.path / "tokenizer_config.json")
+    path = folder.path / "tokenizer_config.json"
+    tokenizer = read_json(path)
     if translate_for_transformers_4(tokenizer) != tokenizer:
-        contents["tokenizer_config.json"] = _json(translate_for_transformers_4(tokenizer))
+        contents[path.name] = _dump(translate_for_transformers_4(tokenizer), path)
         notes.append("tokenizer_config.json: in the words of transformers 4, which 5 reads too")
     for name in [name for name in folder.files if name.endswith(".jinja")]:
         template = (folder.path / name).read_text(encoding="utf-8")
@@ -223,5 +223,5 @@ def _additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]
     return [CommitOperationAdd(path_in_repo=k, path_or_fileobj=content) for k, content in contents.items()], notes
 
 
-def _json(content: dict) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def _dump(content: dict[str, Any], path: Path) -> bytes:
+    return dump_json(content, path, indent=2, sort_keys=True, ensure_ascii=False)

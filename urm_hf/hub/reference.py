@@ -1,6 +1,5 @@
 """Reference scores: what a model says of a few fixed conversations, stored with it so that others can compare."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import transformers
 from huggingface_hub.utils.sha import sha_fileobj
 
 from urm_hf import __version__
-from urm_hf.checkpoints.files import write_file
+from urm_hf.checkpoints.files import dump_json, write_file
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.hub.folder import SCORES
 from urm_hf.scoring.scorer import RewardScorer
@@ -76,8 +75,14 @@ def weight_hashes(folder: Path) -> dict[str, str]:
 
 
 def write_reference(folder: Path, scores: dict[str, Any]):
-    text = json.dumps(scores, indent=1, ensure_ascii=False)
-    write_file(folder / SCORES, (text + "\n").encode())
+    """
+    Writes `urm_reference_scores.json`.
+
+    Raises:
+        ValueError: a score is not finite; conversation and field are named.
+    """
+    path = folder / SCORES
+    write_file(path, dump_json(scores, path, indent=1, ensure_ascii=False))
 
 
 def largest_difference(stored: dict[str, Any], now: dict[str, Any]) -> tuple[float, str]:

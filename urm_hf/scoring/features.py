@@ -19,6 +19,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers.utils import ModelOutput
 
+from urm_hf.checkpoints.files import explain_full_disk
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass
@@ -188,6 +189,6 @@ def _write(folder: Path, keys: Sequence[bytes], features: Sequence[np.ndarray]):
     known = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
     for kind, array in (("features", np.concatenate(features)), ("keys", known)):
         temporary = folder / f"{name}.{kind}.tmp"
-        with open(temporary, "wb") as file:
+        with explain_full_disk(temporary), open(temporary, "wb") as file:
             np.save(file, array)
         temporary.replace(folder / f"{name}.{kind}.npy")

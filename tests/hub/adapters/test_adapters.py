@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from tests.helpers.adapters import ADAPTERS, FILES, edit, form, rewards
+from tests.helpers.hub_folders import edit_config
 from tests.helpers.hub_repositories import READER
 from tests.helpers.programs import run_program
 from tests.helpers.tiny import WITHOUT_PACKAGE
@@ -97,8 +98,10 @@ def test_verify_names_what_is_wrong_with_an_adapter(pushed, folder):
         return {check.name: check.detail for check in verify(folder) if check.ok is False}
 
     assert failed() == {}
-    edit(folder, revision=None)  # on the newer base it scores otherwise
-    assert "org/base is not pinned" in failed()["files"] and "differs by" in failed()["scores"]
+    edit(folder, revision=None)  # the newer base has other weights
+    assert "org/base is not pinned" in failed()["files"] and "has other weights" in failed()["load"]
+    edit_config(folder, adapter_base=None)  # and without a record of the first, the adapter scores otherwise
+    assert "differs by" in failed()["scores"]
     edit(folder, revision=pushed["base"])
     tensors = load_file(folder / "adapter_model.safetensors")
     value, lora = "base_model.model.score.value.weight", next(key for key in tensors if "lora_B" in key)
@@ -170,6 +173,15 @@ def test_a_base_that_is_not_there_is_told(pushed, folder, change, message):
         push(folder, "org/refused")
 
 
+def test_the_base_is_recorded_by_its_commit_and_where_it_lay_is_not_published(server, pushed, folder):
+    record = json.loads((folder / "config.json").read_text())["adapter_base"]
+    assert (record["name"], record["commit"]) == ("org/base", pushed["base"])
+    edit_config(folder, adapter_base=record | {"name": "/home/me/base"})  # pushed after the training
+    commit = push(folder, "org/moved").commit
+    config = json.loads(server.files("org/moved", commit)["config.json"])
+    assert config["adapter_base"] == record | {"name": "base"}
+
+
 def test_a_branch_of_the_base_becomes_its_commit(server, pushed, folder):
     HfApi().create_branch("org/base", branch="old", revision=pushed["base"], exist_ok=True)
     server.repositories["org/base"].branches["old"] = pushed["base"]
@@ -188,6 +200,7 @@ def test_adapters_of_unlike_commits_of_their_base_are_not_shared(server, pushed,
 @pytest.mark.parametrize("strategy", ["resident", "sequential"])
 def test_adapters_of_unlike_commits_of_their_base_are_loaded_each_on_its_own(server, pushed, folder, strategy):
     edit(folder, revision=server.repositories["org/base"].branches["main"])
+    edit_config(folder, adapter_base=None)  # it was trained on the other one
     ensemble = URMEnsemble.from_pretrained([str(folder), ADAPTERS[1]], strategy=strategy)
     found = [score.member_rewards for score in RewardScorer(ensemble).score(list(CONVERSATIONS.values()))]
     assert [ours for ours, _ in found] == close(rewards(str(folder)))

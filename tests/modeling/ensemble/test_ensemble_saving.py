@@ -19,6 +19,7 @@ SHIPPED = [
     "configuration_urm.py",
     "configuration_urm_ensemble.py",
     "distributions_urm.py",
+    "fingerprint_urm.py",
     "head_urm.py",
     "hub_place_urm.py",
     "members_urm.py",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from urm_hf.hub.card.results import METRICS, Result
+from urm_hf.modeling.card_urm import escape_markdown
 
 ACCURACY_NOTE = (
     "The share of decisions in which the better answer got the higher reward. “longest answer” always takes the "
@@ -38,7 +39,7 @@ def evaluation_sections(results: Sequence[Result], attributes: Sequence[str]) ->
     rated = by_kind.get("ratings", []) + by_kind.get("spread", [])
     for data in dict.fromkeys(str(result.data) for result in rated):
         table = rating_table([result for result in rated if result.data == data], attributes)
-        parts += [f"### Ratings: {_escaped(data)}", table, RATING_NOTE]
+        parts += [f"### Ratings: {escape_markdown(data)}", table, RATING_NOTE]
     return parts
 
 
@@ -46,11 +47,12 @@ def accuracy_table(results: Sequence[Result]) -> str:
     """A row for each data set and part of it; columns for the model and the baselines, with intervals."""
     judged = list(dict.fromkeys(result.of for result in results))
     by_place = {(result.data, result.group, result.of): result for result in results}
-    rows = ["| data | n | " + " | ".join(of or "this model" for of in judged) + " |", "|---" * (len(judged) + 2) + "|"]
+    titles = " | ".join(escape_markdown(of or "this model") for of in judged)
+    rows = [f"| data | n | {titles} |", "|---" * (len(judged) + 2) + "|"]
     for data, group in dict.fromkeys((result.data, result.group) for result in results):
         found = [by_place.get((data, group, of)) for of in judged]
         n = next((result.n for result in found if result), "")
-        label = _escaped(f"{data}: {group}" if group else str(data))
+        label = escape_markdown(f"{data}: {group}" if group else str(data))
         rows.append(f"| {label} | {n} | " + " | ".join(map(measured_cell, found)) + " |")
     return "\n".join(rows)
 
@@ -65,7 +67,7 @@ def measured_table(results: Sequence[Result], head: str) -> str:
     ]
     for data, variant in dict.fromkeys((result.data, result.variant) for result in results):
         cells = [measured_cell(by_place.get((data, variant, metric))) for metric in metrics]
-        rows.append(f"| {_escaped(str(data))} | {_escaped(str(variant))} | " + " | ".join(cells) + " |")
+        rows.append(f"| {escape_markdown(str(data))} | {escape_markdown(str(variant))} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
@@ -78,7 +80,8 @@ def rating_table(results: Sequence[Result], attributes: Sequence[str]) -> str:
     for attribute in measured:
         found = [by_place.get((attribute, metric)) for metric in metrics]
         if any(found):
-            rows.append(f"| {_escaped(attribute or 'average')} | " + " | ".join(map(measured_cell, found)) + " |")
+            cells = [escape_markdown(attribute or "average"), *map(measured_cell, found)]
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -87,8 +90,3 @@ def measured_cell(result: Result | None) -> str:
         return ""
     interval = f" [{result.interval[0]:.3f}, {result.interval[1]:.3f}]" if result.interval else ""
     return f"{result.value:.3f}{interval}"
-
-
-def _escaped(name: str) -> str:
-    """A name as it is, also where Markdown or HTML would take it for something else."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("`", "'")

@@ -31,7 +31,7 @@ def plot_reference(rows: list[dict[str, Any]], path: Path) -> Path:
             floor = len(rows) - 1 - number
             axis.fill_between(x, floor, floor + density, alpha=0.55, lw=0, color=f"C{number}", zorder=2 * number)
             axis.plot(x, floor + density, lw=0.8, color=f"C{number}", zorder=2 * number + 1)
-        axis.set_title(attribute, fontsize=10)
+        axis.set_title(attribute, fontsize=10, parse_math=False)  # "$" in a name is a dollar
         axis.set_yticks(range(len(rows) - 1, -1, -1), [row["name"] for row in rows])
         axis.grid(axis="x", alpha=0.3)
         axis.spines[["top", "right", "left"]].set_visible(False)

@@ -65,7 +65,26 @@ def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
         results = [*_read_attributes(content), *_read_pairs(content)]
     else:
         results = of_evaluation(content)
+    for result in results:
+        _check_numbers(result, path)
     return [result for result in results if math.isfinite(result.value)]
+
+
+def _check_numbers(result: Result, path: Path):
+    """Refuses results of which a table could only print what somebody wrote into the file."""
+    interval = [] if result.interval is None else result.interval
+    bounds = list(interval) if isinstance(interval, (list, tuple)) else [interval]
+    wrong = [value for value in (result.value, *bounds, result.n or 0) if not _is_number(value)]
+    if wrong or len(bounds) not in (0, 2):
+        name = f"{result.metric}/{result.attribute}" if result.attribute else result.metric
+        raise ValueError(
+            f"{path} is damaged: {name!r:.100} has {(wrong or bounds)[0]!r:.100} where numbers belong: a value, two "
+            "bounds and a count. Measure again, or take the file away."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def of_evaluation(metrics: dict[str, Any]) -> list[Result]:

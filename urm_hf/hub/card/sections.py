@@ -41,10 +41,11 @@ def prediction_section(
             f"| {_link(name)} | {_code(commit)} |"
             for name, commit in zip(config["members"], config["revisions"], strict=True)
         )
+        k = escape_markdown(config.get("aggregation_k", 1))
         how = {
             "mean": "the mean of the members' rewards",
             "min": "the lowest of the members' rewards",
-            "mean_minus_k_std": f"the members' mean reward − {config.get('aggregation_k', 1)} · standard deviation",
+            "mean_minus_k_std": f"the members' mean reward − {k} · standard deviation",
         }[config.get("aggregation", "mean")]
         on_one_scale = ", each standardised on reference conversations first" if config.get("reward_means") else ""
         return (
@@ -55,10 +56,12 @@ def prediction_section(
             f"results:\n\n| member | commit |\n|---|---|\n{members}"
         )
     backbone = config["backbone_config"]
-    shape = f"{backbone.get('num_hidden_layers', '?')} layers × {backbone['hidden_size']}"
+    layers, width = backbone.get("num_hidden_layers", "?"), backbone["hidden_size"]
+    shape = f"{escape_markdown(layers)} layers × {escape_markdown(width)}"
+    model_type = escape_markdown(backbone["model_type"])
     base = _link(base_model) if isinstance(base_model, str) else None
     named = base or (_code(backbone["_name_or_path"]) if backbone.get("_name_or_path") else None)
-    on = f"on {named} ({backbone['model_type']}, {shape})" if named else f"on a {backbone['model_type']} of {shape}"
+    on = f"on {named} ({model_type}, {shape})" if named else f"on a {model_type} of {shape}"
     weights = config.get("reward_weights")
     fixed = weights and ", ".join(
         f"{w:+g} {escape_markdown(name)}" for name, w in zip(config["attributes"], weights, strict=True)
@@ -74,7 +77,8 @@ def prediction_section(
 
 def _adapter_note(adapter: dict[str, Any]) -> str:
     base, commit = adapter["base_model_name_or_path"], adapter["revision"]
-    kind = f"a LoRA adapter of rank {adapter['r']}" if adapter.get("r") else f"an adapter ({adapter['peft_type']})"
+    rank = adapter.get("r")
+    kind = f"a LoRA adapter of rank {rank}" if rank else f"an adapter ({escape_markdown(adapter['peft_type'])})"
     rest = f"all other weights are those of {_link(base)} at {_code(commit)}"
     return f"\n\nThis repository holds {kind} and the head; {rest}."
 
@@ -125,7 +129,9 @@ SPREAD_NOTE = (
 
 def _rows_note(results: Sequence[Result]) -> str:
     n, what = results[0].n, "pairs" if results[0].kind == "pairs" else "conversations"
-    counted = f"{n} {what}" if n is not None else f"the number of {what} was not recorded with these results"
+    counted = f"the number of {what} was not recorded with these results"
+    if n is not None:
+        counted = f"{escape_markdown(n)} {what}"
     where = "Test part" if results[0].split == "test" else "Evaluation during training"
     chosen = (
         ""
@@ -139,7 +145,7 @@ def _rows_note(results: Sequence[Result]) -> str:
 
 
 def _pair_table(results: Sequence[Result]) -> str:
-    rows = [f"| {result.of or 'this model'} | {measured_cell(result)} |" for result in results]
+    rows = [f"| {escape_markdown(result.of or 'this model')} | {measured_cell(result)} |" for result in results]
     return "\n".join(["| | accuracy; ties count as wrong |", "|---|---|", *rows])
 
 
@@ -150,7 +156,10 @@ def examples_section(reference: dict[str, Any], plot: str | None) -> str:
     for row in reference["conversations"]:
         turns = " **/** ".join(_short(message["content"]) for message in row["messages"])
         score = f"{row['reward']:+.3f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row['reward_std']:.3f}"
-        rows.append(f"| {row['name']} | {turns} | {score} |" + (f" {row['reward_gap']:.3f} |" if ensemble else ""))
+        cells = [escape_markdown(row["name"]), turns, score]
+        if ensemble:
+            cells.append(f"{row['reward_gap']:.3f}")
+        rows.append(f"| {' | '.join(cells)} |")
     image = f"\n\n![Predicted distribution of each attribute for these conversations]({plot})" if plot else ""
     return (
         "## Reference scores\n\nWhat this commit says of six fixed conversations, computed in "
@@ -165,8 +174,8 @@ def _short(text: str, width: int = 90) -> str:
 
 def training_section(config: dict[str, Any]) -> str:
     """What the config records of the training; absent where it records nothing."""
-    training = config.get("training") or {}
-    loss = config.get("attribute_loss")
+    recorded, loss = config.get("training") or {}, config.get("attribute_loss")
+    training = recorded if isinstance(recorded, dict) else {"record": recorded}
     lines = [f"Loss of the attribute stage: {LOSSES.get(loss, escape_markdown(loss))}."] if loss else []
     stages = {name: record for name, record in training.items() if isinstance(record, dict)}
     if stages:
@@ -178,15 +187,27 @@ def training_section(config: dict[str, Any]) -> str:
             cells = " | ".join(map(escape_markdown, values))
             if cells.strip(" |"):
                 lines[-1] += f"\n| {escape_markdown(key)} | {cells} |"
-    members = training.get("merged_from") or []
-    if members:
-        named = ", ".join(f"{m['weight']:.3g} × {escape_markdown(m['name'])}" for m in members)
+    members = training.get("merged_from")
+    named = _name_members(members) if isinstance(members, list) else ""
+    if named:
         lines.append(f"Merged in weight space: {named}.")
-    rest = {k: v for k, v in training.items() if k not in stages and k != "merged_from" and v is not None}
+    told = {*stages, "merged_from"} if named else {*stages}
+    rest = {k: v for k, v in training.items() if k not in told and v is not None}
     if rest:
-        told = {escape_markdown(name.replace("_", " ")): escape_markdown(value) for name, value in rest.items()}
-        lines.append("\n".join(f"- {name}: {value}" for name, value in told.items()))
+        items = [f"- {escape_markdown(k.replace('_', ' '))}: {escape_markdown(v)}" for k, v in rest.items()]
+        lines.append("\n".join(items))
     return "\n\n".join(["## Training", *lines]) if lines else ""
+
+
+def _name_members(members: list[Any]) -> str:
+    """The models that were merged, with their weights; empty if that is not what was recorded."""
+    named = []
+    for member in members:
+        weight = member.get("weight") if isinstance(member, dict) else None
+        if not isinstance(weight, (int, float)):
+            return ""
+        named.append(f"{weight:.3g} × {escape_markdown(member.get('name'))}")
+    return ", ".join(named)
 
 
 def limits_section(config: dict[str, Any], results: Sequence[Result]) -> str:
@@ -212,13 +233,14 @@ def limits_section(config: dict[str, Any], results: Sequence[Result]) -> str:
         "`reward_std` takes attributes as independent and the gate's weights as exact; it is in the unit of the "
         "reward, and a gate that grows makes both grow."
     )
-    stages = (config.get("training") or {}) if not ensemble else {}
-    if "attribute_stage" in stages and "gating_stage" not in stages and not config.get("reward_weights"):
+    stages = config.get("training") or {}
+    gated = "gating_stage" in stages or config.get("reward_weights")
+    if not ensemble and "attribute_stage" in stages and not gated:
         limits.append("The gate was not trained: the reward is about the mean of the attributes.")
     positions = config.get("max_position_embeddings") or config.get("backbone_config", {}).get(
         "max_position_embeddings"
     )
-    length = f" Conversations are limited to {positions} tokens." if positions else ""
+    length = f" Conversations are limited to {escape_markdown(positions)} tokens." if positions else ""
     limits.append(f"It reads conversations in its own chat template and scores the last token of the answer.{length}")
     if not results:
         limits.append("No result on held-out data came with these weights. Measure before you rely on them.")
