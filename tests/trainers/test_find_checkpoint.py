@@ -13,7 +13,7 @@ def checkpoint(folder, step, whole=True):
     path = folder / f"checkpoint-{step}"
     path.mkdir()
     if whole:
-        (path / "trainer_state.json").write_text("{}")
+        (path / "trainer_state.json").write_text('{"global_step": 1}')
     return str(path)
 
 
