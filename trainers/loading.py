@@ -3,12 +3,14 @@
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+import transformers
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from urm_hf.checkpoints.adapters import is_adapter, load_adapter
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.backbone_urm import read_config
+from urm_hf.modeling.checks_urm import explain_damage
 from urm_hf.modeling.configuration_urm import refuse_published_layout
 from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
@@ -56,7 +58,7 @@ def load_urm(
         The URM, by default in float32.
 
     Raises:
-        ValueError: a model of another kind, of other attributes, or of the layout that the paper's authors published.
+        ValueError: a model of another kind or an unknown architecture, of other attributes, or of the layout that the paper's authors published.
     """
     if not isinstance(model, str):
         if quantization_config is not None:
@@ -76,7 +78,10 @@ def load_urm(
     refuse_published_layout(found.get("architectures"), model)
     if not found and fresh_heads:  # an adapter of a causal LM or reward model; one of a URM has a config.json
         return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
-    config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **place.kwargs())
+    if found:
+        _check_known(found, model)
+    with explain_damage(f"config.json of {model}"):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **place.kwargs())
     if isinstance(config, URMConfig):
         if head.get("attributes") not in (None, config.attributes):
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
@@ -88,6 +93,18 @@ def load_urm(
             "nothing to weigh. Run the attribute stage first (`urm train attributes`)."
         )
     return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
+
+
+def _check_known(config: dict[str, Any], name: str):
+    """Tells in one line of an architecture that transformers does not know: its own words fill a screen."""
+    model_type, code = config.get("model_type"), config.get("auto_map")
+    with_code = isinstance(code, dict) and "AutoConfig" in code
+    if with_code or (isinstance(model_type, str) and model_type in CONFIG_MAPPING):
+        return
+    raise ValueError(
+        f"config.json of {name} says `model_type` {model_type!r:.100}, which transformers {transformers.__version__} "
+        "does not know: name a causal LM, reward model or URM, or upgrade (`pip install -U transformers`)."
+    )
 
 
 def _read_trust(kwargs: dict[str, Any], args) -> bool:

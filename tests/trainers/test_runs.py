@@ -189,3 +189,23 @@ def test_a_row_that_is_not_ultrafeedback_is_named(tmp_path):
     assert len(from_ultrafeedback(load_rows(data))) == 1
     with pytest.raises(ValueError, match="row 0 is not of UltraFeedback's form.*completions"):
         from_ultrafeedback(load_rows(broken))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model_type": "nobody"}, "says `model_type` 'nobody', which transformers"),
+        ({"model_type": 3}, "says `model_type` 3, which transformers"),
+        ({"model_type": None}, "says `model_type` None, which transformers"),
+        ({"num_attention_heads": "three"}, "num_attention_heads"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["attributes", "gating"])
+def test_a_config_that_transformers_rejects_is_told_in_one_line(stage, change, told, base, tmp_path, capsys):
+    config = Path(base) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    data = write(tmp_path / "rows.jsonl", helpsteer2_rows() if stage == "attributes" else pairs())
+    argv = [stage, "--model_name_or_path", base, "--dataset_name", data, "--output_dir", str(tmp_path / "out")]
+    assert main(["train", *argv, *QUICK]) == 2
+    error = capsys.readouterr().err.split("urm train: error: ")[1]
+    assert f"config.json of {base}" in error and told in error and error.count("\n") == 1

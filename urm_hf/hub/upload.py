@@ -50,30 +50,58 @@ class PushResult:
         return f'AutoModel.from_pretrained("{self.repo_id}", revision="{self.commit}", trust_remote_code=True)'
 
 
-def check_target(repo_id: str, token: str | None, dry_run: bool = False):
+@dataclass(frozen=True)
+class Target:
+    """
+    Where a push goes.
+
+    Args:
+        repo_id (`str`): "org/name".
+        revision (`str`, *optional*): branch.
+        message (`str`, *optional*): of the commit.
+        tag (`str`, *optional*): that the commit gets.
+        token (`str`, *optional*): of an account that may write there.
+        private (`bool`, *optional*): of a repository that is created; None takes what is there.
+    """
+
+    repo_id: str
+    revision: str | None = None
+    message: str | None = None
+    tag: str | None = None
+    token: str | None = None
+    private: bool | None = True
+
+
+def check_target(target: Target, *, dry_run: bool = False):
     """What can be said of a push before any work is done: a ValueError or a HubError, or nothing."""
+    repo_id = target.repo_id
     if not HUB_ID.fullmatch(repo_id):
         raise ValueError(f"`repo_id` must be 'org/name', of letters, digits, '-', '_' and '.', got {repo_id!r}.")
     validate_repo_id(repo_id)
-    if token is None and get_token() is None and not dry_run:
+    if target.token is None and get_token() is None and not dry_run:
         raise HubError(f"pushing to {repo_id} needs a token: {LOG_IN}.")
 
 
-def upload(
-    api: HfApi,
-    repo_id: str,
-    additions: list[CommitOperationAdd],
-    private: bool | None,
-    revision: str | None,
-    message: str,
-    tag: str | None,
-) -> PushResult:
-    """One commit of these files without those of an earlier push; what arrived is compared with what was sent."""
+def upload(target: Target, additions: list[CommitOperationAdd], message: str) -> PushResult:
+    """
+    One commit of these files without those of an earlier push; what arrived is compared with what was sent.
+
+    Args:
+        target (`Target`): where they go.
+        additions (`list[CommitOperationAdd]`): the files.
+        message (`str`): of the commit, where the target has none.
+
+    Raises:
+        ValueError: the repository is public and should not be.
+        HubError: something failed; the message says what is on the Hub now.
+    """
+    api, repo_id, private = HfApi(token=target.token), target.repo_id, target.private
+    revision, tag, message = target.revision, target.tag, target.message or message
     branch, before = revision or "main", None
     try:
         existed, public = _look(api, repo_id)
     except Exception as error:  # of the client or of its HTTP library
-        raise HubError(_failed(api, repo_id, branch, False, None, error)) from error
+        raise HubError(_explain_failure(api, repo_id, branch, None, error)) from error
     if existed and public and private:
         raise ValueError(
             f"{repo_id} exists and is public: push there with `--public` (`private=False`), or name another."
@@ -88,7 +116,7 @@ def upload(
         operations: list[Any] = [*additions, *(CommitOperationDelete(path_in_repo=name) for name in removed)]
         info = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=before)
     except Exception as error:  # and of the threads that upload
-        raise HubError(_failed(api, repo_id, branch, existed, before, error)) from error
+        raise HubError(_explain_failure(api, repo_id, branch, before, error, existed=existed)) from error
     wrong = _differences(api, repo_id, info.oid, additions)
     if wrong:
         raise HubError(
@@ -115,7 +143,9 @@ def _is_superseded(name: str, ours: set[str]) -> bool:
     return name not in ours and "/" not in name and any(fnmatch(name, pattern) for pattern in SUPERSEDED)
 
 
-def _failed(api: HfApi, repo_id: str, branch: str, existed: bool, before: str | None, error: Exception) -> str:
+def _explain_failure(
+    api: HfApi, repo_id: str, branch: str, before: str | None, error: Exception, *, existed: bool = False
+) -> str:
     """What went wrong, and what is on the Hub now."""
     why = explained(error) or first_line(error)
     if before is None:
