@@ -82,7 +82,7 @@ class URMConfig(PretrainedConfig):
         if self.gating_hidden_size < 1:
             raise ValueError(f"`gating_hidden_size` must be at least 1, got {gating_hidden_size}.")
         self.reward_weights = _per_attribute("reward_weights", reward_weights, n)
-        self.attribute_scales = checked_scales(attribute_scales, self.attributes)
+        self.attribute_scales = check_scales(attribute_scales, self.attributes)
         self.label_means = _per_attribute("label_means", label_means, n) or [0.0] * n
         self.label_stds = _per_attribute("label_stds", label_stds, n) or [1.0] * n
         if not all(0 < std < float("inf") for std in self.label_stds):
@@ -230,7 +230,7 @@ def _per_attribute(argument: str, values: list[float] | None, n: int) -> list[fl
     return [float(value) for value in values]
 
 
-def checked_scales(scales: dict[str, list[float]] | None, attributes: list[str]) -> dict[str, list[float]] | None:
+def check_scales(scales: dict[str, list[float]] | None, attributes: list[str]) -> dict[str, list[float]] | None:
     """`attribute_scales` with numbers as floats; a ValueError names what is wrong with them."""
     if scales is None:
         return None

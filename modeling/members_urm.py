@@ -138,7 +138,7 @@ class MemberSource:
     def head(self) -> dict[str, Tensor]:
         """The head's tensors, by their names in [`URMHead`]."""
         prefix = ADAPTER_PREFIX + HEAD if self.adapter else HEAD
-        return {key.removeprefix(prefix): tensor for key, tensor in tensors_of(self.weight_files(), prefix)}
+        return {key.removeprefix(prefix): tensor for key, tensor in read_tensors(self.weight_files(), prefix)}
 
     def load(self, **kwargs) -> URMForRewardModeling:
         """The member by itself, in eval mode."""
@@ -150,7 +150,7 @@ class MemberSource:
             raise ValueError(f"Member {self.name}: {error}") from error
 
 
-def tensors_of(files: dict[str, str], prefix: str) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(files: dict[str, str], prefix: str) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of the tensors whose names begin with `prefix`; one is in memory at a time."""
     with ExitStack() as stack:
         opened = {}
@@ -191,7 +191,7 @@ def _check_equal_backbones(a: MemberSource, b: MemberSource):
     backbone = {key for key in ours if key.startswith(BACKBONE)}
     unlike = sorted(backbone ^ {key for key in theirs if key.startswith(BACKBONE)})
     if not unlike:
-        pairs = zip(tensors_of(ours, BACKBONE), tensors_of(theirs, BACKBONE), strict=True)
+        pairs = zip(read_tensors(ours, BACKBONE), read_tensors(theirs, BACKBONE), strict=True)
         unlike = [key for (key, x), (_, y) in pairs if x.dtype != y.dtype or not torch.equal(x, y)]
     if unlike:
         raise ValueError(

@@ -22,6 +22,7 @@ from .checks_urm import check_config  # noqa: F401
 from .configuration_urm import URMConfig  # noqa: F401
 from .configuration_urm_ensemble import URMEnsembleConfig
 from .distributions_urm import max_gap  # noqa: F401
+from .fingerprint_urm import check_record  # noqa: F401
 from .head_urm import URMHead  # noqa: F401
 from .hub_place_urm import HubPlace
 from .members_urm import (

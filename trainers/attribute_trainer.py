@@ -25,7 +25,7 @@ from trl import RewardTrainer
 from urm_hf.checkpoints.adapters import complete_adapter
 from urm_hf.data.ratings import rating_statistics, ratings_array
 from urm_hf.data.template_dates import fix_dates
-from urm_hf.modeling.configuration_urm import URMConfig, checked_scales
+from urm_hf.modeling.configuration_urm import URMConfig, check_scales
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.statistics.rating_metrics import attribute_metrics, scales_tensor
 from urm_hf.trainers.argument_types import (
@@ -354,7 +354,7 @@ def _set_scales(config: URMConfig, args: Any):
     if args.attributes is not None and list(args.attributes) != config.attributes:
         raise ValueError(f"`attributes` asks for {args.attributes}, but the model predicts {config.attributes}.")
     if args.attribute_scales is not None:
-        config.attribute_scales = checked_scales(args.attribute_scales, config.attributes)
+        config.attribute_scales = check_scales(args.attribute_scales, config.attributes)
     if args.loss_type == "censored_mle" and set(config.attribute_scales or {}) != set(config.attributes):
         raise ValueError('`loss_type="censored_mle"` needs `attribute_scales` for every attribute.')
 

@@ -58,7 +58,8 @@ def load_urm(
         The URM, by default in float32.
 
     Raises:
-        ValueError: a model of another kind or an unknown architecture, of other attributes, or of the layout that the paper's authors published.
+        ValueError: a model of another kind or an unknown architecture, of other attributes, or of the layout that the
+            paper's authors published.
     """
     if not isinstance(model, str):
         if quantization_config is not None:

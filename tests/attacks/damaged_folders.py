@@ -280,6 +280,38 @@ def an_adapter_of_gigantic_rank(folder, generator):
     make_adapter(folder, r=10**12)
 
 
+@damage
+def an_adapter_of_another_base(folder, generator):
+    make_adapter(folder)
+    record = {"name": "org/base", "commit": "0" * 40, "fingerprint": "0" * 64}
+    edit_json(folder / "config.json", adapter_base=generator.choice([record, 3, [], {"fingerprint": 3}, "org/base"]))
+
+
+# What is only for people
+
+
+@damage
+def a_record_of_training_that_is_no_object(folder, generator):
+    evil = "<script>alert(1)</script>"
+    training = generator.choice([evil, [evil], {"merged_from": evil}, {"merged_from": [{"weight": evil}]}, 3])
+    edit_json(folder / "config.json", training=training)
+
+
+@damage
+def results_that_are_no_numbers(folder, generator):
+    evil = "<script>alert(1)</script>"
+    contents = [
+        {"eval_pearson": 0.5, "eval_samples": evil},
+        {"attributes": {"pearson": evil}},
+        {"attributes": {"pearson": 0.5}, "attribute_intervals": {"pearson": evil}},
+        {"attributes": {"pearson": 0.5}, "attribute_intervals": evil},
+        {"pairs": evil},
+        {"pairs": {"gated": evil}},
+        {"schema": evil},
+    ]
+    (folder / "results.json").write_text(json.dumps(generator.choice(contents)))
+
+
 # Tokenizers
 
 

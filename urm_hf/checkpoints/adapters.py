@@ -20,7 +20,7 @@ from urm_hf.modeling.members_urm import (
     HEAD,
     MemberSource,
     load_adapters,
-    tensors_of,
+    read_tensors,
 )
 from urm_hf.moved import renamed
 
@@ -121,7 +121,7 @@ def save_adapter_with_head(
     """
     source, folder = MemberSource(str(adapter), revision, HubPlace.read(hub)), Path(folder)
     record = source.base_record() or _describe_base(source)
-    tensors = dict(tensors_of(source.weight_files(), ADAPTER_PREFIX))
+    tensors = dict(read_tensors(source.weight_files(), ADAPTER_PREFIX))
     head = {f"{ADAPTER_PREFIX}{HEAD}{name}": tensor for name, tensor in model.score.state_dict().items()}
     unlike = sorted({key for key in tensors if key.startswith(ADAPTER_PREFIX + HEAD)} ^ set(head))
     if unlike:

@@ -1,5 +1,6 @@
 """The files of a checkpoint on disk: which hold its weights, how its tensors are read and how a new folder appears."""
 
+import errno
 import glob
 import json
 import math
@@ -28,6 +29,7 @@ TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*",
 LICENCES = ["LICEN[CS]E*", "NOTICE*", "USE_POLICY*"]
 TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")  # in its messages
 NUMPY_CANNOT_WRITE = re.compile(r"\d+ requested and \d+ written")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, largest size of a file
 MAY_BE_FULL = "the disk may be full. Free space there, or write elsewhere."
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -125,7 +127,7 @@ def explain_full_disk(place: str | Path) -> Iterator[None]:
             raise
         raise OSError(f"{place} cannot be written, {MAY_BE_FULL}") from error
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.filename is None and error.errno in FULL:
             raise OSError(error.errno, error.strerror, str(place)) from error
         if NUMPY_CANNOT_WRITE.search(str(error)):
             raise OSError(
@@ -218,7 +220,7 @@ class Checkpoint:
         files = weight_files(self.name, self.folder)
         check_size(self.config, list(map(str, files)), self.name)
         for path in files:
-            with _opened(path) as file:
+            with _open_weights(path) as file:
                 for key in file.keys():  # noqa: SIM118  (it is no mapping)
                     info, self._files[key] = file.get_slice(key), path
                     if info.get_dtype() not in DTYPES:
@@ -226,7 +228,7 @@ class Checkpoint:
                     self.tensors[key] = torch.empty(info.get_shape(), dtype=DTYPES[info.get_dtype()], device="meta")
 
     def tensor(self, key: str) -> Tensor:
-        with _opened(self._files[key]) as file:
+        with _open_weights(self._files[key]) as file:
             tensor = file.get_tensor(key)
         if not tensor.isfinite().all():
             raise ValueError(f"{key} of {self.name} has values that are not finite.")
@@ -259,7 +261,7 @@ class Checkpoint:
 
 
 @contextmanager
-def _opened(path: Path):
+def _open_weights(path: Path):
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -73,16 +73,18 @@ def merge_checkpoints(
     or keep one.
 
     Args:
-        checkpoints: folders or Hub repositories of URMs with safetensors; pickled weights are never read.
-        output_dir: a new or empty folder. It appears whole, at the end.
-        weights (*optional*): one a member, summing to 1. Default: equal.
-        revisions (*optional*): a commit, branch or tag for each repository, None for a folder.
-        log_std (*optional*): "average" the log stds, a geometric mean of sigma; or keep those rows of W of the
-            "first" member, on the merged body. Default: "average" for heads trained by "regression" or
-            "deterministic"; others must choose, since merging hurts them (appendix C.1).
-        gate: "average", or keep the gate of the "first" member, on the merged body.
-        max_shard_size: of the files written. This much is held in memory, and one tensor of each member.
-        token, local_files_only: for the Hub. progress: shows a progress bar.
+        checkpoints (`Sequence[str | Path]`): folders or Hub repositories of URMs with safetensors, at least two.
+        output_dir (`str` or `Path`): a new or empty folder. It appears whole, at the end.
+        weights (`Sequence[float]`, *optional*): one a member, summing to 1. Default: equal.
+        revisions (`Sequence[str | None]`, *optional*): commit, branch or tag for each repository, None for a folder.
+        log_std (`str`, *optional*): "average" the log stds, a geometric mean of sigma; or keep those rows of W of
+            the "first" member. Default: "average" for heads trained by "regression" or "deterministic"; others must
+            choose, since merging hurts them (appendix C.1).
+        gate (`str`, defaults to `"average"`): or keep the gate of the "first" member, on the merged body.
+        max_shard_size (`int` or `str`, defaults to `"5GB"`): of the files; so much, and a tensor each, is in memory.
+        token (`str` or `bool`, *optional*): of an account that may read the repositories.
+        local_files_only (`bool`, defaults to `False`): takes what is in the cache, and downloads nothing.
+        progress (`bool`, defaults to `False`): shows a progress bar.
 
     Raises:
         ValueError: the members cannot be merged, an argument does not fit them, or a tensor is not finite.

@@ -19,9 +19,9 @@ from urm_hf.checkpoints.published_layout import (
     OUTER,
     SCORE,
     VALUE,
+    build_published_config,
     check_expressible,
     means_first,
-    published_config,
     published_head,
     published_name,
 )
@@ -74,13 +74,18 @@ def convert_published(
     bends its log stds; features and labels are not standardised.
 
     Args:
-        source: a folder or Hub repository with safetensors; pickled weights and code are never read.
-        output_dir: a new or empty folder. It appears whole, at the end.
-        revision (*optional*): commit, branch or tag of a repository.
-        attributes (*optional*): names, one for each pair of labels. Default: those that `id2label` names (as
-            [`convert_sglang`] writes it), or for five the attributes of HelpSteer2.
-        max_shard_size: of the files written. This much is held in memory.
-        token, local_files_only: for the Hub. progress: shows a progress bar.
+        source (`str` or `Path`): a folder or Hub repository with safetensors; pickled weights and code are never read.
+        output_dir (`str` or `Path`): a new or empty folder. It appears whole, at the end.
+        revision (`str`, *optional*): commit, branch or tag of a repository.
+        attributes (`Sequence[str]`, *optional*): names, one for each pair of labels. Default: those that `id2label`
+            names (as [`convert_sglang`] writes it), or for five the attributes of HelpSteer2.
+        max_shard_size (`int` or `str`, defaults to `"5GB"`): of the files written. This much is held in memory.
+        token (`str` or `bool`, *optional*): of an account that may read the repository.
+        local_files_only (`bool`, defaults to `False`): takes what is in the cache, and downloads nothing.
+        progress (`bool`, defaults to `False`): shows a progress bar.
+
+    Returns:
+        `Conversion`: what was converted.
 
     Raises:
         ValueError: another layout, missing or misshapen tensors, or values that are not finite.
@@ -152,7 +157,7 @@ def convert_sglang(
         write_shards(folder, there, read, max_shard_size, progress)
         dtypes = {"backbone": there[EMBEDDING].dtype, "value head": there[SCORE].dtype}
         dtypes["gate"] = there["weights.fc.0.weight"].dtype
-        write_json(folder / "config.json", published_config(config, dtypes["backbone"]))
+        write_json(folder / "config.json", build_published_config(config, dtypes["backbone"]))
         checkpoint.copy_companions(folder)
     return Conversion(checkpoint.name, checkpoint.revision, config.attributes, _count(there), dtypes, notes)
 

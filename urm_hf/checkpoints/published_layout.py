@@ -102,11 +102,14 @@ def published_head(checkpoint: Checkpoint, config: URMConfig) -> dict[str, Tenso
 
 def _exactly(part: dict[str, Tensor], dtypes: tuple[torch.dtype, ...]) -> dict[str, Tensor]:
     """The float32 tensors in the first of the dtypes that has all their values."""
-    dtype = next(d for d in dtypes if all(torch.equal(tensor.to(d).float(), tensor) for tensor in part.values()))
-    return {key: tensor.to(dtype) for key, tensor in part.items()}
+    for dtype in dtypes:
+        cast = {key: tensor.to(dtype) for key, tensor in part.items()}
+        if all(torch.equal(cast[key].float(), tensor) for key, tensor in part.items()):
+            return cast
+    raise ValueError(f"None of {dtypes} has all values of {', '.join(part)}.")
 
 
-def published_config(config: URMConfig, dtype: torch.dtype) -> dict:
+def build_published_config(config: URMConfig, dtype: torch.dtype) -> dict:
     """A flat config.json in the words that every version of transformers reads, and SGLang of any age."""
     backbone = with_rope_of_version_4(config.backbone_config.to_dict())
     flat = {key: value for key, value in backbone.items() if key not in (*OUTER, "rope_parameters", "dtype")}

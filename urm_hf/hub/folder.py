@@ -116,6 +116,11 @@ def code_files(folder: ModelFolder) -> list[str]:
     return sorted(found)
 
 
+def is_pickle(name: str) -> bool:
+    """Whether a file of this name may run code where it is loaded."""
+    return any(fnmatch(name, pattern) for pattern in PICKLES)
+
+
 def local_paths(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """(key, path) of every string in a config that is a path on this machine."""
     if isinstance(value, dict):
@@ -236,7 +241,7 @@ def _check_companions(folder: ModelFolder):
         if _leads_outside(folder.path / name, folder.path):
             target = (folder.path / name).resolve()
             folder.problems.append(f"{name} is a link to {target}, outside of the folder: copy it, or remove it")
-    pickles = [n for n in folder.left_out if n != TRAINERS_PICKLE and any(fnmatch(n, p) for p in PICKLES)]
+    pickles = [name for name in folder.left_out if name != TRAINERS_PICKLE and is_pickle(name)]
     if pickles:
         folder.problems.append(f"pickled files, which can run code when they are loaded: {', '.join(pickles)}")
     if folder.adapter is None and not folder.is_ensemble and (folder.path / ADAPTER_CONFIG).is_file():

@@ -121,8 +121,9 @@ def _push_folder(path: str | Path, target: Target, about: CardWishes, dtype: str
     is_adapter = folder.adapter is not None
     notes += _name_changed_code(folder)
     if dry_run:
-        found = (folder.files, folder.left_out, [], notes, target.private, target.tag, is_adapter)
-        return PushResult(target.repo_id, None, *found)
+        return PushResult(
+            target.repo_id, None, folder.files, folder.left_out, [], notes, target.private, target.tag, is_adapter
+        )
     additions, changed = _build_additions(folder)
     kind = "ensemble" if folder.is_ensemble else "adapter" if is_adapter else "model"
     result = upload(target, additions, f"Upload {kind}")

@@ -41,10 +41,15 @@ def verify(
     No code of the model runs: it is loaded with the installed classes, and its code files are compared with theirs.
 
     Args:
-        model: a folder, or a repository "org/name", which is downloaded.
-        revision: commit, branch or tag of a repository.
-        atol: largest difference from stored scores that is accepted, for rewards of size 1 (larger ones: in
-            proportion). Default: 1e-4 if they were computed in float32, else what that dtype resolves.
+        model (`str` or `Path`): a folder, or a repository "org/name", which is downloaded.
+        revision (`str`, *optional*): commit, branch or tag of a repository.
+        atol (`float`, *optional*): largest difference from stored scores that is accepted, for rewards of size 1
+            (larger ones: in proportion). Default: 1e-4 if they were computed in float32, else what their dtype
+            resolves.
+        token (`str`, *optional*): of an account that may read the repository.
+
+    Yields:
+        `Check`: what was looked at, whether it is as it should be, and what was found.
 
     Raises:
         ValueError: not a folder or repository of a URM or an ensemble.
@@ -58,7 +63,7 @@ def verify(
     elif revision is not None:
         raise ValueError(f"`revision` {revision!r} is for a repository, but {model} is a folder.")
     folder = read_folder(path)
-    yield _complete(folder)
+    yield _check_complete(folder)
     yield _code(folder)
     if not folder.is_ensemble:
         checks = list(_tensors(folder))
@@ -84,7 +89,7 @@ def verify(
     yield _scores(folder, scorer, stored, atol)
 
 
-def _complete(folder: ModelFolder) -> Check:
+def _check_complete(folder: ModelFolder) -> Check:
     problems = list(folder.problems)
     if not problems and folder.adapter is not None and not is_pinned(folder.adapter):
         problems.append(f"its base {folder.adapter['base_model_name_or_path']} is not pinned to a commit")

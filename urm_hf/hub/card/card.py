@@ -52,7 +52,7 @@ def model_card(
     config = without_local_paths(config)
     is_ensemble = config["model_type"] == URMEnsembleConfig.model_type
     if base_model is None:
-        base_model = config["members"] if is_ensemble else _base_of(config, adapter)
+        base_model = config["members"] if is_ensemble else _find_base(config, adapter)
     kind = ["ensemble"] if is_ensemble else ["lora"] if adapter is not None else []
     data = ModelCardData(
         library_name="transformers" if adapter is None else "peft",
@@ -85,7 +85,7 @@ def is_generated(card: str) -> bool:
     return CARD_MARKER in card
 
 
-def _base_of(config: dict[str, Any], adapter: dict[str, Any] | None) -> str | None:
+def _find_base(config: dict[str, Any], adapter: dict[str, Any] | None) -> str | None:
     """The Hub repository of the backbone, or of what an adapter is of, if the config names one."""
     name = adapter["base_model_name_or_path"] if adapter else config["backbone_config"].get("_name_or_path") or ""
     return name if HUB_ID.fullmatch(name) else None

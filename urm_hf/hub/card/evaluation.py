@@ -59,7 +59,7 @@ def accuracy_table(results: Sequence[Result]) -> str:
 
 def measured_table(results: Sequence[Result], head: str) -> str:
     """A row for each data set and variant; columns are metrics."""
-    metrics = [metric for metric in METRICS if any(result.metric == metric for result in results)]
+    metrics = _list_metrics(results)
     by_place = {(result.data, result.variant, result.metric): result for result in results}
     rows = [
         f"| data | {head} | " + " | ".join(METRICS[m][1] for m in metrics) + " |",
@@ -73,7 +73,7 @@ def measured_table(results: Sequence[Result], head: str) -> str:
 
 def rating_table(results: Sequence[Result], attributes: Sequence[str]) -> str:
     """A row for the average and for each attribute; columns are metrics."""
-    metrics = [metric for metric in METRICS if any(result.metric == metric for result in results)]
+    metrics = _list_metrics(results)
     by_place = {(result.attribute, result.metric): result for result in results}
     measured = dict.fromkeys([None, *attributes, *(result.attribute for result in results)])
     rows = ["| | " + " | ".join(METRICS[metric][1] for metric in metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
@@ -83,6 +83,12 @@ def rating_table(results: Sequence[Result], attributes: Sequence[str]) -> str:
             cells = [escape_markdown(attribute or "average"), *map(measured_cell, found)]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _list_metrics(results: Sequence[Result]) -> list[str]:
+    """The metrics that were measured, in the order in which a card has them."""
+    measured = {result.metric for result in results}
+    return [metric for metric in METRICS if metric in measured]
 
 
 def measured_cell(result: Result | None) -> str:

@@ -15,6 +15,7 @@ from urm_hf.checkpoints.files import read_json
 from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.hub.card.evaluate_results import build_results
 from urm_hf.hub.card.results import METRICS, Result
+from urm_hf.modeling.checks_urm import explain_damage
 
 FILES = ("results.json", "all_results.json", "eval_results.json")
 MODEL = "gated"  # among the pairs of the short form, the model itself
@@ -59,12 +60,13 @@ def read_results(source: str | Path, names: Sequence[str] = ()) -> list[Result]:
     if path.is_dir():
         return next((found for name in FILES if (found := read_results(path / name, names))), [])
     content = read_json(path)
-    if "schema" in content:
-        return build_results(EvaluationResults.from_json(content), names, path)
-    if isinstance(content.get("attributes"), dict) or "pairs" in content:
-        results = [*_read_attributes(content), *_read_pairs(content)]
-    else:
-        results = of_evaluation(content)
+    with explain_damage(str(path)):
+        if "schema" in content:
+            return build_results(EvaluationResults.from_json(content), names, path)
+        if isinstance(content.get("attributes"), dict) or "pairs" in content:
+            results = [*_read_attributes(content), *_read_pairs(content)]
+        else:
+            results = of_evaluation(content)
     for result in results:
         _check_numbers(result, path)
     return [result for result in results if math.isfinite(result.value)]
