@@ -237,6 +237,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
         unlike = sorted(expected.keys() ^ files[number].keys())
         if unlike:  # peft would go on with what it drew at random
             raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
+    _take_records(model.config, sources[0].config())
     switch_adapter(model, 0)
     return adapted.requires_grad_(False).eval()
 
@@ -250,6 +251,12 @@ def _check_records(sources: Sequence[MemberSource], place: str):
     fingerprint = compute_fingerprint(base.weight_files())
     for source, record in zip(sources, records, strict=True):
         check_record(record, fingerprint, source.name, place)
+
+
+def _take_records(config: URMConfig, own: URMConfig):
+    """The base's config says how the base was trained; statistics of labels and the rest are those of the adapter."""
+    for name in ("label_means", "label_stds", "attribute_loss", "training"):
+        setattr(config, name, getattr(own, name))
 
 
 def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:
