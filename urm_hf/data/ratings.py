@@ -125,7 +125,10 @@ def _read_cell(value: Any) -> Any:
 
 
 def find_masks(
-    ratings: np.ndarray, attributes: Sequence[str], scales: Mapping[str, Sequence[float]] | None = None
+    ratings: np.ndarray,
+    attributes: Sequence[str],
+    scales: Mapping[str, Sequence[float]] | None = None,
+    declared_in: str = "attribute_scales",
 ) -> dict[int, str]:
     """
     Rows that hold a value which usually says "not rated", such as -100: what is wrong with each.
@@ -137,6 +140,7 @@ def find_masks(
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
         attributes (`list[str]`): names of the n attributes.
         scales (`dict[str, [min, max, ...]]`, *optional*): of attributes whose range is declared.
+        declared_in (`str`, defaults to `"attribute_scales"`): the argument or column that declares them.
     """
     problems: dict[int, str] = {}
     for k, attribute in enumerate(attributes):
@@ -152,6 +156,6 @@ def find_masks(
             problems.setdefault(
                 int(row),
                 f"column `{attribute}` has the rating {mask:g}, which usually says that there is none. Write null "
-                f"there; if it is a rating, declare the scale: `attribute_scales` {{{attribute!r}: [min, max]}}.",
+                f"there; if it is a rating, declare the scale: `{declared_in}` {{{attribute!r}: [min, max]}}.",
             )
     return problems

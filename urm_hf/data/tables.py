@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from urm_hf.data.canonical import read_dataset
 from urm_hf.data.column_types import build_table, column_types
+from urm_hf.data.errors import RowError
 from urm_hf.data.files import FILE_TYPES, has_ending, local_file
 from urm_hf.data.formats.reading import format_named
 from urm_hf.data.json_column import dataset_of
@@ -41,6 +42,7 @@ def load_rows(
     config: str | None = None,
     revision: str | None = None,
     format: str | None = None,
+    unreadable: list[RowError] | None = None,
 ) -> Dataset:
     """
     A dataset from a local file (JSON lines, a JSON array, Parquet, CSV) or the Hub.
@@ -55,16 +57,23 @@ def load_rows(
         config, revision (`str`, *optional*): of a Hub dataset.
         format (`str`, *optional*): name of the format of the rows (docs/data.md), which are then made canonical.
             Default: rows as they are written; scorer and trainers know the formats by their columns.
+        unreadable (`list`, *optional*): gets the errors of what holds no row, which is then left out.
 
     Raises:
         ValueError: the file or the split holds no rows, or a row is none (a [`RowError`], which names the line).
         FileNotFoundError: neither a file nor a Hub name.
     """
-    rows = _load_as_written(name_or_path, split, config, revision)
+    rows = _load_as_written(name_or_path, split, config, revision, unreadable)
     return rows if format is None else read_dataset(rows, format=format_named(format).name, name=name_or_path)
 
 
-def _load_as_written(name_or_path: str, split: str | None, config: str | None, revision: str | None) -> Dataset:
+def _load_as_written(
+    name_or_path: str,
+    split: str | None,
+    config: str | None,
+    revision: str | None,
+    unreadable: list[RowError] | None,
+) -> Dataset:
     source = Source(name_or_path, split, config, revision)
     if source.dataset is not None:
         return source.dataset
@@ -72,11 +81,26 @@ def _load_as_written(name_or_path: str, split: str | None, config: str | None, r
         with damage_told(source.path):
             dataset = dataset_of(parquet.read_table(source.path))
         return dataset if split is None else _rows_of_split(dataset, split)
-    types = column_types(source.rows())
-    rows, tables = source.rows(), []
+    types = column_types(_readable(source, unreadable))
+    rows, tables = _readable(source, None if unreadable is None else []), []
     while some := list(islice(rows, ROWS_AT_ONCE)):
         tables.append(build_table(some, types))
+    if not tables and unreadable:
+        raise unreadable[0]
     return dataset_of(pyarrow.concat_tables(tables))
+
+
+def _readable(source: Source, unreadable: list[RowError] | None) -> Iterator[dict[str, Any]]:
+    """The rows of a source; what is none is an error, or left out and told in a list."""
+    for item in source.items():
+        try:
+            row = source.row(item)
+        except RowError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(error)
+            continue
+        yield row
 
 
 def from_ultrafeedback(dataset: Dataset) -> Dataset:

@@ -125,3 +125,30 @@ def test_attributes_agree_in_any_order_or_by_a_mapping():
 def test_attributes_that_do_not_agree_are_named(attributes, mapping, told):
     with pytest.raises(ValueError, match=told):
         matched(rating_set(ROWS, "made up"), attributes, mapping)
+
+
+def rated(*values) -> list[dict]:
+    return [{"prompt": f"a{n}", "response": "b", "helpfulness": value} for n, value in enumerate(values)]
+
+
+def test_values_that_say_not_rated_are_no_ratings():
+    rows = rated(3, 2, -100, 4, -100)
+    with pytest.raises(ValueError, match=r"^x, row 2: column `helpfulness` has the rating -100.*`scale`"):
+        rating_set(rows, "x")
+    data = rating_set(rows, "x", skip_unrated=True)
+    assert data.ratings.ravel().tolist() == [3, 2, 4] and len(data.conversations) == len(data.prompts) == 3
+    assert list(data.skipped.values()) == [2]
+    declared = [row | {"scale": {"helpfulness": [-100, 100]}} for row in rows]
+    assert rating_set(declared, "x").ratings.ravel().tolist() == [3, 2, -100, 4, -100]
+    with pytest.raises(ValueError, match="row 0: column `helpfulness` has the rating -100"):
+        rating_set(rated(-100, -100), "x", skip_unrated=True)
+
+
+@pytest.mark.parametrize("value", ["N/A", "4/5", float("nan"), [3, "x"]], ids=str)
+def test_ratings_that_are_no_numbers_are_left_out_where_rows_may_be(value):
+    rows = rated(3, value, 1)
+    with pytest.raises(ValueError, match="^x, row 1: column `helpfulness` has"):
+        rating_set(rows, "x")
+    data = rating_set(rows, "x", skip_unrated=True)
+    assert data.ratings.ravel().tolist() == [3, 1] and list(data.skipped.values()) == [1]
+    assert [conversation.turns[0]["content"] for conversation in data.conversations] == ["a0", "a2"]

@@ -10,7 +10,7 @@ from urm_hf.data.conversations import ANSWER_COLUMNS, Conversation, read_convers
 from urm_hf.data.errors import RowError
 from urm_hf.data.formats.ratings import HELPSTEER2_RATINGS
 from urm_hf.data.items import BadRow
-from urm_hf.data.ratings import is_rated, ratings_array, read_ratings
+from urm_hf.data.ratings import find_masks, is_rated, ratings_array, read_ratings
 from urm_hf.evaluation.benchmarks.rows import PreferenceColumns, key_of_prompt
 
 RATINGS = "ratings"  # the kind, and the column that tells it
@@ -88,8 +88,8 @@ def rating_set(
 
     Args:
         attributes: columns to read; default: all that the column `ratings` names.
-        skip_unrated: leaves out rows without any rating, and counts them, instead of an error.
-            A [`BadRow`] is left out and counted in any case.
+        skip_unrated: leaves out rows without any rating, and rows that cannot be used, and counts them, instead of
+            an error. A [`BadRow`] is left out and counted in any case.
 
     Raises:
         ValueError: names the row, the column and what it holds.
@@ -105,6 +105,7 @@ def rating_set(
     readable: list[Mapping[str, Any]] = [{} if isinstance(item, BadRow) else item for item in given]
     names = list(attributes) if attributes else _names(readable, name)
     scales, conversations, prompts, ratings = _scales(readable, names, name), [], [], []
+    numbers = []  # of the rows that are used
     for number, row in enumerate(readable):
         if isinstance(given[number], BadRow):
             continue
@@ -112,19 +113,44 @@ def rating_set(
             if skip_unrated and not is_rated(row, names):
                 skipped["no rating"] = skipped.get("no rating", 0) + 1
                 continue
-            ratings.append(read_ratings(row, names, scales))
-            conversation = read_conversation(row)
-            conversations.append(conversation)
-            prompts.append(key_of_prompt(conversation) or f"row {number}")
+            rating, conversation = read_ratings(row, names, scales), read_conversation(row)
         except ValueError as error:
-            raise RowError(f"{name}, row {number}: {error}", file=name, row=number) from error
+            if not skip_unrated:
+                raise RowError(f"{name}, row {number}: {error}", file=name, row=number) from error
+            told = str(error).removesuffix(".")
+            skipped[told] = skipped.get(told, 0) + 1
+            continue
+        ratings.append(rating)
+        conversations.append(conversation)
+        prompts.append(key_of_prompt(conversation) or f"row {number}")
+        numbers.append(number)
     if not ratings:
         raise ValueError(f"{name}: none of its {len(given)} rows has a rating of {', '.join(names)}.")
     array = ratings_array(ratings).astype(np.float64)
     empty = [attribute for k, attribute in enumerate(names) if np.isnan(array[:, k]).all()]
     if empty:
         raise ValueError(f"{name} has no rating of {', '.join(empty)} in any row; leave it out of the attributes.")
-    return RatingSet(name, names, conversations, prompts, array, scales, skipped)
+    data = RatingSet(name, names, conversations, prompts, array, scales, skipped)
+    return _without_masks(data, numbers, skip=skip_unrated)
+
+
+def _without_masks(data: RatingSet, numbers: Sequence[int], *, skip: bool) -> RatingSet:
+    """
+    Ratings without values that usually say "not rated": an error, or rows that are left out and counted.
+
+    Args:
+        numbers (`list[int]`): of the rows, where they came from.
+        skip (`bool`): whether to leave out.
+    """
+    masked = find_masks(data.ratings, data.attributes, data.scales, "scale")
+    kept = [place for place in range(len(numbers)) if place not in masked]
+    if masked and (not skip or not kept):
+        place = min(masked)
+        raise RowError(f"{data.name}, row {numbers[place]}: {masked[place]}", file=data.name, row=numbers[place])
+    for told in masked.values():
+        reason = told.removesuffix(".")
+        data.skipped[reason] = data.skipped.get(reason, 0) + 1
+    return data.select(kept) if masked else data
 
 
 def matched(
