@@ -42,7 +42,8 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
         raise ValueError("`--save_adapter` needs an adapter: add `--use_peft`.")
     if data.save_adapter and args.push_to_hub:
         check_base_to_push(_read_name(model))
-    train, held_out = load_splits(data, args.seed, args.attributes or HELPSTEER2_ATTRIBUTES)
+    skipped_to = args.output_dir if args.on_error == "skip" else None
+    train, held_out = load_splits(data, args.seed, args.attributes or HELPSTEER2_ATTRIBUTES, skipped_to)
     model.lora_task_type = "SEQ_CLS"
     trainer = URMAttributeTrainer(
         _read_name(model),
@@ -73,7 +74,8 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     """
     if args.reward_weights is not None:
         return _fix_weights(args, model)
-    train, held_out = load_splits(data, args.seed)
+    skipped_to = args.output_dir if args.on_error == "skip" else None
+    train, held_out = load_splits(data, args.seed, skipped_to=skipped_to)
     source = pinned_source(_read_name(model), _add_model_flags(args, model))
     base = source.base()
     if base is not None and args.push_to_hub:

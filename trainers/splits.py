@@ -1,11 +1,14 @@
 """The rows that a training run learns from and is evaluated on, as its `DataArguments` name them."""
 
 import logging
+from pathlib import Path
 
 from datasets import Dataset
 
 from urm_hf.data.canonical import read_dataset
+from urm_hf.data.errors import RowError
 from urm_hf.data.formats.choices import rank_pairs, split_candidates
+from urm_hf.data.outputs import json_lines
 from urm_hf.data.ratings import is_rated
 from urm_hf.data.tables import from_ultrafeedback, load_rows
 from urm_hf.trainers.data_arguments import DataArguments
@@ -13,7 +16,9 @@ from urm_hf.trainers.data_arguments import DataArguments
 logger = logging.getLogger(__name__)
 
 
-def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) -> tuple[Dataset, Dataset | None]:
+def load_splits(
+    data: DataArguments, seed: int, rated: list[str] | None = None, skipped_to: str | None = None
+) -> tuple[Dataset, Dataset | None]:
     """
     Training and evaluation rows.
 
@@ -22,6 +27,8 @@ def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) 
         seed (`int`): of the draw of training rows, where not all of them are used.
         rated (`list[str]`, *optional*): attributes of the attribute stage: rows then hold one rated conversation each,
             and with `skip_unrated` those without a rating of any of these are left out. By default rows hold pairs.
+        skipped_to (`str`, *optional*): a folder: what holds no row is left out and told in a file there
+            (`train.unreadable.jsonl`). By default it is an error.
 
     Returns:
         The training rows, and the evaluation rows or None.
@@ -29,8 +36,8 @@ def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) 
     Raises:
         ValueError: data that cannot be read, or more rows to hold out than there are.
     """
-    train = _load(data, data.dataset_name, data.train_split, rated)
-    train, held_out = _hold_out(data, train, rated)
+    train = _load(data, data.dataset_name, data.train_split, rated, _side_file(skipped_to, "train"))
+    train, held_out = _hold_out(data, train, rated, _side_file(skipped_to, "eval"))
     rows = min(round(len(train) * data.train_fraction), data.max_train_rows or len(train))
     if rows < len(train):
         train = train.shuffle(seed=seed).select(range(rows))
@@ -39,10 +46,16 @@ def load_splits(data: DataArguments, seed: int, rated: list[str] | None = None) 
     return train, held_out
 
 
-def _hold_out(data: DataArguments, train: Dataset, rated: list[str] | None) -> tuple[Dataset, Dataset | None]:
+def _side_file(folder: str | None, part: str) -> Path | None:
+    return None if folder is None else Path(folder) / f"{part}.unreadable.jsonl"
+
+
+def _hold_out(
+    data: DataArguments, train: Dataset, rated: list[str] | None, side_file: Path | None
+) -> tuple[Dataset, Dataset | None]:
     """The training rows without those that are evaluated on, and these: of another split, or drawn, or none."""
     if data.eval_split is not None or data.eval_dataset_name is not None:
-        return train, _load(data, data.eval_dataset_name or data.dataset_name, data.eval_split, rated)
+        return train, _load(data, data.eval_dataset_name or data.dataset_name, data.eval_split, rated, side_file)
     if not data.eval_rows_held_out:
         return train, None
     if data.eval_rows_held_out >= len(train):
@@ -53,8 +66,14 @@ def _hold_out(data: DataArguments, train: Dataset, rated: list[str] | None) -> t
     return parts["train"], parts["test"]
 
 
-def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | None) -> Dataset:
-    rows = load_rows(name, split, data.dataset_config, data.dataset_revision)
+def _load(
+    data: DataArguments, name: str, split: str | None, rated: list[str] | None, side_file: Path | None
+) -> Dataset:
+    unreadable: list[RowError] = []
+    skipped = None if side_file is None else unreadable
+    rows = load_rows(name, split, data.dataset_config, data.dataset_revision, unreadable=skipped)
+    if unreadable and side_file is not None:
+        _tell_unreadable(name, unreadable, side_file)
     if data.data_format == "ultrafeedback":
         rows = from_ultrafeedback(rows)
     else:
@@ -66,3 +85,10 @@ def _load(data: DataArguments, name: str, split: str | None, rated: list[str] | 
     if len(kept) < len(rows):
         logger.warning("%s: left out %d of %d rows without a rating.", name, len(rows) - len(kept), len(rows))
     return rows.select(kept)
+
+
+def _tell_unreadable(name: str, unreadable: list[RowError], side_file: Path):
+    side_file.parent.mkdir(parents=True, exist_ok=True)
+    side_file.write_bytes(json_lines([{"row": error.row, "reason": str(error)} for error in unreadable]))
+    message = "%s: lines that hold no row were left out: %d. The first: %s See %s."
+    logger.warning(message, name, len(unreadable), unreadable[0], side_file)

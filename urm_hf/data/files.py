@@ -80,9 +80,9 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             yield number, _check_beginning(path, line) if number == 1 else line
 
 
-def decode_line(path: str | Path, number: int, line: bytes) -> str:
+def decode_line(path: str | Path, number: int, line: bytes, row: int | None = None) -> str:
     """
-    The text of a line.
+    The text of a line; `row`: the number of the row that it holds, where each line is one.
 
     Raises:
         RowError: it is not UTF-8.
@@ -94,6 +94,7 @@ def decode_line(path: str | Path, number: int, line: bytes) -> str:
             f"{path}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}). Convert "
             f"the file: iconv -f LATIN1 -t UTF-8 {path} > utf8{Path(path).suffix} if it is in Latin-1.",
             file=path,
+            row=row,
             line=number,
         ) from error
 

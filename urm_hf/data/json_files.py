@@ -58,7 +58,7 @@ def parse_line(path: str | Path, line: Line) -> dict[str, Any]:
     Raises:
         RowError: it holds none; the line is named.
     """
-    text = decode_line(path, line.number, line.text)
+    text = decode_line(path, line.number, line.text, line.row)
     try:
         row = parse_json(text)
     except ValueError as error:
