@@ -61,7 +61,7 @@ def test_the_same_flag_takes_the_same_kind_of_value_in_all_commands():
         for action in read_actions(build()):
             for flag in action.option_strings:
                 several = action.nargs == "+" and not (
-                    command == "evaluate" and flag.startswith(("--data", "--split"))
+                    command == "evaluate" and flag.startswith(("--data", "--split", "--format"))
                 )
                 kinds.setdefault(flag, set()).add((action.type, several, tuple(action.choices or ())))
     # outputs are files or folders; a revision is one for each model; `urm push` scores in one of three precisions

@@ -67,17 +67,24 @@ def dataset_of(rows):
     return Dataset.from_list([row | lists for row, lists in zip(rows, wrapped)])
 
 
+def build_inputs(model, rows, eval_rows, tokenizer) -> dict:
+    """What trainers of both stages train on, and with what."""
+    return {
+        "model": tiny_urm(attributes=ATTRIBUTES) if model is None else model,
+        "train_dataset": dataset_of(rows),
+        "eval_dataset": dataset_of(eval_rows),
+        "processing_class": tokenizer or tiny_tokenizer(),
+    }
+
+
 def attribute_trainer(
     folder: Path, rows, eval_rows=None, model=None, *, callbacks=None, compute_metrics=None, tokenizer=None, **config
 ) -> URMAttributeTrainer:
     """The attribute stage on `rows`, by default for a tiny URM of two attributes; `config` goes to its config."""
     args = URMAttributeConfig(str(folder), **QUIET | {"cache_dir": str(folder / "cache")} | config)
     return URMAttributeTrainer(
-        tiny_urm(attributes=ATTRIBUTES) if model is None else model,
-        args,
-        train_dataset=dataset_of(rows),
-        eval_dataset=dataset_of(eval_rows),
-        processing_class=tokenizer or tiny_tokenizer(),
+        args=args,
+        **build_inputs(model, rows, eval_rows, tokenizer),
         callbacks=callbacks,
         compute_metrics=compute_metrics,
     )
@@ -90,11 +97,8 @@ def gating_trainer(
     steps = {"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-2}
     args = URMGatingConfig(str(folder), **QUIET | steps | {"cache_dir": str(folder / "cache")} | config)
     return URMGatingTrainer(
-        tiny_urm(attributes=ATTRIBUTES) if model is None else model,
-        args,
-        train_dataset=dataset_of(rows),
-        eval_dataset=dataset_of(eval_rows),
-        processing_class=tokenizer or tiny_tokenizer(),
+        args=args,
+        **build_inputs(model, rows, eval_rows, tokenizer),
         callbacks=callbacks,
         peft_config=peft_config,
     )
