@@ -6,9 +6,17 @@ from matplotlib import pyplot as plt
 
 from urm_hf.bestofn.data import Candidates
 from urm_hf.bestofn.plot import plot_best_of_n
-from urm_hf.bestofn.results import LONGEST, ORACLE, RANDOM, Selection, baselines, measured, selection
+from urm_hf.bestofn.results import (
+    LONGEST,
+    ORACLE,
+    RANDOM,
+    Selection,
+    build_baselines,
+    build_selection,
+    compute_results,
+)
 from urm_hf.bestofn.rules import Rule
-from urm_hf.bestofn.text import sentences, table
+from urm_hf.bestofn.text import format_table, write_sentences
 from urm_hf.scores import RewardScore
 
 
@@ -23,7 +31,7 @@ def described(rows, selections, samples: int = 400) -> dict:
     """results.json of made-up rows, as far as sentences and plots read it."""
     data = {"name": "made-up", "gold": "win", "prompts": len({row.key for row in rows})}
     models = [{"name": name} for name in dict.fromkeys(item.model for item in selections if item.model)]
-    return {"data": data, "models": models} | measured(rows, baselines(rows) + selections, samples, 0)
+    return {"data": data, "models": models} | compute_results(rows, build_baselines(rows) + selections, samples, 0)
 
 
 def choosing(rows, column: int, model: str = "m") -> Selection:
@@ -35,7 +43,7 @@ def choosing(rows, column: int, model: str = "m") -> Selection:
 
 def test_intervals_are_those_of_the_mean_over_prompts():
     gold = np.random.default_rng(0).normal(size=(400, 3))
-    results = measured(made_up(gold), baselines(made_up(gold)), 2000, 0)
+    results = compute_results(made_up(gold), build_baselines(made_up(gold)), 2000, 0)
     longest = next(curve for curve in results["curves"] if curve["label"] == LONGEST)
     error = gold[:, 2].std(ddof=1) / 20
     assert longest["gold"][-1] == pytest.approx(gold[:, 2].mean())
@@ -49,7 +57,9 @@ def test_rows_of_one_prompt_are_resampled_together():
     prompts = [str(number // 4) for number in range(400)]
     widths = []
     for rows in (made_up(gold), made_up(four_times, prompts), made_up(four_times)):
-        (curve,) = [c for c in measured(rows, baselines(rows), 2000, 0)["curves"] if c["label"] == LONGEST]
+        (curve,) = [
+            c for c in compute_results(rows, build_baselines(rows), 2000, 0)["curves"] if c["label"] == LONGEST
+        ]
         widths.append(curve["high"][-1] - curve["low"][-1])
     assert widths[1] == pytest.approx(widths[0]) and widths[2] == pytest.approx(widths[0] / 2, rel=0.1)
 
@@ -61,7 +71,7 @@ def test_differences_are_paired():
     results = described(rows, [choosing(rows, 0)])
     pair = next(pair for pair in results["comparisons"] if pair["against"] == LONGEST)
     assert [pair["difference"], *pair["interval"]] == pytest.approx([0.25] * 3)
-    assert sentences(results)[0] == "m: reward beats the longest answer at n=3 (+0.250 [+0.250, +0.250])."
+    assert write_sentences(results)[0] == "m: reward beats the longest answer at n=3 (+0.250 [+0.250, +0.250])."
 
 
 @pytest.mark.parametrize(
@@ -77,15 +87,15 @@ def test_it_is_said_plainly_whether_a_model_beats_the_longest_answer(mean, told)
     noise = gold[:, 0] - gold[:, 2]
     gold[:, 0] = gold[:, 2] + noise - noise.mean() + mean
     rows = made_up(gold)
-    assert sentences(described(rows, [choosing(rows, 0)]))[0].startswith(told)
+    assert write_sentences(described(rows, [choosing(rows, 0)]))[0].startswith(told)
 
 
 def test_models_are_compared_with_one_another():
     gold = np.random.default_rng(0).normal(size=(60, 3)) + [2, 1, 0]
     rows = made_up(gold)
-    told = sentences(described(rows, [choosing(rows, 1, "a"), choosing(rows, 0, "b")]))
+    told = write_sentences(described(rows, [choosing(rows, 1, "a"), choosing(rows, 0, "b")]))
     assert told[2].startswith("b: reward is better than a: reward at n=3: +")
-    told = sentences(described(rows, [choosing(rows, 1, "a"), choosing(rows, 1, "b")]))
+    told = write_sentences(described(rows, [choosing(rows, 1, "a"), choosing(rows, 1, "b")]))
     assert told[2] == "b: reward cannot be told apart from a: reward at n=3: +0.000 [+0.000, +0.000]."
 
 
@@ -93,25 +103,27 @@ def test_one_prompt_has_no_interval():
     rows = made_up(np.array([[1.0, 0.0]]))
     results = described(rows, [choosing(rows, 0)])
     assert all(curve["low"] is None for curve in results["curves"])
-    assert sentences(results)[0].startswith("Whether m: reward beats the longest answer at n=2 cannot be told without")
-    assert "1.000" in table(results)
+    assert write_sentences(results)[0].startswith(
+        "Whether m: reward beats the longest answer at n=2 cannot be told without"
+    )
+    assert "1.000" in format_table(results)
 
 
 def test_how_often_a_filter_leaves_nothing_is_told():
     rows = made_up(np.zeros((1, 4)), ["a"]) + made_up(np.zeros((1, 3)), ["b"])
     stds = [1.0, 1.0, 5.0, 5.0] + [5.0] * 3  # two of four are left for the first prompt, none for the second
     scores = [RewardScore(reward=0.0, reward_std=std, attribute_variance=std) for std in stds]
-    results = described(rows, [selection(rows, "m", Rule("filtered", threshold=2.0), scores)])
+    results = described(rows, [build_selection(rows, "m", Rule("filtered", threshold=2.0), scores)])
     (curve,) = [curve for curve in results["curves"] if curve["model"]]
     assert curve["fallback"] == pytest.approx([(1 / 2 + 1) / 2, (1 / 6 + 1) / 2, (0 + 1) / 2])
     told = "m: filtered by attribute_variance (at most 2): none left, so that all are eligible again, in 75.0%"
-    assert any(line.startswith(told) for line in sentences(results))
+    assert any(line.startswith(told) for line in write_sentences(results))
 
 
 def test_the_table_has_a_line_for_each_way_of_choosing():
     gold = np.random.default_rng(0).random((40, 4))
     rows = made_up(gold)
-    head, kl, *lines = table(described(rows, [choosing(rows, 0)])).splitlines()
+    head, kl, *lines = format_table(described(rows, [choosing(rows, 0)])).splitlines()
     assert head.split("  ")[0] == "chosen by" and "n=4, 95 %" in head
     assert kl.split()[-3:] == ["0.00", "0.19", "0.64"]
     assert [line.split("  ")[0] for line in lines] == ["random", "longest answer", "oracle", "m", ""]

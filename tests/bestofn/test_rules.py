@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from urm_hf.bestofn.rules import Rule, kind_of, rank, rules_for
+from urm_hf.bestofn.rules import Rule, rank, read_kind, rules_for
 from urm_hf.modeling.distributions_urm import aggregate_rewards
 from urm_hf.scores import RewardScore
 
@@ -114,7 +114,7 @@ def test_a_model_is_asked_what_it_can_be_asked():
             "filtered by reward_gap",
         ],
     }
-    kinds = [kind_of(scores) for scores in (scalar([1.0]), urm([1.0], [1.0]), ensemble([[1.0, 2.0]]))]
+    kinds = [read_kind(scores) for scores in (scalar([1.0]), urm([1.0], [1.0]), ensemble([[1.0, 2.0]]))]
     assert kinds == ["scalar", "urm", "ensemble"]
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,12 +25,17 @@ class BestAnswer:
     What was chosen for one prompt.
 
     Args:
-        answer, score: of the chosen candidate; the score holds its uncertainty. None if every candidate is empty.
-        index: which of the candidates it is.
-        candidates, scores: all N, in their order. An empty one has no score, and is taken only if all are.
-        cut (*optional*): whether each was ended by `max_new_tokens`; None for answers that were not generated here.
-        eligible: whether each was scored, and left by the filter if there is one. If none is, the reward decides.
-        tied: how many share the first place; the first of them is taken.
+        prompt (`str` or `Messages`): what was asked.
+        answer (`str`): the chosen candidate.
+        score (`RewardScore`, *optional*): its reward and uncertainty. None if every candidate is empty.
+        index (`int`): which of the candidates it is.
+        candidates (`list[str]`): all N, in their order.
+        scores (`list[RewardScore | None]`): theirs. An empty one has no score, and is taken only if all are.
+        cut (`list[bool]`, *optional*): whether each was ended by `max_new_tokens`; None for answers that were not
+            generated here.
+        eligible (`list[bool]`): whether each was scored, and left by the filter if there is one. If none is, the
+            reward decides.
+        tied (`int`): how many share the first place; the first of them is taken.
     """
 
     prompt: Prompt
@@ -44,6 +50,7 @@ class BestAnswer:
 
     @property
     def empty(self) -> list[bool]:
+        """Whether each candidate says nothing."""
         return [not candidate.strip() for candidate in self.candidates]
 
     @property
@@ -71,15 +78,24 @@ def best_of_n(
     ```
 
     Args:
-        policy: a causal language model or its name, which writes the answers; or a function that gives a list of texts
+        policy (`PreTrainedModel`, `str`, `PathLike`, `Callable` or `list[list[str]]`):
+            A causal language model or its name, which writes the answers; or a function that gives a list of texts
             for each of a list of prompts; or these lists.
-        prompts: P lists of messages, or P texts. Texts are continued and scored as they stand, without a chat
-            template, as TRL does.
-        n: answers to a prompt. None: as many as there are, where they are not generated here.
-        scorer: a [`RewardScorer`], a model, or the name of one; a list of names makes an ensemble.
-        select: "reward", "min", "mean_minus_k_std" or "filtered"; a [`Rule`] of `urm_hf.bestofn.rules` has settings.
-        sampling: for a model: `max_new_tokens`, `temperature`, `top_p`, `top_k`, `seed`, `batch_size`, `tokenizer`,
+        prompts (`list[Messages]` or `list[str]`):
+            P lists of messages, or P texts. Texts are continued and scored as they stand, without a chat template, as
+            TRL does.
+        n (`int`, *optional*):
+            Answers to a prompt. None: as many as there are, where they are not generated here.
+        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`):
+            A [`RewardScorer`], a model, or the name of one; a list of names makes an ensemble.
+        select (`str` or `Rule`, *optional*, defaults to `"reward"`):
+            "reward", "min", "mean_minus_k_std" or "filtered"; a [`Rule`] of `urm_hf.bestofn.rules` has settings.
+        sampling:
+            For a model: `max_new_tokens`, `temperature`, `top_p`, `top_k`, `seed`, `batch_size`, `tokenizer`,
             `revision`, ...: see [`urm_hf.bestofn.sampling.sample_answers`]. Equal ones give equal answers.
+
+    Returns:
+        `list[BestAnswer]`: one for each prompt, in their order.
 
     Raises:
         ValueError: an argument is out of range, answers do not match the prompts, or the model cannot be asked this.
@@ -90,31 +106,36 @@ def best_of_n(
         raise ValueError("`prompts` must be a list of conversations, got the messages of one: pass [messages].")
     rule = Rule(select) if isinstance(select, str) else select
     shared = CompletionScorer(scorer)
-    rule.of(_kind(shared.scorer))  # told before anything is generated
-    answers, cut = _answers(policy, prompts, n, sampling)
-    scores = _scores(shared, prompts, answers)
-    ranking, best, start = rank(rule, [score for group in scores for score in group]), [], 0
+    rule.of(_read_kind(shared.scorer))  # told before anything is generated
+    answers, cut = _get_answers(policy, prompts, n, sampling)
+    scores = _score_answers(shared, prompts, answers)
+    # all at once: a filter that keeps a share of the candidates keeps it of all of them, not of each prompt's
+    ranking = rank(rule, list(chain.from_iterable(scores)))
+    best, start = [], 0
     for number, (prompt, candidates) in enumerate(zip(prompts, answers, strict=True)):
         part = slice(start, start + len(candidates))
         start = part.stop
-        best.append(_best(prompt, candidates, scores[number], cut and cut[number], ranking, part))
+        best.append(_choose_best(prompt, candidates, scores[number], cut and cut[number], ranking, part))
     return best
 
 
-def _kind(scorer: Any) -> str:
+def _read_kind(scorer: Any) -> str:
     if not scorer.attributes:
         return "scalar"
     return "ensemble" if isinstance(scorer.model, URMEnsemble) else "urm"
 
 
-def _answers(policy: Policy, prompts: Sequence[Prompt], n: int | None, sampling: dict[str, Any]):
+def _get_answers(policy: Policy, prompts: Sequence[Prompt], n: int | None, sampling: dict[str, Any]):
     """The answers to each prompt, and whether each was cut, if that is known."""
     if isinstance(policy, (str, os.PathLike, PreTrainedModel)):
         if n is None:
             raise ValueError("`n` is needed for a policy that generates.")
         written: list[list[Answer]] = sample_answers(policy, prompts, n, **sampling)
-        texts = [[answer.text for answer in group] for group in written]
-        return texts, [[answer.cut for answer in group] for group in written]
+        texts, cut = [], []
+        for group in written:
+            texts.append([answer.text for answer in group])
+            cut.append([answer.cut for answer in group])
+        return texts, cut
     if sampling:
         raise ValueError(f"{sorted(sampling)} are for a policy that generates, but `policy` is {type(policy)}.")
     given = policy(list(prompts)) if callable(policy) else policy
@@ -128,16 +149,20 @@ def _answers(policy: Policy, prompts: Sequence[Prompt], n: int | None, sampling:
     return [list(group) for group in given], None
 
 
-def _scores(
+def _score_answers(
     shared: CompletionScorer, prompts: Sequence[Prompt], answers: list[list[str]]
 ) -> list[list[RewardScore | None]]:
     """Of every answer that is not empty, in one call of the scorer."""
     asked = [(prompt, text) for prompt, group in zip(prompts, answers, strict=True) for text in group if text.strip()]
-    given = iter(shared.score([prompt for prompt, _ in asked], [text for _, text in asked]) if asked else [])
-    return [[next(given) if text.strip() else None for text in group] for group in answers]
+    scores = shared.score([prompt for prompt, _ in asked], [text for _, text in asked]) if asked else []
+    remaining = iter(scores)
+    grouped: list[list[RewardScore | None]] = []
+    for group in answers:
+        grouped.append([next(remaining) if text.strip() else None for text in group])
+    return grouped
 
 
-def _best(
+def _choose_best(
     prompt: Prompt,
     candidates: list[str],
     scores: list[RewardScore | None],
@@ -146,7 +171,7 @@ def _best(
     part: slice,
 ) -> BestAnswer:
     keys = ranking.keys[part]
-    index = int(np.argmax(keys))
+    index = int(np.argmax(keys))  # of equal ones the first
     return BestAnswer(
         prompt=prompt,
         answer=candidates[index],

@@ -22,6 +22,9 @@ def kl_bound(n: ArrayLike) -> np.ndarray:
     """
     log n - (n - 1) / n, in nats: what the KL divergence of best-of-n from its policy is at most.
 
+    Args:
+        n (`ArrayLike`): sizes, 1 or more.
+
     It is reached where no answer comes twice and no two share a score. Where they do, the divergence is smaller
     (Beirami et al., 2024, arXiv:2401.01879): that of a policy that always says the same is 0 for every n.
     """
@@ -36,8 +39,11 @@ def winning_probabilities(scores: ArrayLike, sizes: Sequence[int]) -> np.ndarray
     A subset is won by a rank or a better one unless all of its n candidates are among the worse ones.
 
     Args:
-        scores (`(N,)`): higher wins; infinite ones are fine.
-        sizes: each 1 to N.
+        scores (`ArrayLike` of shape `(N,)`): higher wins; infinite ones are fine.
+        sizes (`list[int]`): S of them, each 1 to N.
+
+    Returns:
+        `np.ndarray` of shape `(S, N)`.
 
     Raises:
         ValueError: a score is NaN, or a size is not between 1 and N.
@@ -46,9 +52,10 @@ def winning_probabilities(scores: ArrayLike, sizes: Sequence[int]) -> np.ndarray
     if scores.ndim != 1 or np.isnan(scores).any():
         raise ValueError(f"`scores` must be of shape (N,) without NaN, got {scores}.")
     total = len(scores)
-    better = rankdata(-scores, "min").astype(int) - 1
+    better = rankdata(-scores, "min").astype(int) - 1  # (N,) candidates with a higher score
     alike = rankdata(-scores, "max").astype(int) - better  # those of the same score, itself among them
-    within = share_within(total, sizes)
+    within = share_within(total, sizes)  # (S, total + 1)
+    # A subset lies within those of this score or below, but not within those below: its best has this score.
     return (within[:, total - better] - within[:, total - better - alike]) / alike
 
 
@@ -57,7 +64,12 @@ def expected_best(values: ArrayLike, scores: ArrayLike, sizes: Sequence[int]) ->
     Mean value of the candidate with the highest score, over all subsets of each size, (S,).
 
     Args:
-        values (`(N,)`): what each candidate is worth. scores (`(N,)`): what it is chosen by.
+        values (`ArrayLike` of shape `(N,)`): what each candidate is worth.
+        scores (`ArrayLike` of shape `(N,)`): what it is chosen by; higher wins.
+        sizes (`list[int]`): S of them, each 1 to N.
+
+    Returns:
+        `np.ndarray` of shape `(S,)`.
 
     Raises:
         ValueError: lengths differ, a value is not finite, or see [`winning_probabilities`].
@@ -74,6 +86,16 @@ def share_within(total: int, sizes: Sequence[int]) -> np.ndarray:
     (S, total + 1).
 
     As products of C(k - 1, n) / C(k, n) = (k - n) / k, which stay in 0..1 for any number of candidates.
+
+    Args:
+        total (`int`): candidates.
+        sizes (`list[int]`): S sizes n of subsets, each 1 to `total`.
+
+    Returns:
+        `np.ndarray` of shape `(S, total + 1)`.
+
+    Raises:
+        ValueError: a size is not between 1 and `total`.
     """
     n = np.asarray(sizes)[:, None]
     if not len(n) or not ((n >= 1) & (n <= total)).all():

@@ -26,10 +26,13 @@ class Candidates:
     The N answers to one prompt.
 
     Args:
-        row: of the data. id, prompt: as they stand there.
-        answers: texts or messages; conversations: what is scored, None for an empty answer; fields: what else they
-            have.
-        gold (`(N,)`, *optional*): what each is worth; higher is better.
+        row (`int`): its number in the data.
+        id (`Any`): as it stands there.
+        prompt (`Any`): as it stands there.
+        answers (`list[str]` or `list[Messages]`): the N answers.
+        conversations (`list[Conversation | None]`): what is scored; None for an empty answer.
+        fields (`list[dict]`): what else each answer has.
+        gold (`np.ndarray` of shape `(N,)`, *optional*): what each is worth; higher is better.
     """
 
     row: int
@@ -48,7 +51,7 @@ class Candidates:
     @property
     def lengths(self) -> np.ndarray:
         """Of each answer, in characters, (N,)."""
-        return np.array([len(text_of(answer)) for answer in self.answers])
+        return np.array([len(read_text(answer)) for answer in self.answers])
 
     @property
     def empty(self) -> np.ndarray:
@@ -73,31 +76,36 @@ def read_candidates(source: Source, columns: Columns | None = None, gold: str | 
     rows = []
     for number, row in enumerate(map(source.row, source.items())):
         try:
-            rows.append(_candidates(number, row, columns or Columns(), gold))
+            rows.append(_read_row(number, row, columns or Columns(), gold))
         except (ValueError, TypeError) as error:
             place = f"{source.name}, row {number}"
             raise as_row_error(error).at(place, file=source.name, row=number) from error
     return rows
 
 
-def fields_of_numbers(rows: Sequence[Candidates]) -> list[str]:
+def find_numeric_fields(rows: Sequence[Candidates]) -> list[str]:
     """Fields that every candidate has with a number: what `gold` might be called."""
-    counts = Counter(name for row in rows for own in row.fields for name, value in own.items() if _is_number(value))
-    return [name for name, count in counts.items() if count == sum(len(row.answers) for row in rows)]
+    counts: Counter[str] = Counter()
+    for row in rows:
+        for own in row.fields:
+            counts.update(name for name, value in own.items() if _is_number(value))
+    candidates = sum(len(row.answers) for row in rows)
+    return [name for name, count in counts.items() if count == candidates]
 
 
-def text_of(answer: Any) -> str:
+def read_text(answer: Any) -> str:
+    """What an answer says: the text itself, or of messages their contents, one after the other."""
     return answer if isinstance(answer, str) else "".join(str(turn.get("content") or "") for turn in answer)
 
 
-def _candidates(number: int, row: dict[str, Any], columns: Columns, gold: str | None) -> Candidates:
+def _read_row(number: int, row: dict[str, Any], columns: Columns, gold: str | None) -> Candidates:
     row = list_candidates(columns.read(row))
     question = find_question(row, columns.prompt)
     if question is None:
         raise RowError(f"column `prompt` is missing or null; the row has {', '.join(sorted(row))}.", column="prompt")
-    name = (
-        columns.answers[0] if columns.answers else next((name for name in COLUMNS if row.get(name) is not None), None)
-    )
+    name = columns.answers[0] if columns.answers else None
+    if name is None:
+        name = next((known for known in COLUMNS if row.get(known) is not None), None)
     if name is None or row.get(name) is None:
         wanted = f"column `{name}`" if name else f"a column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
         raise RowError(f"{wanted} is missing or null; the row has {', '.join(sorted(row))}.", column=name)
@@ -121,11 +129,11 @@ def _candidates(number: int, row: dict[str, Any], columns: Columns, gold: str | 
         answers=answers,
         conversations=conversations,
         fields=fields,
-        gold=None if gold is None else _gold(gold, row.get(gold), fields),
+        gold=None if gold is None else _read_gold(gold, row.get(gold), fields),
     )
 
 
-def _gold(name: str, column: Any, fields: list[dict[str, Any]]) -> np.ndarray:
+def _read_gold(name: str, column: Any, fields: list[dict[str, Any]]) -> np.ndarray:
     """What each of the N candidates is worth, (N,): from the row's column of that name, or from their own fields."""
     values = [own.get(name) for own in fields] if column is None else column
     if not isinstance(values, list) or len(values) != len(fields):

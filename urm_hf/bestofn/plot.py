@@ -20,11 +20,15 @@ def plot_best_of_n(results: dict[str, Any], path: Path) -> Path:
     flat, and its end is given in words.
 
     Args:
-        results: the content of results.json.
+        results (`dict`): the content of results.json.
+        path (`Path`): of the image; its folder is made.
+
+    Returns:
+        The path.
     """
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws without a display, which servers have none of
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(8.6, 4.6))
@@ -44,10 +48,11 @@ def plot_best_of_n(results: dict[str, Any], path: Path) -> Path:
         axis.plot(kl, curve["gold"], ls=dashes, color=color, lw=width, label=curve["name"])
         if curve["low"] and curve["label"] in BANDS:
             axis.fill_between(kl, curve["low"], curve["high"], color=color, alpha=0.13, lw=0)
-    _limit(axis, results)
+    _limit_axis(axis, results)
     axis.set_xlabel("KL from the policy at most, log n - (n-1)/n (nats)")
     axis.set_ylabel(f"expected {results['data']['gold']} of the chosen answer")
     axis.grid(alpha=0.3)
+    # n=2 lies near n=1 on this axis: on a wide one the labels would cover each other
     shown = [k for k, n in enumerate(results["n"]) if n != 2 or results["n"][-1] <= 32]
     above = axis.secondary_xaxis("top")
     above.set_xticks(kl[shown], [f"n={results['n'][k]}" for k in shown], fontsize=8)
@@ -60,13 +65,15 @@ def plot_best_of_n(results: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def _limit(axis: Any, results: dict[str, Any]):
+def _limit_axis(axis: Any, results: dict[str, Any]):
     """The axis of gold spans all but the oracle."""
     others = [curve for curve in results["curves"] if curve["label"] != ORACLE]
     bands = [curve["gold"] for curve in others]
-    bands += [curve[side] for curve in others for side in ("low", "high") if curve["low"] and curve["label"] in BANDS]
+    for curve in others:
+        if curve["low"] and curve["label"] in BANDS:
+            bands += [curve["low"], curve["high"]]
     low, high = np.min(bands), np.max(bands)
-    margin = 0.06 * (high - low) or 0.5
+    margin = 0.06 * (high - low) or 0.5  # curves that are all one constant
     oracle = next(curve["gold"] for curve in results["curves"] if curve["label"] == ORACLE)
     axis.set_ylim(low - margin, high + 2 * margin)
     if oracle[-1] > high + 2 * margin:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,13 @@ class Selection:
     One way of choosing, applied to R prompts.
 
     Args:
-        label: by what is chosen. model, rule: None of a baseline.
-        keys: for each prompt (N,), higher wins, equal ones tie.
-        eligible: for each prompt (N,), bool: candidates that a filter has left; None without a filter.
-        threshold: of the filter.
+        label (`str`): by what is chosen.
+        keys (`list[np.ndarray]`): for each prompt (N,), higher wins, equal ones tie.
+        model (`str`, *optional*): None of a baseline.
+        rule (`Rule`, *optional*): None of a baseline.
+        eligible (`list[np.ndarray]`, *optional*): for each prompt (N,), bool: candidates that a filter has left; None
+            without a filter.
+        threshold (`float`, *optional*): of the filter.
     """
 
     label: str
@@ -37,10 +40,11 @@ class Selection:
 
     @property
     def name(self) -> str:
+        """Of the curve: model and label; of a baseline the label."""
         return self.label if self.model is None else f"{self.model}: {self.label}"
 
 
-def baselines(rows: Sequence[Candidates]) -> list[Selection]:
+def build_baselines(rows: Sequence[Candidates]) -> list[Selection]:
     """By lot, by length in characters, and by the gold itself."""
     return [
         Selection(RANDOM, [np.zeros(len(row.answers)) for row in rows]),
@@ -49,12 +53,17 @@ def baselines(rows: Sequence[Candidates]) -> list[Selection]:
     ]
 
 
-def selection(rows: Sequence[Candidates], model: str, rule: Rule, scores: Sequence[RewardScore | None]) -> Selection:
+def build_selection(
+    rows: Sequence[Candidates], model: str, rule: Rule, scores: Sequence[RewardScore | None]
+) -> Selection:
     """
     A model's choice.
 
     Args:
-        scores: of all candidates, row after row; None of an empty answer.
+        rows (`list[Candidates]`): R prompts.
+        model (`str`): its name.
+        rule (`Rule`): by which it chooses.
+        scores (`list[RewardScore | None]`): of all candidates, row after row; None of an empty answer.
     """
     ranking = rank(rule, scores)
     rule, ends = ranking.rule, np.cumsum([len(row.answers) for row in rows])[:-1]
@@ -62,13 +71,13 @@ def selection(rows: Sequence[Candidates], model: str, rule: Rule, scores: Sequen
     return Selection(rule.label, np.split(ranking.keys, ends), model, rule, eligible, ranking.threshold)
 
 
-def candidate_scores(rows: Sequence[Candidates], scores: Sequence[RewardScore]) -> list[RewardScore | None]:
+def align_scores(rows: Sequence[Candidates], scores: Sequence[RewardScore]) -> list[RewardScore | None]:
     """One for each candidate, row after row: of those that are not empty, in their order; None of the empty ones."""
     given = iter(scores)
     return [None if empty else next(given) for row in rows for empty in row.empty]
 
 
-def chosen_rows(
+def build_chosen_rows(
     rows: Sequence[Candidates], selection: Selection, scores: Sequence[RewardScore | None]
 ) -> list[dict[str, Any]]:
     """
@@ -82,34 +91,53 @@ def chosen_rows(
         best = int(np.argmax(keys))
         score = scores[start + best]
         left = selection.eligible is None or bool(selection.eligible[number].any())
-        chosen.append(
-            {"row": row.row, "id": row.id, "prompt": row.prompt, "response": row.answers[best]}
-            | {"model": selection.model, "rule": selection.label, "candidate": best, "candidates": len(keys)}
-            | {"tied": int((keys == keys[best]).sum()), "fell_back": not left}
-            | ({} if row.gold is None else {"gold": float(row.gold[best])})
-            | ({} if score is None else dict(score.items()))
-        )
+        told = {
+            "row": row.row,
+            "id": row.id,
+            "prompt": row.prompt,
+            "response": row.answers[best],
+            "model": selection.model,
+            "rule": selection.label,
+            "candidate": best,
+            "candidates": len(keys),
+            "tied": int((keys == keys[best]).sum()),
+            "fell_back": not left,
+        }
+        if row.gold is not None:
+            told["gold"] = float(row.gold[best])
+        chosen.append(told | (dict(score.items()) if score is not None else {}))
         start += len(keys)
     return chosen
 
 
-def measured(rows: Sequence[Candidates], selections: Sequence[Selection], samples: int, seed: int) -> dict[str, Any]:
+def compute_results(
+    rows: Sequence[Candidates], selections: Sequence[Selection], samples: int, seed: int
+) -> dict[str, Any]:
     """
     Curves and paired differences, with 95 % intervals over prompts: of rows with gold.
 
     Rows of one prompt are resampled together. n goes up to the smallest number of candidates, so that every prompt
     counts at every n; all candidates of a prompt are used at each.
+
+    Args:
+        rows (`list[Candidates]`): R prompts with gold.
+        selections (`list[Selection]`): ways of choosing.
+        samples (`int`): of the bootstrap; none leaves the intervals out.
+        seed (`int`): of the bootstrap.
+
+    Returns:
+        `dict`: `n`, `kl`, `curves` and `comparisons` of results.json.
     """
     sizes = sizes_up_to(min(len(row.answers) for row in rows))
-    golds = [np.asarray(row.gold) for row in rows]
-    gold = {
-        item.name: np.array([expected_best(worth, keys, sizes) for worth, keys in zip(golds, item.keys, strict=True)])
-        for item in selections
-    }  # (R, S) each
-    pairs = _pairs(selections)
-    columns = {f"{name} {n}": values[:, k] for name, values in gold.items() for k, n in enumerate(sizes)}
+    gold = {item.name: _compute_expected_gold(item, rows, sizes) for item in selections}  # (R, S) each
+    pairs = _select_pairs(selections)
+    # One table of all curves and differences, so that each sample of prompts is drawn once for all of them: a paired
+    # difference varies less than two curves do.
+    columns: dict[str, np.ndarray] = {}
+    for name, values_at in gold.items():
+        columns |= {f"{name} {n}": values_at[:, k] for k, n in enumerate(sizes)}
     columns |= {f"{a} - {b}": gold[a][:, -1] - gold[b][:, -1] for a, b in pairs}
-    table = np.stack(list(columns.values()), axis=1)
+    table = np.stack(list(columns.values()), axis=1)  # (R, columns)
 
     def means(chosen: np.ndarray) -> dict[str, float]:
         return dict(zip(columns, table[chosen].mean(0).tolist(), strict=True))
@@ -121,33 +149,37 @@ def measured(rows: Sequence[Candidates], selections: Sequence[Selection], sample
     def bounds(name: str, side: int) -> list[float] | None:
         return [intervals[f"{name} {n}"][side] for n in sizes] if intervals else None
 
-    return {
-        "n": sizes,
-        "kl": kl_bound(sizes).tolist(),
-        "curves": [
-            _described(item, rows, sizes)
-            | {"gold": [values[f"{item.name} {n}"] for n in sizes]}
-            | {"low": bounds(item.name, 0), "high": bounds(item.name, 1)}
-            for item in selections
-        ],
-        "comparisons": [
-            {"name": a, "against": b, "n": sizes[-1], "difference": values[f"{a} - {b}"]}
-            | {"interval": list(intervals[f"{a} - {b}"]) if intervals else None}
-            for a, b in pairs
-        ],
-    }
+    curves, comparisons = [], []
+    for item in selections:
+        curve = _describe(item, rows, sizes)
+        curve["gold"] = [values[f"{item.name} {n}"] for n in sizes]
+        curve["low"], curve["high"] = bounds(item.name, 0), bounds(item.name, 1)
+        curves.append(curve)
+    for a, b in pairs:
+        key = f"{a} - {b}"
+        interval = list(intervals[key]) if intervals else None
+        comparisons.append({"name": a, "against": b, "n": sizes[-1], "difference": values[key], "interval": interval})
+    return {"n": sizes, "kl": kl_bound(sizes).tolist(), "curves": curves, "comparisons": comparisons}
 
 
-def _pairs(selections: Sequence[Selection]) -> list[tuple[str, str]]:
+def _compute_expected_gold(item: Selection, rows: Sequence[Candidates], sizes: list[int]) -> np.ndarray:
+    """(R, S) what is chosen from n candidates is worth, for each prompt and size n."""
+    expected = []
+    for row, keys in zip(rows, item.keys, strict=True):
+        expected.append(expected_best(np.asarray(row.gold), keys, sizes))
+    return np.array(expected)
+
+
+def _select_pairs(selections: Sequence[Selection]) -> list[tuple[str, str]]:
     """Every choice of a model against the baselines, its other rules against its reward, and rewards of two models."""
     of_models = [item for item in selections if item.model is not None]
     plain = {item.model: item for item in of_models if item.label == "reward"}
-    pairs = [(item.name, baseline) for item in of_models for baseline in (LONGEST, RANDOM)]
+    pairs = list(product([item.name for item in of_models], (LONGEST, RANDOM)))
     pairs += [(i.name, plain[i.model].name) for i in of_models if i.model in plain and i is not plain[i.model]]
     return pairs + [(b.name, a.name) for a, b in combinations(plain.values(), 2)]
 
 
-def _described(item: Selection, rows: Sequence[Candidates], sizes: list[int]) -> dict[str, Any]:
+def _describe(item: Selection, rows: Sequence[Candidates], sizes: list[int]) -> dict[str, Any]:
     found: dict[str, Any] = {"name": item.name, "model": item.model, "label": item.label, "rule": None}
     if item.rule is not None:
         found["rule"] = asdict(item.rule) | {"threshold": item.threshold}

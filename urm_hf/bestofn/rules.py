@@ -20,7 +20,8 @@ class Rule:
     How candidates for one prompt are ranked.
 
     Args:
-        name: "reward": by the model's reward (of an ensemble: the members' as it aggregates them, by default their
+        name (`str`, *optional*, defaults to `"reward"`):
+            "reward": by the model's reward (of an ensemble: the members' as it aggregates them, by default their
             mean).
             "min": by the least of the members' rewards.
             "mean_minus_k_std": by the (mean) reward less k times `measure` (Coste et al., 2024, arXiv:2310.02743, take
@@ -28,11 +29,16 @@ class Rule:
             "filtered": by the reward, among candidates whose `measure` is at most `threshold`, or that are among the
             share `keep` with the lowest of all candidates that are ranked at once. Where none is left, all are
             eligible again.
-        k: of "mean_minus_k_std"; not negative.
-        measure: one of `urm_hf.uncertainty.MEASURES`. Default: for "mean_minus_k_std" `reward_epistemic` of an
-            ensemble, the standard deviation over its members, and `reward_std` of a single URM; for "filtered"
-            `reward_gap` and `attribute_variance`, as in the paper's Fig. 6c.
-        threshold, keep: of "filtered", one of the two; default: keep=0.8.
+        k (`float`, *optional*, defaults to `1.0`):
+            Of "mean_minus_k_std"; not negative.
+        measure (`str`, *optional*):
+            One of `urm_hf.uncertainty.MEASURES`. By default: for "mean_minus_k_std" `reward_epistemic` of an ensemble,
+            the standard deviation over its members, and `reward_std` of a single URM; for "filtered" `reward_gap` and
+            `attribute_variance`, as in the paper's Fig. 6c.
+        threshold (`float`, *optional*):
+            Of "filtered": the largest uncertainty that is kept. Either this or `keep`.
+        keep (`float`, *optional*):
+            Of "filtered": the share to keep, in (0, 1]. By default 0.8.
 
     Raises:
         ValueError: no such rule or measure, or a setting is out of range or of another rule.
@@ -64,7 +70,10 @@ class Rule:
 
     def of(self, kind: str) -> "Rule":
         """
-        This rule with its defaults, for a model of that kind ("ensemble", "urm" or "scalar").
+        This rule with its defaults, for a model of a kind.
+
+        Args:
+            kind (`str`): "ensemble", "urm" or "scalar".
 
         Raises:
             ValueError: such a model cannot be asked this.
@@ -78,8 +87,11 @@ class Rule:
         if self.name == "min":
             return self
         filtered, many = self.name == "filtered", kind == "ensemble"
-        usual = {True: ("attribute_variance", "reward_gap"), False: ("reward_std", "reward_epistemic")}
-        name = self.measure or usual[filtered][many]
+        if filtered:
+            usual = "reward_gap" if many else "attribute_variance"  # as in the paper's Fig. 6c
+        else:
+            usual = "reward_epistemic" if many else "reward_std"
+        name = self.measure or usual
         if MEASURES[name].needs_ensemble and not many:
             raise ValueError(f"{name} compares members, so it needs an ensemble; the model is a single URM.")
         if not filtered and MEASURES[name].unit != "reward":
@@ -104,9 +116,11 @@ class Ranking:
     N candidates, ranked.
 
     Args:
-        keys (`(N,)`, int): higher is better, equal ones tie; they compare candidates for one prompt.
-        eligible (`(N,)`, bool): scored, and not filtered out.
-        rule: by which, with its defaults. threshold: of its measure; None without a filter.
+        keys (`np.ndarray` of shape `(N,)`, int): higher is better, equal ones tie; they compare candidates for one
+            prompt.
+        eligible (`np.ndarray` of shape `(N,)`, bool): scored, and not filtered out.
+        rule (`Rule`): by which, with its defaults.
+        threshold (`float`, *optional*): of its measure; None without a filter.
     """
 
     keys: np.ndarray
@@ -117,7 +131,15 @@ class Ranking:
 
 def rank(rule: Rule, scores: Sequence[RewardScore | None]) -> Ranking:
     """
-    Candidates ranked by a rule; None is a candidate that has no score, as an empty answer: it comes after all others.
+    Candidates ranked by a rule.
+
+    Args:
+        rule (`Rule`): by which.
+        scores (`list[RewardScore | None]`): of N candidates; None is one that has no score, as an empty answer: it
+            comes after all others.
+
+    Returns:
+        [`Ranking`] of the N candidates.
 
     Raises:
         ValueError: the model that gave the scores cannot be asked this.
@@ -127,16 +149,18 @@ def rank(rule: Rule, scores: Sequence[RewardScore | None]) -> Ranking:
     tiers, values = np.full(len(scores), UNSCORED), np.zeros(len(scores))
     threshold = None
     if given:
-        rule = rule.of(kind_of(given))
-        tiers[scored], values[scored] = ELIGIBLE, _values(rule, given)
+        rule = rule.of(read_kind(given))
+        tiers[scored], values[scored] = ELIGIBLE, _compute_values(rule, given)
         if rule.name == "filtered":
-            kept = filter_values(_measured(rule, given), threshold=rule.threshold, keep=rule.keep)
+            kept = filter_values(_compute_measure(rule, given), threshold=rule.threshold, keep=rule.keep)
             tiers[scored], threshold = np.where(kept.kept, ELIGIBLE, UNKNOWN), kept.threshold
+    # One integer for (tier, value), by the order of the distinct pairs: ties stay ties, and no large value of a lower
+    # tier comes before a small one of a higher, as it might in a sum of both.
     keys = np.unique(np.stack([tiers, values], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
     return Ranking(keys, tiers == ELIGIBLE, rule, threshold)
 
 
-def kind_of(scores: Sequence[RewardScore]) -> str:
+def read_kind(scores: Sequence[RewardScore]) -> str:
     """Of the model that gave them: "ensemble", "urm" or "scalar"."""
     if scores[0].get("reward_std") is None:
         return "scalar"
@@ -148,7 +172,9 @@ def rules_for(kind: str, k: float = 1.0, **filtering) -> list[Rule]:
     All rules that a model of that kind can be asked, most usual first.
 
     Args:
-        k: see [`Rule`]. filtering: `measure`, `threshold` and `keep` of the filtered one.
+        kind (`str`): "ensemble", "urm" or "scalar".
+        k (`float`, *optional*, defaults to `1.0`): see [`Rule`].
+        filtering: `measure`, `threshold` and `keep` of the filtered one.
     """
     rules = [Rule("reward")]
     if kind == "ensemble":
@@ -158,17 +184,17 @@ def rules_for(kind: str, k: float = 1.0, **filtering) -> list[Rule]:
     return [rule.of(kind) for rule in rules]
 
 
-def _values(rule: Rule, scores: Sequence[RewardScore]) -> np.ndarray:
+def _compute_values(rule: Rule, scores: Sequence[RewardScore]) -> np.ndarray:
     if rule.name in ("reward", "filtered"):
         return np.array([score["reward"] for score in scores])
     if rule.name == "min":
         return np.array([min(score["member_rewards"]) for score in scores])
     members = scores[0].get("member_rewards") is not None  # an ensemble's reward need not be their mean
     means = [np.mean(score["member_rewards"]) if members else score["reward"] for score in scores]
-    return np.array(means) - rule.k * _measured(rule, scores)
+    return np.array(means) - rule.k * _compute_measure(rule, scores)
 
 
-def _measured(rule: Rule, scores: Sequence[RewardScore]) -> np.ndarray:
+def _compute_measure(rule: Rule, scores: Sequence[RewardScore]) -> np.ndarray:
     try:
         return compute_uncertainty(scores, str(rule.measure))
     except KeyError as error:  # of a file of scores that somebody else wrote

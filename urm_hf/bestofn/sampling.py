@@ -8,6 +8,7 @@ and takes from it one number for each token. Batches change results only by the 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,7 +35,13 @@ Prompt: TypeAlias = str | Messages
 
 @dataclass(frozen=True)
 class Answer:
-    """cut: whether `max_new_tokens` ended it, and not the model."""
+    """
+    One answer.
+
+    Args:
+        text (`str`): without special tokens.
+        cut (`bool`): whether `max_new_tokens` ended it, and not the model.
+    """
 
     text: str
     cut: bool
@@ -61,13 +68,38 @@ def sample_answers(
     n answers to each prompt, in their order.
 
     Args:
-        policy: a decoder that generates, or the name of one. Its generation config holds (ends of a turn, repetition
+        policy (`PreTrainedModel`, `str` or `PathLike`):
+            A decoder that generates, or the name of one. Its generation config holds (ends of a turn, repetition
             penalty, ...) but for what is set here: by default answers are drawn from the policy as it is.
-        prompts: messages, which the chat template writes as text, or texts, which are continued as they stand.
-        tokenizer (*optional*): default: the one saved with the policy.
-        temperature: 0 is greedy, which makes sense for one answer only. top_p, top_k: as in transformers.
-        batch_size: answers that are written at once.
-        trust_remote_code, revision, **model_kwargs: for loading `policy` by name (`dtype`, `device_map`, ...).
+        prompts (`list[Messages]` or `list[str]`):
+            Messages, which the chat template writes as text, or texts, which are continued as they stand.
+        n (`int`):
+            Answers to each prompt.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*):
+            By default the one saved with the policy.
+        max_new_tokens (`int`, *optional*, defaults to `512`):
+            The longest answer.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            0 is greedy, which makes sense for one answer only.
+        top_p (`float`, *optional*, defaults to `1.0`):
+            As in transformers.
+        top_k (`int`, *optional*):
+            As in transformers. By default all tokens.
+        seed (`int`, *optional*, defaults to `0`):
+            Of the draws. Equal settings give equal answers.
+        batch_size (`int`, *optional*, defaults to `8`):
+            Answers that are written at once.
+        progress (`bool`, *optional*, defaults to `False`):
+            Whether to show a progress bar.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            For loading `policy` by name.
+        revision (`str`, *optional*):
+            For loading `policy` by name.
+        model_kwargs:
+            For loading `policy` by name: `dtype`, `device_map`, ...
+
+    Returns:
+        `list[list[Answer]]`: n for each prompt.
 
     Raises:
         ValueError: a setting is out of range, a prompt is empty, ends with an answer, or leaves no room for one, there
@@ -75,14 +107,16 @@ def sample_answers(
     """
     _check_settings(n, max_new_tokens, temperature, top_p, top_k, seed, batch_size)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    policy = _loaded(policy, hub, model_kwargs)
+    policy = _load(policy, hub, model_kwargs)
     if tokenizer is None:
         tokenizer = AutoTokenizer.from_pretrained(policy.config.name_or_path, **hub)
     encoded = [_encode(tokenizer, prompt, number) for number, prompt in enumerate(prompts)]
     _check_room(policy, encoded, max_new_tokens)
-    warpers = _warpers(temperature, top_k, top_p)
+    warpers = _build_warpers(temperature, top_k, top_p)
     writer = _Writer(policy, tokenizer, warpers, max_new_tokens, None if temperature == 0 else seed)
-    wanted = sorted(((p, k) for p in range(len(encoded)) for k in range(n)), key=lambda item: -len(encoded[item[0]]))
+    # longest prompts first: batches of like lengths waste little on padding, and one too large for the memory is told
+    # at once
+    wanted = sorted(product(range(len(encoded)), range(n)), key=lambda item: -len(encoded[item[0]]))
     answers: dict[tuple[int, int], Answer] = {}
     training = policy.training
     policy.eval()
@@ -94,15 +128,18 @@ def sample_answers(
                 bar.update(len(batch))
     finally:
         policy.train(training)
-    return [[answers[p, k] for k in range(n)] for p in range(len(encoded))]
+    ordered = [answers[place] for place in product(range(len(encoded)), range(n))]
+    return [ordered[start : start + n] for start in range(0, len(ordered), n)]
 
 
 class DrawnToken(LogitsProcessor):
     """
     Leaves each row the one token that its number in [0, 1) falls on, so that greedy decoding samples.
 
+    Not `do_sample`: that draws for the whole batch from one generator, and an answer would depend on its neighbors.
+
     Args:
-        numbers (`(B, T)`): one for each row and step.
+        numbers (`Tensor` of shape `(B, T)`): one for each row and step.
     """
 
     def __init__(self, numbers: Tensor):
@@ -110,7 +147,7 @@ class DrawnToken(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         upto = scores.double().softmax(-1).cumsum(-1)  # probability of this token and those before it
-        drawn = self.numbers[:, self.step, None] * upto[:, -1:]
+        drawn = self.numbers[:, self.step, None] * upto[:, -1:]  # the sum may miss 1 by rounding
         token = torch.searchsorted(upto, drawn, right=True).clamp(max=scores.shape[-1] - 1)
         self.step += 1
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
@@ -123,6 +160,7 @@ class _Writer:
         self.policy, self.tokenizer, self.warpers, self.seed = policy, tokenizer, warpers, seed
         self.max_new_tokens, self.pad = max_new_tokens, pad_token_id(tokenizer)
         ends = policy.generation_config.eos_token_id
+        # chat models end a turn with one token and a text with another, and name only one of them in the tokenizer
         ends = ends if isinstance(ends, list) else [ends]
         self.ends = sorted({end for end in (*ends, tokenizer.eos_token_id) if end is not None})
 
@@ -148,7 +186,9 @@ class _Writer:
     def _draw(self, streams: list[tuple[int, int]]) -> list[DrawnToken]:
         if self.seed is None:
             return []
-        numbers = [np.random.default_rng([self.seed, *stream]).random(self.max_new_tokens) for stream in streams]
+        numbers = []
+        for stream in streams:
+            numbers.append(np.random.default_rng([self.seed, *stream]).random(self.max_new_tokens))
         return [DrawnToken(torch.from_numpy(np.stack(numbers)).to(self.policy.device))]
 
     def _answer(self, ids: list[int]) -> Answer:
@@ -156,7 +196,7 @@ class _Writer:
         return Answer(self.tokenizer.decode(ids[:end], skip_special_tokens=True), cut=end is None)
 
 
-def _loaded(policy: Any, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:
+def _load(policy: Any, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:
     if isinstance(policy, (str, os.PathLike)):
         policy = AutoModelForCausalLM.from_pretrained(policy, **hub, **model_kwargs).eval()
     elif model_kwargs:
@@ -166,7 +206,7 @@ def _loaded(policy: Any, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> P
     return policy
 
 
-def _warpers(temperature: float, top_k: int | None, top_p: float) -> LogitsProcessorList:
+def _build_warpers(temperature: float, top_k: int | None, top_p: float) -> LogitsProcessorList:
     """As transformers orders them."""
     warpers = LogitsProcessorList()
     if temperature not in (0, 1):
@@ -194,8 +234,13 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, number: int) -> 
             "the policy's tokenizer has no chat template, so messages cannot be written as text. Set "
             "`tokenizer.chat_template` and pass `tokenizer`, or pass prompts as texts."
         )
-    messages = [{key: value for key, value in message.items() if value is not None} for message in prompt]
+    messages = [_drop_nulls(message) for message in prompt]
     return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"])
+
+
+def _drop_nulls(message: dict[str, Any]) -> dict[str, Any]:
+    """Tables have a null where another row's message has a key. A template would take the key for given."""
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def _check_room(policy: PreTrainedModel, encoded: list[list[int]], max_new_tokens: int):

@@ -78,9 +78,9 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     names, revisions = _check_arguments(args)
     from urm_hf.bestofn.data import read_candidates
-    from urm_hf.bestofn.results import candidate_scores, chosen_rows, selection
-    from urm_hf.bestofn.rules import Rule, kind_of, rules_for
-    from urm_hf.bestofn.text import counts_of
+    from urm_hf.bestofn.results import align_scores, build_chosen_rows, build_selection
+    from urm_hf.bestofn.rules import Rule, read_kind, rules_for
+    from urm_hf.bestofn.text import describe_counts
     from urm_hf.data.answers import Columns
     from urm_hf.data.outputs import check_output_folder, has_schema, json_lines, write_whole
     from urm_hf.data.source import Source
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> int:
         ignore=tuple(args.ignore_columns),
     )
     rows = _draw_rows(read_candidates(source, columns, args.gold), args)
-    print(counts_of(rows, args.gold))
+    print(describe_counts(rows, args.gold))
     # every candidate that has a text, prompt by prompt: a model computes what they share once
     asked = [(row, k) for row in rows for k, empty in enumerate(row.empty) if not empty]
     conversations = [row.conversations[k] for row, k in asked]
@@ -112,11 +112,11 @@ def main(argv: list[str]) -> int:
         found = OpenModel(model, name, read_loading(args), revision).scores(
             conversations, args.out / "scores", origins
         )
-        scores = candidate_scores(rows, found.scores)
+        scores = align_scores(rows, found.scores)
         try:
-            chosen += chosen_rows(rows, selection(rows, name, select, scores), scores)
-            for rule in rules_for(kind_of(found.scores), args.k, **filtering):
-                selections.append(selection(rows, name, rule, scores))
+            chosen += build_chosen_rows(rows, build_selection(rows, name, select, scores), scores)
+            for rule in rules_for(read_kind(found.scores), args.k, **filtering):
+                selections.append(build_selection(rows, name, rule, scores))
         except ValueError as error:
             raise ValueError(f"{model}: {error}") from error
         models.append({"name": name, "kind": found.kind, "source": model, "revision": found.revision})
@@ -158,8 +158,8 @@ def _write_report(
     """Table, sentences, results.json and plot."""
     import urm_hf
     from urm_hf.bestofn.plot import plot_best_of_n
-    from urm_hf.bestofn.results import baselines, measured
-    from urm_hf.bestofn.text import sentences, table
+    from urm_hf.bestofn.results import build_baselines, compute_results
+    from urm_hf.bestofn.text import format_table, write_sentences
     from urm_hf.data.outputs import json_bytes, write_whole
 
     results = {
@@ -182,9 +182,9 @@ def _write_report(
             "empty": int(sum(row.empty.sum() for row in rows)),
         },
         "models": models,
-        **measured(rows, baselines(rows) + selections, args.bootstrap_samples, args.seed),
+        **compute_results(rows, build_baselines(rows) + selections, args.bootstrap_samples, args.seed),
     }
     path = args.out / "results.json"
     write_whole(path, json_bytes(results, indent=1))
-    print(f"\n{table(results)}\n\n" + "\n".join(sentences(results)))
+    print(f"\n{format_table(results)}\n\n" + "\n".join(write_sentences(results)))
     print(f"\nWrote {path} and {plot_best_of_n(results, args.out / 'best_of_n.png')}")
