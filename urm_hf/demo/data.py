@@ -42,17 +42,28 @@ SCALE = {attribute: [0.0, 4.0] for attribute in ATTRIBUTES}
 
 @dataclass
 class Answer:
-    """One conversation of the demo with what is true of it."""
+    """
+    One conversation of the demo with what is true of it.
+
+    Args:
+        prompt_id (`str`): of its prompt.
+        topic (`str`): a key of `TOPIC_NOISE`.
+        grade (`str`): a key of `GRADE_PROFILE`.
+        messages (`list[dict]`): the conversation.
+        true_means (`np.ndarray` of shape `(n,)`): of the clipped rating of each attribute.
+        true_std (`np.ndarray` of shape `(n,)`): of the clipped rating of each attribute.
+    """
 
     prompt_id: str
     topic: str
     grade: str
     messages: list[dict[str, str]]
-    true_means: np.ndarray  # (n,), of the clipped rating
-    true_std: np.ndarray  # (n,)
+    true_means: np.ndarray
+    true_std: np.ndarray
 
     @property
     def quality(self) -> float:
+        """What preferences go by: the profile of the grade, weighted."""
         return float(np.dot(PREFERENCE_WEIGHTS, GRADE_PROFILE[self.grade]))
 
 
@@ -68,7 +79,7 @@ def load_answers() -> list[Answer]:
         for grade, answer in row["answers"].items():
             if grade == "wrong" and number % 2 == 0:  # rows in turn: garbled text, fluent but wrong
                 grade = "garbled"
-            means, stds = _clipped_moments(np.array(GRADE_PROFILE[grade]), TOPIC_NOISE[row["topic"]])
+            means, stds = _compute_clipped_moments(np.array(GRADE_PROFILE[grade]), TOPIC_NOISE[row["topic"]])
             messages = conversation(row["prompt"], answer)
             answers.append(Answer(row["id"], row["topic"], grade, messages, means, stds))
     return answers
@@ -81,11 +92,20 @@ def questions() -> list[list[dict[str, str]]]:
 
 
 def split_prompts(answers: list[Answer]) -> dict[str, list[Answer]]:
-    """By prompt: of the twelve of a topic, numbers 11 and 12 are test, 10 and 9 validation, the rest train."""
+    """
+    By prompt: of the twelve of a topic, numbers 11 and 12 are test, 10 and 9 validation, the rest train.
+
+    Whole prompts, and the same of every topic: answers to one prompt share its words, and topics differ in noise.
+    """
     parts: dict[str, list[Answer]] = {"train": [], "validation": [], "test": []}
     for answer in answers:
         number = int(answer.prompt_id.rsplit("-", 1)[1])
-        parts["test" if number >= 11 else "validation" if number >= 9 else "train"].append(answer)
+        if number >= 11:
+            parts["test"].append(answer)
+        elif number >= 9:
+            parts["validation"].append(answer)
+        else:
+            parts["train"].append(answer)
     return parts
 
 
@@ -110,8 +130,8 @@ def preference_rows(answers: list[Answer], rng: np.random.Generator) -> list[dic
     for group in by_prompt.values():
         for i, a in enumerate(group):
             for b in group[:i]:
-                first = rng.random() < 1 / (1 + np.exp(-4 * (a.quality - b.quality)))
-                chosen, rejected = (a, b) if first else (b, a)
+                a_wins = rng.random() < 1 / (1 + np.exp(-4 * (a.quality - b.quality)))
+                chosen, rejected = (a, b) if a_wins else (b, a)
                 rows.append({"chosen": chosen.messages, "rejected": rejected.messages})
     return rows
 
@@ -123,73 +143,68 @@ def out_of_distribution(rng: np.random.Generator, n: int = 40) -> dict[str, list
         a, b = int(rng.integers(100, 99999)), int(rng.integers(100, 99999))
         wrong = a * b + int(rng.integers(1, 10**6))
         arithmetic.append(conversation(f"{a} * {b} =?", str(wrong)))
-        gibberish.append(conversation(_letters(rng, 6), _letters(rng, int(rng.integers(8, 35)))))
+        gibberish.append(conversation(_draw_letters(rng, 6), _draw_letters(rng, int(rng.integers(8, 35)))))
     return {"arithmetic": arithmetic, "gibberish": gibberish}
+
+
+# Conversations that nothing was trained on: (what it is, prompt, answer). Two everyday prompts with answers of falling
+# quality, then the two kinds of `out_of_distribution`.
+_ONIONS = "How do I get rid of the smell of onions on a cutting board?"
+_BATTERY = "my phone battery dies by noon, what can i do?"
+_SHOWN = [
+    (
+        "good",
+        _ONIONS,
+        "Scrub the board with coarse salt and half a lemon, wait five minutes, then rinse with hot water and dry it "
+        "standing up. For a stubborn smell, repeat with baking soda.",
+    ),
+    ("thin", _ONIONS, "Use some lemon."),
+    (
+        "off topic",
+        _ONIONS,
+        "The Danube rises in the Black Forest and flows through ten countries before it reaches the Black Sea, more "
+        "than any other river in the world.",
+    ),
+    (
+        "good",
+        _BATTERY,
+        "Open the battery settings and see which apps use most. Lower the brightness, turn off background refresh for "
+        "those apps, and check the battery's health; a worn one can be replaced.",
+    ),
+    (
+        "wrong",
+        _BATTERY,
+        "Put the phone in the fridge overnight with the screen at full brightness, since cold and light charge a "
+        "battery by themselves.",
+    ),
+    (
+        "garbled",
+        _BATTERY,
+        "Battery the noon phone of dies because settings brightness apps and and the open lower, which background "
+        "most refresh the",
+    ),
+    ("arithmetic", "21343 * 39414 =?", "841213002"),
+    ("arithmetic", "233 * 6124 =?", "1426892"),
+    ("gibberish", "xq vbrl oot zzmp", "wkj plo qqrst bnm zzx rtp lkk vvq oiu mmn eqz trw"),
+    ("gibberish", "asdf qwer", "zxcv lkjh poiu mnbv qazw sxed crfv tgby hnuj mikl opqa"),
+]
 
 
 def showcase() -> list[tuple[str, list[dict[str, str]]]]:
     """About ten conversations that were not trained on, each with a word on what it is."""
-    keys = "How do I get rid of the smell of onions on a cutting board?"
-    sleep = "my phone battery dies by noon, what can i do?"
-    return [
-        (
-            "good",
-            conversation(
-                keys,
-                "Scrub the board with coarse salt and half a lemon, wait five minutes, then rinse "
-                "with hot water and dry it standing up. For a stubborn smell, repeat with baking soda.",
-            ),
-        ),
-        ("thin", conversation(keys, "Use some lemon.")),
-        (
-            "off topic",
-            conversation(
-                keys,
-                "The Danube rises in the Black Forest and flows through ten countries before "
-                "it reaches the Black Sea, more than any other river in the world.",
-            ),
-        ),
-        (
-            "good",
-            conversation(
-                sleep,
-                "Open the battery settings and see which apps use most. Lower the brightness, turn "
-                "off background refresh for those apps, and check the battery's health; a worn one can "
-                "be replaced.",
-            ),
-        ),
-        (
-            "wrong",
-            conversation(
-                sleep,
-                "Put the phone in the fridge overnight with the screen at full brightness, since "
-                "cold and light charge a battery by themselves.",
-            ),
-        ),
-        (
-            "garbled",
-            conversation(
-                sleep,
-                "Battery the noon phone of dies because settings brightness apps and and the "
-                "open lower, which background most refresh the",
-            ),
-        ),
-        ("arithmetic", conversation("21343 * 39414 =?", "841213002")),
-        ("arithmetic", conversation("233 * 6124 =?", "1426892")),
-        ("gibberish", conversation("xq vbrl oot zzmp", "wkj plo qqrst bnm zzx rtp lkk vvq oiu mmn eqz trw")),
-        ("gibberish", conversation("asdf qwer", "zxcv lkjh poiu mnbv qazw sxed crfv tgby hnuj mikl opqa")),
-    ]
+    return [(kind, conversation(prompt, answer)) for kind, prompt, answer in _SHOWN]
 
 
-def _letters(rng: np.random.Generator, words: int) -> str:
+def _draw_letters(rng: np.random.Generator, words: int) -> str:
     alphabet = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     return " ".join("".join(rng.choice(alphabet, rng.integers(2, 8))) for _ in range(words))
 
 
-def _clipped_moments(
+def _compute_clipped_moments(
     means: np.ndarray, std: float, low: float = 0.0, high: float = 4.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of clip(N(mean, std^2), low, high), in closed form."""
+    # E[x] and E[x^2] of the part inside, and low and high with the mass of the tails
     a, b = (low - means) / std, (high - means) / std
     inside = stats.norm.cdf(b) - stats.norm.cdf(a)
     slope = stats.norm.pdf(a) - stats.norm.pdf(b)

