@@ -43,7 +43,7 @@ from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, train_only
-from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pinned_source
+from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.noise import draw_noise
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
@@ -222,6 +222,7 @@ class URMAttributeTrainer(
 
     def _freeze(self, keep_best: bool):
         """Only the value head trains; every dataset becomes indices into hidden states that are computed now."""
+        # the value head only: the gate is not in this loss, and weight decay alone would move it
         train_only(self.model, self.model.score.value)
         self._features = FeatureStore(self)
         index_datasets(self, self._features, ID_COLUMNS)
@@ -247,6 +248,7 @@ class URMAttributeTrainer(
             self.add_callback(keeper)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        # `evaluate` calls it again, in some versions of TRL with datasets that went through here before
         columns = column_names(dataset)
         if "feature" in columns:
             return dataset
@@ -278,6 +280,7 @@ class URMAttributeTrainer(
 
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
+        # peft writes the adapter alone; without the URM's config nobody could tell which attributes it predicts
         if is_peft_model(self.model):
             complete_adapter(output_dir or self.args.output_dir, self._urm_config)
 
@@ -364,7 +367,7 @@ def _read_source(model: ModelSource, args: URMAttributeConfig) -> tuple[Any, Mem
     if not isinstance(model, (str, os.PathLike)):
         return model, None
     name = os.fspath(model)
-    return name, pinned_source(name, args)
+    return name, pin_source(name, args)
 
 
 def _read_keep_best(args: URMAttributeConfig, eval_dataset: EvalDataset | None) -> bool:
@@ -381,6 +384,7 @@ def _add_head(peft_config: Any, base: MemberSource | None, args: URMAttributeCon
     """A copy that trains the heads too, and names the commit of the base, which may move on."""
     if args.freeze_backbone:
         raise ValueError("`freeze_backbone` and `peft_config` exclude each other: an adapter is to be trained.")
+    # Without the heads among `modules_to_save`, an adapter would train on fresh heads, and save none of them.
     adapter = copy.copy(peft_config)
     adapter.modules_to_save = list(dict.fromkeys([*(adapter.modules_to_save or []), "score"]))
     if base is not None:

@@ -32,7 +32,7 @@ from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
-from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pinned_source
+from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.row_means import LogsRowMeans
@@ -120,16 +120,15 @@ class URMGatingTrainer(
         _check_settings(args, train_dataset, eval_dataset, peft_config)
         if isinstance(model, (str, os.PathLike)):
             model = os.fspath(model)
-            source = pinned_source(model, args)
+            source = pin_source(model, args)
             processing_class = load_tokenizer_of(source, args) if processing_class is None else processing_class
         model = load_urm(model, args, fresh_heads=False, quantization_config=quantization_config)
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
-        if eval_dataset is not None and args.keep_best and args.eval_strategy == IntervalStrategy.NO:
-            args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
-            # 40 looks at a run: on cached hidden states they cost little
-            args.eval_steps = max(1, args.max_steps // 40)
+        if eval_dataset is not None and args.keep_best:
+            _set_evaluations(args)
+        # before TRL prepares the datasets in its own constructor, which reads both
         self._features: FeatureStore | None = None
         self._urm_config = model.config
         super().__init__(
@@ -149,6 +148,7 @@ class URMGatingTrainer(
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         train_only(self.model, self.model.score.gate)
         record_stage(self.model.config, "gating_stage", args, self.train_dataset)
+        # after the constructor, which has made tokens of the rows: hidden states need the model where it will train
         if args.cache_features:
             self._features = FeatureStore(self)
             index_datasets(self, self._features, ID_COLUMNS)
@@ -157,12 +157,11 @@ class URMGatingTrainer(
                 self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
         if eval_dataset is not None and args.keep_best:
-            keeper = KeepBestHead(
-                self.model.score.gate, "eval_accuracy", greater_is_better=True, patience=args.patience
-            )
-            self.add_callback(keeper)
+            gate = self.model.score.gate
+            self.add_callback(KeepBestHead(gate, "eval_accuracy", greater_is_better=True, patience=args.patience))
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        # `evaluate` calls it again, in some versions of TRL with datasets that went through here before
         columns = column_names(dataset)
         if "chosen_feature" in columns:
             return dataset
@@ -255,6 +254,14 @@ def _check_settings(args: URMGatingConfig, train_dataset, eval_dataset, peft_con
         raise ValueError("`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains.")
     if isinstance(eval_dataset, dict) and args.keep_best:
         raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
+
+
+def _set_evaluations(args: URMGatingConfig):
+    """Evaluations to choose the best gate by, where none were asked for."""
+    if args.eval_strategy == IntervalStrategy.NO:
+        args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
+        # 40 looks at a run: on cached hidden states they cost little
+        args.eval_steps = max(1, args.max_steps // 40)
 
 
 def _read_margin(value) -> float:

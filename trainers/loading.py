@@ -16,7 +16,7 @@ from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 
 
-def pinned_source(model: str, args) -> MemberSource:
+def pin_source(model: str, args) -> MemberSource:
     """
     Where a model comes from, at the commit that its `revision` is now.
 

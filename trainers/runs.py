@@ -11,7 +11,7 @@ from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.data_arguments import DataArguments
-from urm_hf.trainers.loading import pinned_source
+from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.members import train_members
 from urm_hf.trainers.resuming import find_checkpoint
 from urm_hf.trainers.saving import check_base_to_push, save_run
@@ -76,7 +76,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
         return _fix_weights(args, model)
     skipped_to = args.output_dir if args.on_error == "skip" else None
     train, held_out = load_splits(data, args.seed, skipped_to=skipped_to)
-    source = pinned_source(_read_name(model), _add_model_flags(args, model))
+    source = pin_source(_read_name(model), _add_model_flags(args, model))
     base = source.base()
     if base is not None and args.push_to_hub:
         check_base_to_push(base.name)

@@ -44,7 +44,7 @@ def test_a_base_that_is_named_is_loaded(tmp_path):
 
 
 def test_without_a_real_base_a_random_one_is_built_and_called_so(monkeypatch):
-    monkeypatch.setattr(base, "_smollm2_file", lambda: None)
+    monkeypatch.setattr(base, "_find_smollm2", lambda: None)
     assert "tiny random Llama" in base.load_base(None)[2]
 
 
@@ -63,7 +63,7 @@ def outcome(tmp_path_factory) -> tuple[Path, run.DemoResult]:
     few = [shortened(answer) for answer in ANSWERS if int(answer.prompt_id.rsplit("-", 1)[1]) in (1, 2, 9, 11)]
     attributes, gating = run.URMAttributeConfig, run.URMGatingConfig
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(base, "_smollm2_file", lambda: None)
+        patch.setattr(base, "_find_smollm2", lambda: None)
         patch.setattr(data, "load_answers", lambda: few)
         patch.setattr(data, "out_of_distribution", functools.partial(data.out_of_distribution, n=10))
         patch.setattr(run, "URMAttributeConfig", lambda *args, **kw: attributes(*args, **kw | {"num_train_epochs": 2}))
@@ -226,4 +226,4 @@ def test_the_length_of_the_answer_is_assessed_in_its_better_direction(outcome):
         for a in result.test
     ]
     expected = max(np.mean(shorter), 1 - np.mean(shorter))
-    assert run._length_auroc(unfamiliar, result.test) == pytest.approx(expected) and expected > 0.5
+    assert run._compute_length_auroc(unfamiliar, result.test) == pytest.approx(expected) and expected > 0.5

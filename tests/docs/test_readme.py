@@ -24,7 +24,7 @@ def workplace(tmp_path, monkeypatch):
     """An empty folder to work in, a cache of its own, and no pretrained model at hand."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("URM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(urm_hf.demo.base, "_smollm2_file", lambda: None)
+    monkeypatch.setattr(urm_hf.demo.base, "_find_smollm2", lambda: None)
     return tmp_path
 
 

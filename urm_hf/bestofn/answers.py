@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from urm_hf.bestofn.rules import Ranking, Rule, rank
 from urm_hf.bestofn.sampling import Answer, Prompt, sample_answers
 from urm_hf.modeling import URMEnsemble
-from urm_hf.rl.rewards import CompletionScorer, Scorer
+from urm_hf.rl.completions import CompletionScorer, Scorer
 from urm_hf.scores import RewardScore
 
 Answers: TypeAlias = Sequence[Sequence[str]]

@@ -68,35 +68,23 @@ def sample_answers(
     n answers to each prompt, in their order.
 
     Args:
-        policy (`PreTrainedModel`, `str` or `PathLike`):
-            A decoder that generates, or the name of one. Its generation config holds (ends of a turn, repetition
-            penalty, ...) but for what is set here: by default answers are drawn from the policy as it is.
-        prompts (`list[Messages]` or `list[str]`):
-            Messages, which the chat template writes as text, or texts, which are continued as they stand.
-        n (`int`):
-            Answers to each prompt.
-        tokenizer (`PreTrainedTokenizerBase`, *optional*):
-            By default the one saved with the policy.
-        max_new_tokens (`int`, *optional*, defaults to `512`):
-            The longest answer.
-        temperature (`float`, *optional*, defaults to `1.0`):
-            0 is greedy, which makes sense for one answer only.
-        top_p (`float`, *optional*, defaults to `1.0`):
-            As in transformers.
-        top_k (`int`, *optional*):
-            As in transformers. By default all tokens.
-        seed (`int`, *optional*, defaults to `0`):
-            Of the draws. Equal settings give equal answers.
-        batch_size (`int`, *optional*, defaults to `8`):
-            Answers that are written at once.
-        progress (`bool`, *optional*, defaults to `False`):
-            Whether to show a progress bar.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            For loading `policy` by name.
-        revision (`str`, *optional*):
-            For loading `policy` by name.
-        model_kwargs:
-            For loading `policy` by name: `dtype`, `device_map`, ...
+        policy (`PreTrainedModel`, `str` or `PathLike`): a decoder that generates, or the name of one. Its generation
+            config holds (ends of a turn, repetition penalty, ...) but for what is set here: by default answers are
+            drawn from the policy as it is.
+        prompts (`list[Messages]` or `list[str]`): messages, which the chat template writes as text, or texts, which
+            are continued as they stand.
+        n (`int`): answers to each prompt.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): by default the one saved with the policy.
+        max_new_tokens (`int`, *optional*, defaults to `512`): the longest answer.
+        temperature (`float`, *optional*, defaults to `1.0`): 0 is greedy, which makes sense for one answer only.
+        top_p (`float`, *optional*, defaults to `1.0`): as in transformers.
+        top_k (`int`, *optional*): as in transformers; by default all tokens.
+        seed (`int`, *optional*, defaults to `0`): of the draws.
+        batch_size (`int`, *optional*, defaults to `8`): answers that are written at once.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): for loading `policy` by name.
+        revision (`str`, *optional*): for loading `policy` by name.
+        model_kwargs: for loading `policy` by name (`dtype`, `device_map`, ...).
 
     Returns:
         `list[list[Answer]]`: n for each prompt.
@@ -114,22 +102,7 @@ def sample_answers(
     _check_room(policy, encoded, max_new_tokens)
     warpers = _build_warpers(temperature, top_k, top_p)
     writer = _Writer(policy, tokenizer, warpers, max_new_tokens, None if temperature == 0 else seed)
-    # longest prompts first: batches of like lengths waste little on padding, and one too large for the memory is told
-    # at once
-    wanted = sorted(product(range(len(encoded)), range(n)), key=lambda item: -len(encoded[item[0]]))
-    answers: dict[tuple[int, int], Answer] = {}
-    training = policy.training
-    policy.eval()
-    try:
-        with tqdm(total=len(wanted), desc="Generating", unit="answer", disable=not progress) as bar:
-            for start in range(0, len(wanted), batch_size):
-                batch = wanted[start : start + batch_size]
-                answers |= zip(batch, writer.write([encoded[p] for p, _ in batch], batch), strict=True)
-                bar.update(len(batch))
-    finally:
-        policy.train(training)
-    ordered = [answers[place] for place in product(range(len(encoded)), range(n))]
-    return [ordered[start : start + n] for start in range(0, len(ordered), n)]
+    return _write_all(writer, encoded, n, batch_size, progress=progress)
 
 
 class DrawnToken(LogitsProcessor):
@@ -194,6 +167,30 @@ class _Writer:
     def _answer(self, ids: list[int]) -> Answer:
         end = next((place for place, token in enumerate(ids) if token in self.ends), None)
         return Answer(self.tokenizer.decode(ids[:end], skip_special_tokens=True), cut=end is None)
+
+
+def _write_all(
+    writer: _Writer, encoded: list[list[int]], n: int, batch_size: int, *, progress: bool
+) -> list[list[Answer]]:
+    """n answers to each encoded prompt, in batches of prompts of like lengths."""
+    places = list(product(range(len(encoded)), range(n)))  # (number of the prompt, number of the answer)
+    # longest prompts first: batches of like lengths waste little on padding, and one too large for the memory is told
+    # at once
+    wanted = sorted(places, key=lambda place: -len(encoded[place[0]]))
+    answers: dict[tuple[int, int], Answer] = {}
+    # of a policy that is being trained, dropout would be on
+    training = writer.policy.training
+    writer.policy.eval()
+    try:
+        with tqdm(total=len(wanted), desc="Generating", unit="answer", disable=not progress) as bar:
+            for start in range(0, len(wanted), batch_size):
+                batch = wanted[start : start + batch_size]
+                answers |= zip(batch, writer.write([encoded[prompt] for prompt, _ in batch], batch), strict=True)
+                bar.update(len(batch))
+    finally:
+        writer.policy.train(training)
+    ordered = [answers[place] for place in places]
+    return [ordered[start : start + n] for start in range(0, len(ordered), n)]
 
 
 def _load(policy: Any, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:

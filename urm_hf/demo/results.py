@@ -34,7 +34,8 @@ def held_out_results(
     """
     output = _read_outputs(model, tokenizer, [row["messages"] for row in rated], cache)
     means, stds = output.attribute_means.numpy(), output.attribute_stds.numpy()
-    ratings = np.stack([np.array([row[attribute] for row in rated]) for attribute in ATTRIBUTES], axis=1)  # (N, n, R)
+    by_attribute = [_read_column(rated, attribute) for attribute in ATTRIBUTES]  # n of (N, R)
+    ratings = np.stack(by_attribute, axis=1)  # (N, n, R)
     config = model.config
     units = (ATTRIBUTES, config.label_means, config.label_stds, config.attribute_scales)
 
@@ -57,6 +58,10 @@ def held_out_results(
         {MODEL: accuracy(np.arange(len(pairs))) | {"interval": interval}},
         len(pairs),
     )
+
+
+def _read_column(rows: list[dict], name: str) -> np.ndarray:
+    return np.array([row[name] for row in rows])
 
 
 def _read_outputs(model: URMForRewardModeling, tokenizer, conversations: list, cache: Path):

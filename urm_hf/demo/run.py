@@ -233,8 +233,10 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
 
 def _stack_attributes(rows: list[dict[str, float]]) -> np.ndarray:
     """(N, n) from the numbers by attribute of N conversations."""
-    columns = [np.array([row[attribute] for row in rows]) for attribute in demo_data.ATTRIBUTES]
-    return np.stack(columns, axis=1)
+    array = np.empty((len(rows), len(demo_data.ATTRIBUTES)))
+    for k, attribute in enumerate(demo_data.ATTRIBUTES):
+        array[:, k] = [row[attribute] for row in rows]
+    return array
 
 
 def _compute_length_auroc(unfamiliar: list, test: list[demo_data.Answer]) -> float:

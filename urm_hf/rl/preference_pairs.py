@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from urm_hf.data.content import Messages, says_nothing
-from urm_hf.rl.rewards import CompletionScorer, Scorer, check_measure
+from urm_hf.rl.completions import CompletionScorer, Scorer, check_measure
 from urm_hf.scores import RewardScore
 from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
 

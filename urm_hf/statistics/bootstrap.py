@@ -97,7 +97,11 @@ def bootstrap_intervals(
             # a cluster that is drawn twice has all of its rows in the sample twice
             rows = np.concatenate([clusters[cluster] for cluster in drawn])
             draws.append(measure(rows))
-    return {name: compute_percentiles(np.array([draw[name] for draw in draws])) for name in draws[0]}
+    intervals = {}
+    for name in draws[0]:
+        values = np.array([draw[name] for draw in draws])  # (samples,)
+        intervals[name] = compute_percentiles(values)
+    return intervals
 
 
 def resample_counts(
@@ -120,7 +124,10 @@ def resample_counts(
     blocks = []
     for drawn in draw_samples([np.arange(clusters)], samples, seed, count_at_once(len(prompts))):
         blocks.append(measure(count_draws(drawn, clusters)[:, cluster_of_row]))
-    return {name: np.concatenate([values[name] for values in blocks]) for name in blocks[0]}
+    joined = {}
+    for name in blocks[0]:
+        joined[name] = np.concatenate([values[name] for values in blocks])  # (samples, ...)
+    return joined
 
 
 def bootstrap_means(

@@ -4,7 +4,7 @@ Does a measure of uncertainty tell out-of-distribution conversations from known 
 Out of distribution is the positive class throughout.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,15 +138,19 @@ def ood_report(
     members = [_group_rows(len(side), groups[i] if groups else None, SIDES[i]) for i, side in enumerate(sides)]
     trivial = _compute_trivial(sides, texts)
     values = _compute_measures(sides, measures, extra or {}) | trivial
-    for name, pair in values.items():
-        if list(map(len, pair)) != list(map(len, sides)):
-            sizes = f"{len(pair[0])} and {len(pair[1])}"
-            raise ValueError(f"{name} has {sizes} values for {len(sides[0])} and {len(sides[1])} conversations.")
+    _check_sizes(values, sides)
     known = np.stack([pair[0] for pair in values.values()])  # (D, N_in) of D detectors
     unknown = np.stack([pair[1] for pair in values.values()])  # (D, N_out)
     is_trivial = np.array([name in trivial for name in values])
     rows = _assess(list(values), is_trivial, known, unknown, members, (confidence, n_resamples, seed))
     return OODReport(rows, (known.shape[1], unknown.shape[1]), (len(members[0]), len(members[1])), confidence, values)
+
+
+def _check_sizes(values: Mapping[str, Pair], sides: Sides):
+    for name, pair in values.items():
+        if list(map(len, pair)) != list(map(len, sides)):
+            sizes = f"{len(pair[0])} and {len(pair[1])}"
+            raise ValueError(f"{name} has {sizes} values for {len(sides[0])} and {len(sides[1])} conversations.")
 
 
 def _compute_measures(sides: Sides, measures: Sequence[str] | None, extra: Mapping[str, Any]) -> dict[str, Pair]:
@@ -209,13 +213,16 @@ def _compute_trivial(sides: Sides, texts: tuple[Sequence[str], Sequence[str]] | 
         statistics[name] = _read_column(sides[0], column), _read_column(sides[1], column)
     if texts is not None:
         for name, compute_share in (("non-letters", _share_non_letters), ("distinct words", _share_distinct_words)):
-            known, unknown = (np.array([compute_share(text) for text in side]) for side in texts)
-            statistics[name] = known, unknown
+            statistics[name] = _compute_shares(texts[0], compute_share), _compute_shares(texts[1], compute_share)
     values = {}
     for name, (known, unknown) in statistics.items():
         direction, pair = _choose_direction(known, unknown)
         values[f"{name} ({direction})"] = pair
     return values
+
+
+def _compute_shares(texts: Sequence[str], compute_share: Callable[[str], float]) -> np.ndarray:
+    return np.array([compute_share(text) for text in texts])
 
 
 def _read_column(rows: list[Any], column: str) -> np.ndarray:

@@ -108,27 +108,21 @@ def fit_threshold(
     testing: Angelopoulos et al. (2021), arXiv:2110.01052.
 
     Args:
-        values (`ArrayLike` of shape `(N,)`):
-            Uncertainty of each labelled pair, as from [`combine_pair_uncertainty`]; higher = less sure.
-        correct (`ArrayLike` of shape `(N,)`, bool):
-            Whether the model prefers the chosen answer.
-        target_error (`float`, *optional*, defaults to `0.1`):
-            The largest share of kept pairs that may be wrong, in (0, 1).
-        confidence (`float`, *optional*, defaults to `0.95`):
-            The probability that the promise is kept, in (0, 1).
-        shares (`list[float]`, *optional*):
-            Shares of the pairs to try to keep, in (0, 1], fixed before labels are looked at; fewer give tighter
-            bounds. Those too small to pass without a single error are left out. By default 0.1, 0.2, ... 1.
-        new_pairs (`int`, *optional*):
-            How many pairs will be filtered. The promise is then that at most `target_error` of the kept ones are
-            wrong, with probability `confidence` over both samples, also where one set of pairs is split at random:
-            given the errors of both together, the labelled ones are hypergeometric, because any pair could have been
-            on either side. It needs a wider margin.
-        groups (`list` of length `N`, *optional*):
-            The prompt of each pair. Pairs of one prompt are not independent: one of each prompt is drawn and used,
-            and the promise is about such pairs.
-        seed (`int`, *optional*, defaults to `0`):
-            Of that draw.
+        values (`ArrayLike` of shape `(N,)`): uncertainty of each labelled pair, as from
+            [`combine_pair_uncertainty`]; higher = less sure.
+        correct (`ArrayLike` of shape `(N,)`, bool): whether the model prefers the chosen answer.
+        target_error (`float`, *optional*, defaults to `0.1`): the largest share of kept pairs that may be wrong.
+        confidence (`float`, *optional*, defaults to `0.95`): the probability that the promise is kept.
+        shares (`list[float]`, *optional*): shares of the pairs to try to keep, in (0, 1], fixed before labels are
+            looked at; fewer give tighter bounds. Those too small to pass without a single error are left out. By
+            default 0.1, 0.2, ... 1.
+        new_pairs (`int`, *optional*): how many pairs will be filtered. The promise is then that at most `target_error`
+            of the kept ones are wrong, with probability `confidence` over both samples, also where one set of pairs is
+            split at random: given the errors of both together, the labelled ones are hypergeometric, because any pair
+            could have been on either side. It needs a wider margin.
+        groups (`list` of length `N`, *optional*): the prompt of each pair. Pairs of one prompt are not independent:
+            one of each prompt is drawn and used, and the promise is about such pairs.
+        seed (`int`, *optional*, defaults to `0`): of that draw.
 
     Returns:
         [`FittedThreshold`]: to pass to a filter, or to print.
@@ -136,10 +130,8 @@ def fit_threshold(
     Raises:
         ValueError: lengths differ, a value is not finite, `correct` is not true or false, a share is not in (0, 1].
     """
-    measured, wrong = check_values(values), ~_check_correct(correct)
+    measured, wrong = _check_labels(values, correct)
     _check_settings(target_error, confidence, shares, new_pairs)
-    if len(measured) != len(wrong):
-        raise ValueError(f"`values` and `correct` must be of one length, got {len(measured)} and {len(wrong)}.")
     if groups is not None:
         drawn = _draw_one_of_each(groups, len(measured), seed)
         measured, wrong = measured[drawn], wrong[drawn]
@@ -230,11 +222,14 @@ def check_values(values: ArrayLike) -> np.ndarray:
     return array
 
 
-def _check_correct(correct: ArrayLike) -> np.ndarray:
-    array = np.asarray(correct)
+def _check_labels(values: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) uncertainties, and (N,) whether each pair is wrong."""
+    measured, array = check_values(values), np.asarray(correct)
     if array.ndim != 1 or not np.isin(array, (0, 1)).all():
         raise ValueError("`correct` must hold true or false (1 or 0) for each pair.")
-    return array.astype(bool)
+    if len(measured) != len(array):
+        raise ValueError(f"`values` and `correct` must be of one length, got {len(measured)} and {len(array)}.")
+    return measured, ~array.astype(bool)
 
 
 def _check_settings(target_error: float, confidence: float, shares: Sequence[float], new_pairs: int | None):
