@@ -98,6 +98,7 @@ class KeepBestHead(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if metrics is None or self.metric not in metrics or state.global_step <= self.burn_in_steps(state.max_steps):
             return
+        # NaN compares as false with everything: it neither becomes the best nor keeps the patience from running out
         value = metrics[self.metric]
         if math.isfinite(value) and (self.best is None or self.sign * value > self.sign * self.best):
             self.best, self.best_step, self.waited = value, state.global_step, 0

@@ -42,6 +42,7 @@ class StopsWhenDiverged:
 def find_nonfinite(model: nn.Module) -> str | None:
     """The name of the first trained parameter that holds NaN or infinity; of shards, those of this process."""
     for name, parameter in model.named_parameters():
+        # of an FSDP shard, which is a DTensor; to gather it whole would take the memory that sharding saves
         local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
         if parameter.requires_grad and not torch.isfinite(local.detach()).all():
             return name

@@ -154,6 +154,7 @@ def _encode_stream(
             logger.warning("Left out row %d of the %s dataset: %s", number, name, error)
             return plan.fill_blank(str(error))
 
+    # a stream has no end at which all could be told: the first row that cannot be used ends it, or is left out
     encoded = dataset.map(encode, with_indices=True, remove_columns=given)
     if on_error == "skip":
         encoded = encoded.filter(lambda problem: not problem, input_columns=_PROBLEM)
@@ -182,6 +183,7 @@ def _describe_unusable(problems: Mapping[int, str], name: str) -> RowError:
     message = f"row {first} of the {name} dataset: {problems[first]}"
     named = numbers[1:MOST_NAMED]
     if named:
+        # grouped: a column that is wrong is wrong in many rows, and a message of ten like lines hides the eleventh
         by_reason: dict[str, list[int]] = {}
         for number in named:
             by_reason.setdefault(problems[number], []).append(number)

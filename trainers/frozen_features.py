@@ -82,6 +82,7 @@ class FeatureStore(Mapping):
 
     def _read_or_compute(self, sequences: Sequence[Sequence[int]], name: str) -> Features:
         trainer = self._trainer
+        # under the autocast of the training: hidden states are then what the backbone would give there
         with trainer.accelerator.autocast():
             return pooled_features(
                 trainer.model,

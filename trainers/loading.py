@@ -65,13 +65,15 @@ def load_urm(
         if quantization_config is not None:
             raise ValueError("`quantization_config` is for loading a model by name, but it is loaded already.")
         return model
-    set_seed(args.seed)
+    set_seed(args.seed)  # Trainer sets it too late for heads that are drawn here
+    # float32 unless asked otherwise: small updates are lost in the 16 bits that most checkpoints are stored in
     kwargs = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
     if quantization_config is not None:
         kwargs["quantization_config"] = quantization_config
     args.model_init_kwargs = None  # used up here: TRL complains of them beside a model that is an instance
     if isinstance(kwargs["dtype"], str) and kwargs["dtype"] != "auto":
         kwargs["dtype"] = getattr(torch, kwargs["dtype"])
+    # Read before the model, from config.json alone: what kind it is decides by which class it is loaded.
     place = HubPlace.read(kwargs)
     trust = _read_trust(kwargs, args)
     kwargs.pop("trust_remote_code", None)  # passed by name below

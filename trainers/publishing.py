@@ -98,6 +98,7 @@ class PublishesWholeModels:
             return None
         from urm_hf.hub.publish import push
 
+        # a push of a checkpoint that is still under way would land after this one, and undo it
         self._finish_current_push()
         tags, dataset = kwargs.get("tags") or [], kwargs.get("dataset_name")
         about = {

@@ -46,4 +46,5 @@ def is_whole(checkpoint: Path) -> bool:
 
 def _step(checkpoint: Path) -> int:
     number = checkpoint.name.rpartition("-")[2]
+    # by number, not by name: checkpoint-1000 comes before checkpoint-900 in the order of names
     return int(number) if number.isdigit() else -1

@@ -77,6 +77,7 @@ def _load(
     if data.data_format == "ultrafeedback":
         rows = from_ultrafeedback(rows)
     else:
+        # a row of several answers is pairs to the gating stage, and conversations of their own to the attribute stage
         expand = rank_pairs if rated is None else split_candidates
         rows = read_dataset(rows, expand, format=data.format, ignore=data.ignore_columns or (), name=name)
     if rated is None or not data.skip_unrated:

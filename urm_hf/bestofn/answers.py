@@ -102,6 +102,7 @@ def best_of_n(
     """
     if isinstance(prompts, str) or len(prompts) == 0:
         raise ValueError(f"`prompts` must be a list of texts or of messages, and not empty; got {prompts!r}.")
+    # one conversation instead of a list of them would be read as many prompts of one turn
     if isinstance(prompts[0], dict):
         raise ValueError("`prompts` must be a list of conversations, got the messages of one: pass [messages].")
     rule = Rule(select) if isinstance(select, str) else select

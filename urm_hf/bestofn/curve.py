@@ -101,5 +101,6 @@ def share_within(total: int, sizes: Sequence[int]) -> np.ndarray:
     if not len(n) or not ((n >= 1) & (n <= total)).all():
         raise ValueError(f"sizes must lie between 1 and the number of candidates, {total}; got {list(sizes)}.")
     k = np.arange(total, 0, -1)
+    # By products, not factorials, which overflow: C(1100, 550) is beyond all floats.
     falling = np.cumprod(np.maximum(k - n, 0) / k, axis=1)  # at k - 1
     return np.concatenate([falling[:, ::-1], np.ones((len(n), 1))], axis=1)

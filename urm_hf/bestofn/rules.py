@@ -86,9 +86,11 @@ class Rule:
             raise ValueError('"min" compares members, so it needs an ensemble; the model is a single URM.')
         if self.name == "min":
             return self
+        # A filter asks what the model does not know, and the paper's Fig. 6c takes these two; a penalty has to be in
+        # the unit of the reward that it is taken off.
         filtered, many = self.name == "filtered", kind == "ensemble"
         if filtered:
-            usual = "reward_gap" if many else "attribute_variance"  # as in the paper's Fig. 6c
+            usual = "reward_gap" if many else "attribute_variance"
         else:
             usual = "reward_epistemic" if many else "reward_std"
         name = self.measure or usual

@@ -119,6 +119,8 @@ class DrawnToken(LogitsProcessor):
         self.numbers, self.step = numbers, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        # Inverse transform sampling. In double precision: float32 sums over 150,000 tokens would lose the rare ones.
+        # (B, V), (B, 1), (B, 1)
         upto = scores.double().softmax(-1).cumsum(-1)  # probability of this token and those before it
         drawn = self.numbers[:, self.step, None] * upto[:, -1:]  # the sum may miss 1 by rounding
         token = torch.searchsorted(upto, drawn, right=True).clamp(max=scores.shape[-1] - 1)
@@ -220,6 +222,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, number: int) -> 
     if isinstance(prompt, str):
         if not prompt.strip():
             raise ValueError(f"{where} is empty.")
+        # a text that a chat template wrote has it already; twice is not what the model has seen
         has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
         return list(tokenizer(prompt, add_special_tokens=not has_bos)["input_ids"])
     if not prompt or not all(isinstance(message, dict) and "role" in message for message in prompt):
@@ -241,6 +244,7 @@ def _drop_nulls(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_room(policy: PreTrainedModel, encoded: list[list[int]], max_new_tokens: int):
+    # beyond its positions a model writes nonsense, or fails in the middle of a run
     limit = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
     for number, ids in enumerate(encoded):
         if limit is not None and len(ids) + max_new_tokens > limit:

@@ -90,6 +90,7 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
     outside = demo_data.out_of_distribution(rng)
     shown = demo_data.showcase()
 
+    # Hidden states of all conversations, once: they do not depend on heads, and the backbone is most of the work.
     everything = [answer.messages for answers in parts.values() for answer in answers]
     everything += [messages for group in outside.values() for messages in group]
     first = URMForRewardModeling.from_backbone(backbone, attributes=demo_data.ATTRIBUTES)
@@ -196,6 +197,7 @@ def _measure(test, scores, outside, out_scores, test_pairs, train_rows) -> dict[
         attribute: float(stats.pearsonr(means[:, k], true_means[:, k])[0])
         for k, attribute in enumerate(demo_data.ATTRIBUTES)
     }
+    # pairs hold texts, not numbers of rows; no two answers of the demo are equal
     by_text = {answer.messages[-1]["content"]: score for answer, score in zip(test, scores, strict=True)}
     chosen_rewards = [by_text[row["chosen"][-1]["content"]].reward for row in test_pairs]
     rejected_rewards = [by_text[row["rejected"][-1]["content"]].reward for row in test_pairs]

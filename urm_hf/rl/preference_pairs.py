@@ -111,6 +111,7 @@ def build_preference_pairs(
         check_measure(measure, completions.scorer)
     if min_probability > 0.5 and not completions.scorer.attributes:
         raise ValueError("`min_probability` needs a model that gives a `reward_std`, as a URM does.")
+    # Counted at each step, not at the end: what is left out first is not there to be counted again.
     report = PairReport(len(prompts), sum(map(len, candidates)))
     distinct = [_drop_repeats(answers, report) for answers in candidates]
     known = _score_candidates(completions, prompts, distinct, measure, threshold, report)
@@ -171,6 +172,7 @@ def _drop_repeats(answers: Sequence[str | Messages], report: PairReport) -> list
 
 def _score_candidates(completions, prompts, distinct, measure, threshold, report) -> list[list[_Candidate]]:
     """The candidates of each prompt that the model knows, in one call of the scorer for all."""
+    # one call, whatever the number of prompts: batches are full, and answers to one prompt share its tokens
     asked = [(prompt, answer) for prompt, answers in zip(prompts, distinct, strict=True) for answer in answers]
     scores = completions.score([prompt for prompt, _ in asked], [answer for _, answer in asked])
     uncertainties = [None] * len(scores)

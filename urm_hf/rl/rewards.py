@@ -88,6 +88,7 @@ class ScoredReward:
         uncertainties: list[float] = []
         if usable:
             raw, uncertainties = self.read([score for score in scores if score is not None])
+        # TRL wants one entry for each completion, in their order
         rewards = spread(self.rewards(raw, uncertainties), usable, len(scores))
         # both are logged as they are before the penalty or the filter: a policy that exploits the reward model shows
         # in a reward that rises together with its uncertainty

@@ -175,6 +175,7 @@ def compute_percentiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[fl
 
 def compute_interval(draws: np.ndarray | None) -> tuple[float, float] | None:
     """95 % percentile interval of draws (S,), NaN left out; None where there are none, or all are the same."""
+    # where all samples agree, they show no spread, not that there is none
     if draws is None or not np.isfinite(draws).any() or np.nanmin(draws) == np.nanmax(draws):
         return None
     return compute_percentiles(draws)

@@ -24,6 +24,7 @@ def squared_error(means: Tensor, ratings: Tensor) -> Tensor:
 def gaussian_nll(means: Tensor, stds: Tensor, ratings: Tensor) -> Tensor:
     """-log N(s; mu, sigma^2), Eq. 4. May be negative where sigma is small: it is a density."""
     given = ~ratings.isnan()
+    # (B, n, R); NaN is replaced first, as in the squared error
     standardised = (ratings.nan_to_num() - means.unsqueeze(-1)) / stds.unsqueeze(-1)
     nll = 0.5 * standardised.square() + stds.log().unsqueeze(-1) + 0.5 * math.log(2 * math.pi)
     return torch.where(given, nll, 0.0)
@@ -45,7 +46,7 @@ def gaussian_crps(residuals: np.ndarray, stds: np.ndarray) -> np.ndarray:
         residuals (`np.ndarray`): s - mu.
         stds (`np.ndarray` of the same shape): sigma, above 0.
     """
-    z = residuals / stds
+    z = residuals / stds  # standardized residuals
     density = np.exp(-0.5 * np.square(z)) / math.sqrt(2 * math.pi)
     return stds * (z * (2 * ndtr(z) - 1) + 2 * density - 1 / math.sqrt(math.pi))
 
@@ -63,9 +64,12 @@ def censored_nll(means: Tensor, stds: Tensor, ratings: Tensor, scales: Tensor) -
         scales (`Tensor` of shape `(n, 3)`): low, high and step of each attribute, NaN where it has none. Step 0 is a
             continuous scale: ratings inside have a density, those at the ends the tails' mass (two-sided Tobit model).
     """
+    # An attribute without a scale is on a continuous one without ends: the same formulas then give its density.
     unscaled = scales.new_tensor([-torch.inf, torch.inf, 0.0])
     low, high, step = torch.where(scales[:, :1].isnan(), unscaled, scales).unsqueeze(-1).unbind(1)
+    # (B, n, R), (B, n, 1), (B, n, 1)
     ratings_, mu, sigma = ratings.nan_to_num(), means.unsqueeze(-1), stds.unsqueeze(-1)
+    # a rating is the latent value rounded to the nearest step, and all beyond an end of the scale is rated as the end
     upper = torch.where(ratings_ >= high - step / 2, torch.inf, (ratings_ + step / 2 - mu) / sigma)
     lower = torch.where(ratings_ <= low + step / 2, -torch.inf, (ratings_ - step / 2 - mu) / sigma)
     mass = -_log_gaussian_mass(lower, upper)

@@ -104,13 +104,15 @@ def _standardize_scale(scale: Sequence[float] | None, mean: float, std: float) -
 
 def _measure_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, scale) -> dict[str, float]:
     """All in standardised units: mean, std (N,), ratings (N, R)."""
-    given = ~np.isnan(ratings)
+    given = ~np.isnan(ratings)  # (N, R)
     if not given.any():
         return {}
+    # (N, 1), (N, 1) and (N, 1, R): the likelihoods take an axis of attributes. In double precision, as metrics of two
+    # models are compared in their last digits.
     mu, sigma, s = (torch.as_tensor(x, dtype=torch.float64) for x in (mean[:, None], std[:, None], ratings[:, None]))
     residuals = (ratings - mean[:, None])[given]  # of each rating, so that rows with several count for several
     z = ((ratings - mean[:, None]) / std[:, None])[given]
-    rated, several = given.any(1), given.sum(1) > 1
+    rated, several = given.any(1), given.sum(1) > 1  # (N,): a mean needs one rating, a spread two
     observed = np.nanmean(ratings[rated], axis=1).round(5)  # equal means stay ties: [1, 3] and [2, 2]
     metrics = {
         "nll": float(gaussian_nll(mu, sigma, s).sum() / given.sum()),
@@ -134,6 +136,7 @@ def _measure_attribute(mean: np.ndarray, std: np.ndarray, ratings: np.ndarray, s
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson's; NaN where it is not defined: fewer than two points, or no variation."""
+    # tested here, since NumPy would warn of a division by 0 and give NaN all the same
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])

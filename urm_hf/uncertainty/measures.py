@@ -202,7 +202,7 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
     """A measure from each row's numbers by attribute, divided by scales."""
     if not rows:
         return np.zeros(0)
-    names = list(rows[0]["attribute_stds"])
+    names = list(rows[0]["attribute_stds"])  # in the order of the head
     if isinstance(scales, Mapping):
         if set(scales) != set(names):
             raise ValueError(f"`scales` must name the attributes {names}, got {list(scales)}.")
@@ -224,6 +224,7 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
                 "covariance_norm of an ensemble with `scales` needs each member's stds, which scores do not hold: "
                 "use attribute_variance."
             )
+        # the covariance is diagonal: its Frobenius norm is the norm of the variances
         return np.linalg.norm(read_scaled("attribute_stds") ** 2, axis=-1)
     # The stds of an ensemble are of the total variance, aleatoric + epistemic; only the latter is given by itself.
     total = (read_scaled("attribute_stds") ** 2).sum(-1)  # (N,)
@@ -260,6 +261,7 @@ def preference_probability(reward_a: Any, std_a: Any, reward_b: Any, std_b: Any)
     """
     values = (reward_a, std_a, reward_b, std_b)
     like = next((value for value in values if isinstance(value, torch.Tensor)), None)
+    # One formula for floats, arrays and tensors: a loss may go through it, which needs torch's own functions.
     library: Any = np if like is None else torch
     if like is None:
         reward_a, std_a, reward_b, std_b = map(np.asarray, values)

@@ -48,6 +48,7 @@ def plot_detectors(
         axis.locator_params(axis="x", nbins=5)
         axis.legend(fontsize=7, frameon=False)
         if not row.trivial or row is best_trivial:
+            # of the trivial ones the best alone: eight curves more would hide those that matter
             truth = np.repeat([0, 1], [len(known), len(unknown)])
             rate_in, rate_out, _ = roc_curve(truth, np.concatenate([known, unknown]))
             last.plot(rate_in, rate_out, "k--" if row.trivial else "-", lw=1.2, label=row.name)

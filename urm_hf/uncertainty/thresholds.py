@@ -176,11 +176,13 @@ def _compute_upper_bound(errors: int, n: int, delta: float, new: int | None) -> 
     Exceeded with probability at most delta: by the error rate (Clopper-Pearson), or by the share of `new` pairs that
     are wrong: the largest with which so few errors would fall to the n labelled ones with a probability above delta.
     """
+    # nothing but errors bounds nothing, and a share of no pairs can be anything
     if errors >= n or new == 0:
         return 1.0
     if new is None:
         return float(betaincinv(errors + 1, n - errors, 1 - delta))
-    wrong = np.arange(new + 1)
+    wrong = np.arange(new + 1)  # how many of the new pairs may be wrong
+    # all n + new pairs are exchangeable: given their errors together, those of the labelled ones are hypergeometric
     possible = hypergeom.cdf(errors, n + new, errors + wrong, n) > delta
     return float(wrong[possible].max() / new)
 
