@@ -7,6 +7,7 @@ from tests.helpers.commands import ROWS, score, write
 from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.cli import main
 from urm_hf.data.tables import read_jsonl
 
 
@@ -79,6 +80,29 @@ def test_a_column_that_a_score_would_overwrite_is_an_error_that_names_it(models,
     data = write(tmp_path / "rows.jsonl", [row | {"reward": 5} for row in ROWS])
     assert score(models[0], "--data", data, "--out", tmp_path / "scores.jsonl") == 2
     assert "reward" in capsys.readouterr().err
+
+
+def test_a_format_and_columns_to_ignore_are_taken_as_they_are_named(models, tmp_path, capsys):
+    rows = [row | {"output": "Another answer.", "context": "A context."} for row in ROWS]
+    data = write(tmp_path / "rows.jsonl", rows)
+    assert score(models[0], "--data", data, "--out", tmp_path / "read.jsonl") == 2
+    assert "context" in capsys.readouterr().err
+    ignored = ["--ignore-columns", "context", "output"]
+    assert score(models[0], "--data", data, "--out", tmp_path / "ignored.jsonl", *ignored) == 0
+    plain = [row["reward"] for row in read_jsonl(tmp_path / "ignored.jsonl")]
+    assert plain == close([one.reward for one in RewardScorer(models[0]).score(ROWS)])
+    named = ["--format", "preference", "--out", tmp_path / "named.jsonl"]
+    assert score(models[0], "--data", write(tmp_path / "plain.jsonl", ROWS), *named) == 2
+    assert "preference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate", "bestofn", "judge"])
+def test_an_unknown_format_is_told_as_such_and_no_fault_of_the_rows(models, data, tmp_path, capsys, command):
+    argv = ["--data", data, "--out", str(tmp_path / "out.jsonl"), "--format", "preferense"]
+    argv += ["--on-error", "skip"] if command in ("score", "evaluate") else []
+    argv += ["--base-url", "http://127.0.0.1:1/v1"] if command == "judge" else []
+    assert main([command, models[0], *argv]) == 2
+    assert "'preferense' is unknown: did you mean preference" in capsys.readouterr().err
 
 
 EMPTY_ANSWER = [*ROWS[:2], ROWS[2] | {"response": " "}]

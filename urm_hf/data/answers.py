@@ -21,7 +21,7 @@ from urm_hf.data.conversations import (
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.formats.format import is_text
 from urm_hf.data.formats.question_columns import is_question, may_ask
-from urm_hf.data.formats.reading import kind_of, read_row
+from urm_hf.data.formats.reading import drop_columns, format_named, kind_of, read_row
 from urm_hf.data.questions import check_unread
 
 __all__ = ["AS_TEXT", "Columns", "conversations_of", "list_answers", "telling_answer"]
@@ -53,6 +53,8 @@ class Columns:
     def __post_init__(self):
         if self.format is not None and self.named:
             raise ValueError("`format` says which columns are read; leave the names of single columns out.")
+        if self.format is not None:  # an unknown one would else be a fault of every row, and skipped with them
+            format_named(self.format)
 
     @property
     def named(self) -> bool:
@@ -60,8 +62,9 @@ class Columns:
         return any(name is not None for name in (self.prompt, self.answers, self.messages, self.text))
 
     def read(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The canonical row, or the row as it is where its columns are named."""
-        return dict(row) if self.named else read_row(row, self.format, self.ignore)
+        """The canonical row, or the row as it is where its columns are named: without what is not looked at."""
+        seen = drop_columns(row, self.ignore)
+        return seen if self.named else read_row(seen, self.format)
 
 
 def list_conversations(row: Mapping[str, Any]) -> list[Conversation]:
@@ -80,7 +83,10 @@ def conversations_of(row: dict[str, Any], columns: Columns) -> list[tuple[dict[s
             the question would not be read.
     """
     with telling_rows():
-        return conversations_in(columns.read(row), columns)
+        found = conversations_in(columns.read(row), columns)
+    # what nobody looks at is written all the same
+    ignored = {name: row[name] for name in columns.ignore if name in row}
+    return [({**written, **drop_columns(ignored, written)}, conversation) for written, conversation in found]
 
 
 def conversations_in(row: dict[str, Any], columns: Columns) -> list[tuple[dict[str, Any], Conversation]]:

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from urm_hf.data.column_types import build_table, column_types
 from urm_hf.data.formats.format import UNDECIDED, keep_row
-from urm_hf.data.formats.reading import find_format, kind_of, read_row
+from urm_hf.data.formats.reading import drop_columns, find_format, format_named, kind_of, read_row
 from urm_hf.data.json_column import dataset_of
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,10 @@ def read_dataset(
         name (`str`, *optional*): what the count of rows that are left out calls the dataset.
 
     Raises:
-        ValueError: no row is left.
+        ValueError: no row is left, or there is no such format.
     """
+    if format is not None:
+        format_named(format)
     if format is None and not ignore and _is_canonical(dataset):
         return dataset
     left_out: Counter[str] = Counter()
@@ -76,12 +78,13 @@ def _is_canonical(dataset: Dataset) -> bool:
 def _read_rows(
     dataset: Dataset, expand: Expand | None, format: str | None, ignore: Collection[str], left_out: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    for row in dataset:
+    for whole in dataset:
+        row = drop_columns(whole, ignore)  # who reads the dataset does not look at them either
         try:
-            read = read_row(row, format, ignore)
+            read = read_row(row, format)
             rows = [read] if expand is None else expand(read)
         except ValueError:
-            yield dict(row)
+            yield row
             continue
         if not rows:
             left_out[str(read.get(UNDECIDED) or "its candidates have one score")] += 1

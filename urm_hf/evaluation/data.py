@@ -9,7 +9,7 @@ import numpy as np
 
 from urm_hf.data.errors import RowError
 from urm_hf.data.formats.choices import split_candidates
-from urm_hf.data.formats.reading import kind_of, read_row
+from urm_hf.data.formats.reading import drop_columns, format_named, kind_of, read_row
 from urm_hf.data.items import BadRow
 from urm_hf.evaluation.benchmarks.benchmark import Benchmark, PreferenceSet
 from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
@@ -86,6 +86,10 @@ class DataOptions:
     ignore: Sequence[str] = ()
     max_prompts: int | None = None
     seed: int = 0
+
+    def __post_init__(self):
+        if self.format is not None:  # an unknown one would else be a fault of every row, and skipped with them
+            format_named(self.format)
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,7 @@ def _read_ratings(rows: Sequence[Any], name: str, options: DataOptions) -> Ratin
             answers.append(row)
             continue
         try:
-            answers += split_candidates(read_row(row, options.format, options.ignore))
+            answers += split_candidates(read_row(drop_columns(row, options.ignore), options.format))
         except ValueError as error:
             told = RowError(f"{name}, row {number}: {error}", file=name, row=number)
             if options.on_error == "raise":

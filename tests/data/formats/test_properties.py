@@ -6,34 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.format_rows import EXAMPLES
+from tests.helpers.row_strategies import damaged_rows
 from urm_hf.data.answers import Columns, conversations_of
 from urm_hf.data.formats.choices import rank_pairs, split_candidates
-from urm_hf.data.formats.reading import FORMATS, read_row
+from urm_hf.data.formats.reading import read_row
 from urm_hf.data.survey.survey import Surveyor
 from urm_hf.data.survey.text import to_json
-
-NAMES = sorted({column for one in FORMATS for column in (*one.columns, *one.optional)} | {"id", "split", "ratings"})
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "response", "rank"]), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-ROWS = [row for one in EXAMPLES for row in [*one.rows, *one.ties]]
-
-
-@st.composite
-def damaged_rows(draw):
-    """A row of a known format, of which some columns are missing or hold something else; or any columns at all."""
-    row = dict(draw(st.sampled_from(ROWS) | st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=5)))
-    for column in draw(st.lists(st.sampled_from(sorted(row)), max_size=2)) if row else []:
-        row.pop(column, None)
-    changed = draw(st.dictionaries(st.sampled_from(sorted(row)), VALUES, max_size=2)) if row else {}
-    return row | changed
 
 
 def check_row(row):

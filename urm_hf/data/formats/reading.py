@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
+from urm_hf.data.errors import telling_rows
 from urm_hf.data.formats import (
     benchmarks,
     chat_logs,
@@ -49,14 +50,20 @@ def read_row(row: Row, name: str | None = None, ignore: Collection[str] = ()) ->
         ValueError: it is of no format or of two, a value is of another shape than the format's, or a column that
             looks like a part of the question is left unread.
     """
-    seen = {column: value for column, value in row.items() if column not in ignore}
+    seen = drop_columns(row, ignore)
     return read_with(find_format(seen, name), row, ignore)
+
+
+def drop_columns(row: Row, names: Collection[str]) -> dict[str, Any]:
+    """The row without these columns."""
+    return {column: value for column, value in row.items() if column not in names}
 
 
 def read_with(read_by: Format, row: Row, ignore: Collection[str] = ()) -> dict[str, Any]:
     """The same, by a format that is known already."""
-    seen = {column: value for column, value in row.items() if column not in ignore}
-    read = read_by.read(seen)
+    seen = drop_columns(row, ignore)
+    with telling_rows():  # a value of another type than any format has makes its reader raise what Python raises
+        read = read_by.read(seen)
     check_unread(seen, read_by, read)
     ignored = {column: row[column] for column in row if column in ignore and column not in read}
     return {**read, **ignored} if ignored else read

@@ -103,7 +103,9 @@ def _read_with_system(row: Row) -> dict[str, Any]:
 
 
 def _read_messages_with_system(row: Row) -> dict[str, Any]:
-    messages = with_system([dict(turn) for turn in decode_list(require(row, "messages"))], row["system"])
+    if not is_messages(require(row, "messages")):
+        raise ValueError(f"`messages` must be a list of turns, got {row['messages']!r:.60}.")
+    messages = with_system([dict(turn) for turn in decode_list(row["messages"])], row["system"])
     return read_messages_row(replace_columns(row, ("messages", "system"), {"messages": messages}))
 
 

@@ -17,7 +17,7 @@ from urm_hf.data.errors import RowError
 from urm_hf.data.files import local_file
 from urm_hf.data.formats.choices import rank_pairs
 from urm_hf.data.formats.format import UNDECIDED
-from urm_hf.data.formats.reading import read_row
+from urm_hf.data.formats.reading import drop_columns, read_row
 from urm_hf.data.items import BadRow, Item
 from urm_hf.data.source import Source
 from urm_hf.data.tables import load_rows
@@ -142,10 +142,13 @@ def _read_canonical(
 
     Where columns are named, whoever named them has said how to read them.
     """
-    if columns != PreferenceColumns(subset=columns.subset) or isinstance(row, BadRow):
+    if isinstance(row, BadRow):
+        return row, None
+    row = drop_columns(row, ignore)
+    if columns != PreferenceColumns(subset=columns.subset):
         return row, None
     try:
-        read = read_row(row, format, ignore)
+        read = read_row(row, format)
         _find_pairs(read)  # what cannot be compared is told with its row
         return read, None
     except ValueError as error:
