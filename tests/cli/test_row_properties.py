@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.judge_runs import run as run_judge
@@ -24,7 +24,9 @@ from urm_hf import RewardScorer
 from urm_hf.cli import main
 from urm_hf.scoring.jobs.job import ScoreJob
 
-FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+# without shrinking: a command takes so long that a smaller failing file is not worth hundreds of them
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+FEW = settings(max_examples=5, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=1000)
 SCORED = [*GOOD["conversation"], *GOOD["pair"], *GOOD["candidates"]]
 PAIRS = GOOD["pair"]
@@ -246,6 +248,7 @@ def test_the_gating_stage_trains_on_every_row_or_leaves_it_out_by_number(fresh, 
 def check_data(folder: Path, rows: list[Made], capsys):
     data = folder / "rows.jsonl"
     write_rows(data, rows)
+    capsys.readouterr()
     assert main(["data", str(data), "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=refuse_constant)
     assert found["rows"] == len(rows)

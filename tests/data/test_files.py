@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,16 @@ def test_a_table_gives_back_the_rows_with_null_where_they_lack_a_column(rows):
     names = list(dict.fromkeys(name for row in rows for name in row))
     read = list(dataset_of(build_table(rows, column_types(rows))))
     assert read == [{name: row.get(name) for name in names} for row in rows]
+
+
+@pytest.mark.parametrize("depth", [1, 32, 33, 150])
+def test_what_is_deeper_than_parquet_can_be_read_again_is_kept_as_text(tmp_path, depth):
+    value = "deep"
+    for _ in range(depth):
+        value = [value]
+    rows = [{"a": value}, {"a": value}]
+    pyarrow.parquet.write_table(build_table(rows, column_types(rows)), tmp_path / "rows.parquet")
+    assert list(read_items(tmp_path / "rows.parquet")) == rows
 
 
 @FILES

@@ -15,6 +15,7 @@ import pyarrow
 
 Shape: TypeAlias = str | tuple  # of values: a name below, ("list", of what) or ("object", names, of what each)
 EXACT = 1 << 53  # integers up to here are floating-point numbers as well
+DEEPEST = 32  # Parquet files with more than 100 levels are written but never read again, and a list takes two
 ARROW = {
     "null": pyarrow.null(),
     "bool": pyarrow.bool_(),
@@ -32,7 +33,7 @@ def column_types(rows: Iterable[Mapping[str, Any]]) -> dict[str, pyarrow.DataTyp
         for name, value in row.items():
             before = shapes.get(name, "null")
             shapes[name] = None if before is None else join_shapes(before, shape_of(value), widen=True)
-    return {name: pyarrow.json_() if shape is None else _arrow(shape) for name, shape in shapes.items()}
+    return {name: _column_type(shape) for name, shape in shapes.items()}
 
 
 def build_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
@@ -90,6 +91,18 @@ def join_shapes(one: Shape | None, other: Shape | None, widen: bool) -> Shape | 
     pairs = zip(one[2], other[2], strict=True)
     shapes = tuple(join_shapes(first, second, widen=False) for first, second in pairs)
     return None if None in shapes else ("object", one[1], shapes)
+
+
+def _column_type(shape: Shape | None) -> pyarrow.DataType:
+    return pyarrow.json_() if shape is None or _depth(shape) > DEEPEST else _arrow(shape)
+
+
+def _depth(shape: Shape) -> int:
+    """How many lists and objects stand in one another."""
+    if isinstance(shape, str):
+        return 0
+    inner = [shape[1]] if shape[0] == "list" else shape[2]
+    return 1 + max(map(_depth, inner))
 
 
 def _arrow(shape: Shape) -> pyarrow.DataType:

@@ -225,3 +225,8 @@ def test_json_in_cells_is_read_as_in_files():
         for row in example.rows:
             cells = {k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()}
             assert find_format(cells).name == example.format
+
+
+def test_what_is_no_list_of_turns_is_told_beside_a_system_prompt_too():
+    with pytest.raises(ValueError, match="`messages` must be a list of turns, got False"):
+        read_row({"system": "Be brief.", "messages": False})
