@@ -31,7 +31,6 @@ MANY = settings(FEW, max_examples=1000)
 SCORED = [*GOOD["conversation"], *GOOD["pair"], *GOOD["candidates"]]
 PAIRS = GOOD["pair"]
 LISTS = GOOD["candidates"]
-RATED = [{"prompt": f"Question {n}?", "response": "Yes. " * (n + 1), "help": n, "depth": n % 2} for n in range(3)]
 QUIET = ["--report_to", "none", "--use_cpu", "true", "--disable_tqdm", "true", "--save_strategy", "no"]
 
 
@@ -215,7 +214,7 @@ def check_train(stage: str, folder: Path, model: str, rows: list[Made], capsys, 
     argv += ["--on_error", "skip", "--max_steps", "1", "--cache_dir", str(folder / "cache"), *QUIET]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        code = main(argv + (["--attributes", "help", "depth"] if stage == "attributes" else []))
+        code = main(argv)
     told = capsys.readouterr().err
     skipped_file = out / "train.skipped.jsonl"
     skipped = read_strictly(skipped_file) if skipped_file.exists() else []
@@ -231,31 +230,6 @@ def check_train(stage: str, folder: Path, model: str, rows: list[Made], capsys, 
 
 
 @settings(FEW, max_examples=3)
-@given(rows=files_of(RATED))
-def test_the_attribute_stage_trains_on_every_row_or_leaves_it_out_by_number(fresh, capsys, caplog, model, rows):
-    check_train("attributes", fresh(), model, rows, capsys, caplog)
-
-
-@settings(FEW, max_examples=3)
 @given(rows=files_of(PAIRS))
 def test_the_gating_stage_trains_on_every_row_or_leaves_it_out_by_number(fresh, capsys, caplog, model, rows):
     check_train("gating", fresh(), model, rows, capsys, caplog)
-
-
-# data
-
-
-def check_data(folder: Path, rows: list[Made], capsys):
-    data = folder / "rows.jsonl"
-    write_rows(data, rows)
-    capsys.readouterr()
-    assert main(["data", str(data), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out, parse_constant=refuse_constant)
-    assert found["rows"] == len(rows)
-    assert main(["data", str(data)]) == 0
-
-
-@FEW
-@given(rows=files_of(SCORED))
-def test_data_counts_every_row(fresh, capsys, rows):
-    check_data(fresh(), rows, capsys)
