@@ -6,7 +6,6 @@ Every file goes through the whole command, in this process, with a tiny model.
 
 import itertools
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,34 +201,3 @@ def check_judge(folder: Path, fake, rows: list[Made], capsys):
 def test_judge_asks_about_every_row_or_names_one(fresh, capsys, rows):
     with pytest.MonkeyPatch.context() as patch, judge_of_a_test(patch) as fake:
         check_judge(fresh(), fake, rows, capsys)
-
-
-# train
-
-
-def check_train(stage: str, folder: Path, model: str, rows: list[Made], capsys, caplog):
-    data, out = folder / "rows.jsonl", folder / "out"
-    write_rows(data, rows)
-    argv = ["train", stage, "--model_name_or_path", model, "--dataset_name", str(data), "--output_dir", str(out)]
-    argv += ["--on_error", "skip", "--max_steps", "1", "--cache_dir", str(folder / "cache"), *QUIET]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        code = main(argv)
-    told = capsys.readouterr().err
-    skipped_file = out / "train.skipped.jsonl"
-    skipped = read_strictly(skipped_file) if skipped_file.exists() else []
-    if code != 0:
-        assert code == 2 and not (out / "model.safetensors").exists()
-        check_told("train", data, told)
-        return
-    numbers = [row["row"] for row in skipped]
-    assert numbers == sorted(set(numbers)) and set(numbers) <= set(range(len(rows)))
-    assert set(numbers) >= {number for number, row in enumerate(rows) if row.bad}
-    if skipped:
-        assert f"Left out {len(skipped)} of {len(rows)} rows" in caplog.text
-
-
-@settings(FEW, max_examples=3)
-@given(rows=files_of(PAIRS))
-def test_the_gating_stage_trains_on_every_row_or_leaves_it_out_by_number(fresh, capsys, caplog, model, rows):
-    check_train("gating", fresh(), model, rows, capsys, caplog)
