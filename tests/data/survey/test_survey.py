@@ -1,16 +1,18 @@
 """What `urm data` finds in rows: figures that can be computed by hand, and a page that says them."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.helpers.tiny import tiny_tokenizer
 from urm_hf.cli import main
 from urm_hf.data.survey.agreement import Agreement
 from urm_hf.data.survey.numbers import NumberColumn
 from urm_hf.data.survey.survey import Surveyor
-from urm_hf.data.survey.text import describe_repeats, describe_warnings
+from urm_hf.data.survey.text import _print_columns, _print_numbers, describe_repeats, describe_warnings
 
 
 def surveyed(rows, **options):
@@ -155,3 +157,17 @@ def test_wrong_options_are_told_in_one_line(tmp_path, capsys, options, told):
     assert main(["data", str(path), *options]) == 2
     error = capsys.readouterr().err
     assert told in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("width", [48, 60, 80, 120])
+def test_tables_keep_names_and_whole_numbers_in_narrow_terminals(width):
+    surveyor = Surveyor(show=0)
+    for number in range(1200):
+        ratings = {"persuasiveness": [number % 5 + 0.125, 1234.5]}
+        surveyor.add({"prompt": f"Why {number}?", "response": "Because " * 20, "ratings": ratings})
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    _print_columns(console, surveyor.found)
+    _print_numbers(console, surveyor.found)
+    assert "…" not in out.getvalue() and max(map(len, out.getvalue().splitlines())) <= width
+    assert all(word in out.getvalue() for word in ("response", "conversation", "persuasiveness", "618", "1234"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,9 @@ from urm_hf.data.survey.survey import Problem, Survey
 
 WIDTH = 110  # where there is no terminal
 MOST_CHARACTERS = 1000  # of a conversation that is shown
+GAP = 3  # characters between columns of a table
+SPARE_NUMBERS = ("spread", "a row", "ratings", "ICC(1)", "std", "rows")  # what narrow terminals go without
+LEAST_EXAMPLE, MOST_EXAMPLE = 12, 60  # characters of an example in the table of columns
 MOST_LISTED = 12  # problems, reasons, splits
 BARS = "▁▂▃▄▅▆▇█"
 KINDS = {
@@ -165,12 +169,17 @@ def _heading(found: Survey, name: str) -> str:
 
 
 def _print_columns(console: Console, found: Survey):
-    table = _table("column", "read as", "filled", "holds", "for example")
+    headings = ["column", "read as", "filled", "holds", "for example"]
+    rows = []
     for column, one in found.columns.items():
         holds = " or ".join(kind for kind, _ in one.types.most_common(3)) or "nothing"
-        cells = [column, one.role, f"{one.filled / found.rows:.0%}", holds, one.example[:44]]
-        table.add_row(*map(Text, cells))
-    _print_titled(console, "Columns", table)
+        rows.append([column, one.role, f"{one.filled / found.rows:.0%}", holds])
+    room = console.width - _width(headings[:-1], rows) - GAP
+    cut = max(LEAST_EXAMPLE, min(room, MOST_EXAMPLE))
+    for cells, one in zip(rows, found.columns.values(), strict=True):
+        cells.append(one.example[:cut])
+    if rows:
+        _print_table(console, "Columns", headings, rows, ("for example", "holds"))
 
 
 def _print_conversations(console: Console, found: Survey, tokenizer: PreTrainedTokenizerBase | None):
@@ -198,17 +207,19 @@ def _print_lengths(console: Console, found: Survey):
 
 
 def _print_numbers(console: Console, found: Survey):
-    table = _table("name", "rows", "ratings", "lowest", "mean", "highest", "std", "a row", "ICC(1)", "spread")
+    headings = ["name", "rows", "ratings", "lowest", "mean", "highest", "std", "a row", "ICC(1)", "spread"]
+    rows = []
     for name, column in found.numbers.items():
         if not column.rows:
             continue
         icc = "" if column.agreement.icc is None else f"{column.agreement.icc:.2f}"
         figures = [f"{value:.4g}" for value in (column.low, column.mean, column.high, column.std)]
         per_row = f"{column.numbers / column.rows:.3g}"
-        cells = [name, f"{column.rows:,}", f"{column.numbers:,}", *figures, per_row, icc, _bars(column.histogram())]
-        table.add_row(*map(Text, cells))
-    if table.row_count:
-        _print_titled(console, "Ratings and other numbers", table)
+        rows.append(
+            [name, f"{column.rows:,}", f"{column.numbers:,}", *figures, per_row, icc, _bars(column.histogram())]
+        )
+    if rows:
+        _print_table(console, "Ratings and other numbers", headings, rows, SPARE_NUMBERS)
 
 
 def _number_entry(column: NumberColumn) -> dict[str, Any]:
@@ -237,15 +248,27 @@ def _bars(counts: Sequence[int]) -> str:
     return "".join(BARS[round((len(BARS) - 1) * count / most)] if count else " " for count in counts)
 
 
-def _table(*headings: str) -> Table:
+def _width(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters that a table needs in a line."""
+    widths = [max(cell_len(row[place]) for row in [headings, *rows]) for place in range(len(headings))]
+    return sum(widths) + GAP * len(widths)
+
+
+def _print_table(
+    console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str]
+):
+    """A table; where the terminal is too narrow for it, columns that are `spare` are left out, the first first."""
+    for heading in spare:
+        if _width(headings, rows) <= console.width:
+            break
+        place = headings.index(heading)
+        headings, *rows = ([*row[:place], *row[place + 1 :]] for row in [headings, *rows])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         figures = heading in ("rows", "ratings", "lowest", "mean", "highest", "std", "a row", "ICC(1)", "filled")
         table.add_column(heading, justify="right" if figures else "left", no_wrap=True, overflow="ellipsis")
-    return table
-
-
-def _print_titled(console: Console, title: str, table: Table):
+    for row in rows:
+        table.add_row(*map(Text, row))
     console.print(Text(f"\n{title}", style="bold"))
     console.print(table)
 
