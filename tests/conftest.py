@@ -16,6 +16,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
     items.sort(key=lambda item: -slow[item.path])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory):
+    """Nothing is read from or written to the user's cache, also by processes that tests start."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("URM_CACHE", str(tmp_path_factory.mktemp("urm-cache")))
+        yield
+
+
 @pytest.fixture
 def saved_urm(tmp_path) -> str:
     """A folder with `tiny_urm()` and `tiny_tokenizer()`."""

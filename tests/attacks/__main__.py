@@ -1,54 +1,63 @@
 """
-All attacks, slow ones too, and a table of what was attacked, how often, and how often it did not hold.
+The campaign: everything that attacks a promise of docs/reliability.md, slow tests too, and one table of what was
+promised, how often it was tried, and how often it did not hold.
 
     python -m tests.attacks                 # some minutes on two cores
     URM_KILLS=100 python -m tests.attacks   # up to so many kills of each writer
 
-Ends with 1 if anything did not hold, or was left out.
+Further arguments go to pytest. Ends with 1 if anything did not hold, or was left out.
 """
 
 import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-FOLDER = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+TESTS = ["tests/attacks", "tests/scoring/jobs/test_processes.py", "tests/judge/test_kill.py"]
+Outcome = tuple[str, int, bool, bool]
 
 
 def run_tests(report: Path, arguments: list[str]):
-    command = [sys.executable, "-m", "pytest", "-q", str(FOLDER), f"--junit-xml={report}", *arguments]
-    subprocess.run(command, cwd=FOLDER.parents[1], check=False)
+    command = [sys.executable, "-m", "pytest", "-q", *TESTS, f"--junit-xml={report}", *arguments]
+    subprocess.run(command, cwd=ROOT, check=False)
 
 
-def count_outcomes(report: Path) -> dict[str, Counter]:
-    """For each file of attacks: cases, those that failed or were skipped, kills and the operations to kill before."""
-    counts: dict[str, Counter] = defaultdict(Counter)
+def read_outcomes(report: Path) -> Iterator[Outcome]:
+    """
+    Of each test: the promise that it tries, how often, whether it failed, and whether it was skipped.
+
+    A test tells more than one trial, or a promise that is not its file's, with `record_property`.
+    """
     for case in ElementTree.parse(report).iter("testcase"):
-        of_file = counts[case.get("classname", "").rpartition(".")[2]]
-        of_file["cases"] += 1
-        of_file["failed"] += any(case.find(outcome) is not None for outcome in ("failure", "error"))
-        of_file["skipped"] += case.find("skipped") is not None
-        for found in case.iter("property"):
-            of_file[found.get("name")] += int(found.get("value", 0))
-    return counts
+        properties = {found.get("name"): found.get("value", "") for found in case.iter("property")}
+        promise = properties.get("promise") or read_promise(case.get("classname", ""))
+        failed = any(case.find(outcome) is not None for outcome in ("failure", "error"))
+        yield promise, int(properties.get("trials", 1)), failed, case.find("skipped") is not None
 
 
-def read_promise(name: str) -> str:
-    """The first sentence of a file's docstring."""
-    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
+def read_promise(module: str) -> str:
+    """The first sentence of the docstring of a file of tests."""
+    text = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").split('"""')[1]
     return " ".join(text.split()).partition(". ")[0].rstrip(".")
 
 
+def count_outcomes(outcomes: Iterator[Outcome]) -> dict[str, Counter]:
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for promise, trials, failed, skipped in outcomes:
+        counts[promise].update(trials=trials, failures=failed, skipped=skipped)
+    return counts
+
+
 def format_table(counts: dict[str, Counter]) -> str:
-    lines = ["| attack | cases | kills | did not hold | left out |", "|---|---|---|---|---|"]
-    for name, of_file in sorted(counts.items()):
-        kills = f"{of_file['kills']} at {of_file['operations']} operations" if of_file["kills"] else ""
-        cells = [f"{read_promise(name)} (`{name}.py`)", of_file["cases"], kills, of_file["failed"], of_file["skipped"]]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
     total = sum(counts.values(), Counter())
-    lines.append(f"| all | {total['cases']} | {total['kills'] or ''} | {total['failed']} | {total['skipped']} |")
+    lines = ["| what is promised | trials | failures |", "|---|---|---|"]
+    for promise, count in [*sorted(counts.items()), ("all", total)]:
+        left_out = f" ({count['skipped']} left out)" if count["skipped"] else ""
+        lines.append(f"| {promise} | {count['trials']:,}{left_out} | {count['failures']} |")
     return "\n".join(lines)
 
 
@@ -56,9 +65,9 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         run_tests(report, arguments)
-        counts = count_outcomes(report)
+        counts = count_outcomes(read_outcomes(report))
     print(f"\n{format_table(counts)}")
-    return int(not counts or any(each["failed"] or each["skipped"] for each in counts.values()))
+    return int(not counts or any(count["failures"] or count["skipped"] for count in counts.values()))
 
 
 if __name__ == "__main__":

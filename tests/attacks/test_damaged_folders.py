@@ -33,6 +33,7 @@ COMMANDS = {
     "train gating": ["train", "gating", "--dataset_name", "{here}/pairs.jsonl"],
 }
 TRAINING = ["--model_name_or_path", "{model}", "--output_dir", "{out}", "--max_steps", "1", "--report_to", "none"]
+SEEDS = (1, 2)
 QUICK = ("score", "verify", "convert sglang")
 
 
@@ -106,7 +107,8 @@ def digest(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damaged_folders_through_three_commands(kind, models, tmp_path, capsys, monkeypatch):
+def test_damaged_folders_through_three_commands(kind, models, tmp_path, capsys, monkeypatch, record_property):
+    record_property("trials", len(QUICK))
     monkeypatch.setattr("torch.load", refuse_pickles)
     for command in QUICK:
         run(command, kind, 0, models, tmp_path, capsys)
@@ -115,9 +117,10 @@ def test_damaged_folders_through_three_commands(kind, models, tmp_path, capsys, 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damaged_folders_through_every_command(kind, command, models, tmp_path, capsys, monkeypatch):
+def test_damaged_folders_through_every_command(kind, command, models, tmp_path, capsys, monkeypatch, record_property):
+    record_property("trials", len(SEEDS))
     monkeypatch.setattr("torch.load", refuse_pickles)
-    for seed in range(1, 3):
+    for seed in SEEDS:
         run(command, kind, seed, models, tmp_path, capsys)
 
 

@@ -17,11 +17,21 @@ from tests.helpers.judge_runs import run as judge_run
 from tests.helpers.judge_server import judge_of_a_test
 from tests.helpers.kills import KILLED, begin
 from tests.helpers.members import save_member
+from tests.helpers.programs import LIMIT
 from tests.helpers.score_runs import ROWS, score, write
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from tests.helpers.training import ATTRIBUTES, pair_rows, rated_rows
 from urm_hf.cli import main
 
-KILLS = int(os.environ.get("URM_KILLS", 25))  # of each writer
-PRELOADED = [__name__, "urm_hf.scoring.jobs.processes", "urm_hf.judge.job", "transformers.models.llama"]
+KILLS = int(os.environ.get("URM_KILLS", 8))  # of each writer
+PROMISE = "`urm {}`, killed at any moment and started again, gives the same bits and leaves nothing beside them"
+PRELOADED = [
+    __name__,
+    "urm_hf.trainers.runs",
+    "urm_hf.scoring.jobs.processes",
+    "urm_hf.judge.job",
+    "transformers.models.llama",
+]
 
 
 def run_score(model: str, data: Path, out: Path) -> int:
@@ -39,6 +49,14 @@ def run_convert(model: str, out: Path) -> int:
     return main(["convert", "sglang", model, str(out), "--pad-gate"])
 
 
+def run_train(stage: str, model: str, data: Path, out: Path) -> int:
+    torch.set_num_threads(1)
+    argv = ["train", stage, "--model_name_or_path", model, "--dataset_name", data, "--output_dir", out]
+    argv += ["--max_steps", 6, "--save_steps", 2, "--per_device_train_batch_size", 4, "--learning_rate", 1e-3]
+    argv += ["--resume_from_checkpoint", "true", "--report_to", "none", "--use_cpu", "--disable_tqdm", "true"]
+    return main(list(map(str, argv)))
+
+
 class Address:
     def __init__(self, url: str):
         self.url = url
@@ -52,57 +70,54 @@ def read_all(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def finish(folder: Path, stop: int, function, arguments) -> int:
+def end(folder: Path, stop: int, function, arguments) -> int:
+    """The exit code of a process that is killed before an operation; with 0 it only counts them."""
     process = begin(str(folder), stop, function, arguments, PRELOADED)
-    process.join(300)
+    process.join(LIMIT)
     return process.exitcode
 
 
-def kill_and_finish(folder: Path, function, arguments, record, *, is_done, left=lambda content: content):
+def kill_and_finish(
+    folder: Path, function, arguments, record, *, is_done=lambda place: False, left=lambda files: files
+):
     """
     Kills runs that write to a folder, each before another operation, and lets the same command end.
 
     Args:
-        record: pytest's `record_property`. is_done: whether there is a finished output, which a kill may come after.
+        record: pytest's `record_property`.
+        is_done: whether an output is finished, so that a command that makes a new one refuses to.
         left: what of the folder's content is compared.
     """
     folder.mkdir()
-    assert finish(folder, 0, function, arguments) == 0
+    assert end(folder, 0, function, arguments) == 0
     whole = left(read_all(folder))
     operations = int(Path(f"{folder}.operations").read_text())
     chosen = range(1, operations + 1)
     if operations > KILLS:
         chosen = sorted(random.Random(0).sample(chosen, KILLS))
-    killed = 0
+    record("trials", len(chosen))
     for stop in chosen:
+        where = f"operation {stop} of {operations}"
         shutil.rmtree(folder)
         folder.mkdir()
-        killed += finish(folder, stop, function, arguments) == KILLED
-        code = finish(folder, -1, function, arguments)
-        # what was killed when all was in place is told that its output exists
-        assert code == 0 or is_done(folder), f"operation {stop} of {operations}"
-        assert left(read_all(folder)) == whole, f"operation {stop} of {operations}"
-    record("operations", operations)
-    record("kills", killed)
-    assert killed == len(chosen) > 0
+        assert end(folder, stop, function, arguments) == KILLED, where
+        # in this process: it has no less to clean up, and needs no start
+        assert function(*arguments) == 0 or is_done(folder), where
+        assert left(read_all(folder)) == whole, where
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 def test_score(tmp_path, saved_urm, record_property, name):
+    record_property("promise", PROMISE.format("score"))
     rows = [*ROWS[:30], {"prompt": "A?", "response": " "}, *ROWS[30:]]
     data, folder = write(tmp_path / "rows.jsonl", rows), tmp_path / "work"
-    kill_and_finish(
-        folder,
-        run_score,
-        (saved_urm, data, folder / name),
-        record_property,
-        is_done=lambda place: (place / name).is_file(),
-    )
+    kill_and_finish(folder, run_score, (saved_urm, data, folder / name), record_property)
 
 
 @pytest.mark.slow
 def test_judge(tmp_path, monkeypatch, record_property):
+    record_property("promise", PROMISE.format("judge"))
     folder = tmp_path / "work"
     with judge_of_a_test(monkeypatch) as judge:
         data = write(tmp_path / "pairs.jsonl", PAIRS[:4])
@@ -115,13 +130,12 @@ def test_judge(tmp_path, monkeypatch, record_property):
                 "replies": sorted(replies, key=lambda line: json.dumps(json.loads(line), sort_keys=True))
             }
 
-        kill_and_finish(
-            folder, run_judge, (judge.url, data, out), record_property, is_done=lambda place: False, left=without_order
-        )
+        kill_and_finish(folder, run_judge, (judge.url, data, out), record_property, left=without_order)
 
 
 @pytest.mark.slow
 def test_merge(tmp_path, record_property):
+    record_property("promise", PROMISE.format("merge"))
     members = [save_member(tmp_path / str(seed), seed) for seed in range(2)]
     folder = tmp_path / "work"
     done = lambda place: (place / "merged").is_dir()  # noqa: E731
@@ -130,6 +144,23 @@ def test_merge(tmp_path, record_property):
 
 @pytest.mark.slow
 def test_convert(tmp_path, saved_urm, record_property):
+    record_property("promise", PROMISE.format("convert"))
     folder = tmp_path / "work"
     done = lambda place: (place / "converted").is_dir()  # noqa: E731
     kill_and_finish(folder, run_convert, (saved_urm, folder / "converted"), record_property, is_done=done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "rows"), [("attributes", rated_rows(14)), ("gating", pair_rows(14))])
+def test_train(tmp_path, record_property, stage, rows):
+    record_property("promise", PROMISE.format(f"train {stage}"))
+    model = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "urm")
+    data, folder = write(tmp_path / "rows.jsonl", rows), tmp_path / "work"
+
+    def weights(content):
+        """Those of the model and of its checkpoints; logs hold times."""
+        found = {name: bits for name, bits in content.items() if name.endswith(".safetensors")}
+        assert len(found) == 4
+        return found
+
+    kill_and_finish(folder, run_train, (stage, model, data, folder / "out"), record_property, left=weights)

@@ -46,7 +46,9 @@ def score_in_threads(score, sequences, count: int) -> list[float]:
     return [abs(reward - expected[tuple(row)]) for row, reward in pairs]
 
 
-def test_a_thousand_rewards_from_four_threads_are_those_of_one():
+def test_a_thousand_rewards_from_four_threads_are_those_of_one(record_property):
+    record_property("promise", "Rewards from four threads are those of one")
+    record_property("trials", 1000)
     scorer = RewardScorer(tiny_urm(), tiny_tokenizer())
     differences = score_in_threads(lambda rows: read_rewards(scorer, rows), SEQUENCES, 1000)
     assert len(differences) == 1000 and max(differences) < 1e-4

@@ -28,6 +28,25 @@ def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
     assert (tmp_path / "merged" / "config.json").is_file()
 
 
+def test_what_a_process_left_that_was_killed_as_its_last_act_is_removed_too(tmp_path):
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "config.json").write_text("{}")
+    left = tmp_path / ".merged.abcdefgh.unfinished"
+    left.mkdir()
+    (left / "lock").touch()
+    (tmp_path / ".merged.ijklmnop.unfinished").mkdir()  # killed before it had its lock
+    with pytest.raises(FileExistsError, match="not an empty folder"), appears_whole(tmp_path / "merged"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+
+
+def test_a_file_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".README.md.01234567.tmp").write_text("half")
+    (tmp_path / ".README.md.notes.tmp").write_text("mine")
+    write_file(tmp_path / "README.md", b"card")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".README.md.notes.tmp", "README.md"]
+
+
 def test_the_folder_of_a_process_that_lives_stays(tmp_path):
     with appears_whole(tmp_path / "out") as first:
         (first / "config.json").write_text("first")
@@ -54,7 +73,7 @@ def test_a_full_disk_leaves_the_former_file_and_is_named(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("urm_hf.data.outputs.os.fsync", full)
     with pytest.raises(OSError, match="No space left on device.*config.json"):
         write_file(tmp_path / "config.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -213,6 +213,14 @@ def test_dropout_is_off_meanwhile_and_the_mode_of_the_model_is_as_before(tmp_pat
     assert model.training is training
 
 
+def test_files_that_a_killed_computation_left_are_removed(model, tmp_path):
+    pooled_features(model, ROWS[:1], PAD, tmp_path)
+    folder, before = folder_of(tmp_path), sorted(folder_of(tmp_path).iterdir())
+    (folder / "0123456789ab.features.npy.01234567.tmp").write_bytes(b"half")
+    pooled_features(model, ROWS[:1], PAD, tmp_path)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_without_a_folder_features_are_in_the_one_of_the_environment(model, tmp_path, monkeypatch):
     monkeypatch.setenv("URM_CACHE", str(tmp_path))
     pooled_features(model, ROWS[:1], PAD)

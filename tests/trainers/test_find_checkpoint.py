@@ -1,5 +1,7 @@
 """Resuming finds the newest checkpoint that was written whole."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.helpers.commands import write
@@ -24,6 +26,15 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
     checkpoint(tmp_path, 11, whole=False)  # killed while it was written
     assert find_checkpoint(tmp_path, "True") == find_checkpoint(tmp_path, True) == newest
     assert find_checkpoint(tmp_path, None) is find_checkpoint(tmp_path, "false") is None
+
+
+@pytest.mark.parametrize("state", ["", '{"global_step": 1', "[]"])
+def test_a_checkpoint_whose_state_was_cut_short_is_not_whole(tmp_path, state):
+    whole = checkpoint(tmp_path, 3)
+    (Path(checkpoint(tmp_path, 6)) / "trainer_state.json").write_text(state)
+    assert find_checkpoint(tmp_path, "true") == whole
+    with pytest.raises(FileNotFoundError, match="checkpoint-6 is no whole checkpoint"):
+        find_checkpoint(tmp_path, str(tmp_path / "checkpoint-6"))
 
 
 def test_a_folder_by_name_must_be_a_whole_checkpoint(tmp_path):

@@ -6,9 +6,8 @@ import json
 import math
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from urm_hf.data.outputs import replace_file
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
 from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, read_json_object
 
@@ -79,14 +79,10 @@ def write_file(path: Path, content: bytes):
     Raises:
         OSError: it cannot be written; the error names the file.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        replace_file(path, content, prefix=".")
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; nothing was changed", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:
@@ -145,10 +141,10 @@ def appears_whole(output_dir: str | Path) -> Iterator[Path]:
     there: each holds a lock on its folder for as long as it lives.
     """
     output = Path(output_dir).resolve()
+    _remove_abandoned(output)  # also where the output is there: its writer may have been killed as its last act
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"`output_dir` {output_dir} exists and is not an empty folder; name a new one.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(output)
     # `UNFINISHED` tells `_remove_abandoned` which folders are ours
     beside = TemporaryDirectory(prefix=f".{output.name}.", suffix=UNFINISHED, dir=output.parent)
     with beside as temporary, FileLock(Path(temporary) / LOCK):
@@ -165,7 +161,12 @@ def _remove_abandoned(output: Path):
     """Removes the temporary folders of `output` whose process is gone."""
     for temporary in output.parent.glob(f".{glob.escape(output.name)}.*{UNFINISHED}"):
         lock = temporary / LOCK
-        if temporary.is_symlink() or not lock.is_file():  # not ours, or of a process that has only just begun
+        if temporary.is_symlink():  # not ours
+            continue
+        if not lock.is_file():
+            # killed before it had its lock, or about to take it, which makes the folder anew
+            with suppress(OSError):
+                temporary.rmdir()
             continue
         try:
             with FileLock(lock, timeout=0):

@@ -81,12 +81,15 @@ def main(argv: list[str]) -> int:
     if launched and args.data == "-":
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
     from urm_hf.data.answers import Columns
+    from urm_hf.scoring.jobs.finished import is_remembered
     from urm_hf.scoring.jobs.job import ScoreJob
     from urm_hf.scoring.jobs.parts import check_job_output, parts_path, remove_if_empty
     from urm_hf.scoring.jobs.processes import run_alone, run_launched, run_processes, run_ray
 
     remove_if_empty(parts_path(args.out))
-    check_job_output(args.out, [args.data], skips=args.on_error == "skip", overwrite=args.overwrite)
+    # what this very command may have written is looked at closely below; parts would be work that is still to be done
+    known = not (args.overwrite or parts_path(args.out).exists()) and is_remembered(args.out)
+    check_job_output(args.out, [args.data], skips=args.on_error == "skip", overwrite=args.overwrite or known)
     members, revisions = split_members(args.model, args.revision)
     answers = tuple(args.answer_columns) if args.answer_columns else None
     job = ScoreJob(
@@ -115,6 +118,9 @@ def main(argv: list[str]) -> int:
         overwrite=args.overwrite,
     )
     try:
+        if known and (counts := job.find_finished()) is not None:
+            print(printable(f"Already done. {_format_summary(counts, args.out)}"), file=sys.stderr)
+            return 0
         if args.engine == "ray":
             counts = run_ray(job, args.num_processes)
         elif launched:

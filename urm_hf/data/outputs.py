@@ -1,5 +1,6 @@
 """What commands write: refused before any work where it would destroy something, and then whole or not at all."""
 
+import glob
 import json
 import math
 import os
@@ -100,11 +101,29 @@ def check_writable(folder: Path):
 
 def write_whole(path: Path, content: bytes):
     """
+    As [`replace_file`], with an error that tells what is at stake.
+
+    Raises:
+        OSError: it cannot be written, of the kind that the system told; `FileNotFoundError` if its folder is gone.
+    """
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        told = f"{path} cannot be written: {error.strerror}. What was finished before is kept."
+        raise type(error)(told) from error
+
+
+def replace_file(path: Path, content: bytes, *, prefix: str = ""):
+    """
     Under another name first, so that what has its name is whole. What processes that were killed here have left under
     such names is removed.
+
+    Args:
+        path (`Path`): the file. content (`bytes`): all of it.
+        prefix (`str`, *optional*, defaults to `""`): of the other name; "." hides it where folders are listed.
     """
-    remove_stale(path)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    remove_stale(path.parent, f"{glob.escape(prefix + path.name)}.????????.tmp")
+    temporary = path.with_name(f"{prefix}{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with open(temporary, "wb") as file:
             _lock(file)
@@ -112,14 +131,14 @@ def write_whole(path: Path, content: bytes):
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)
-    except OSError as error:
+    except OSError:
         temporary.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written: {error.strerror}. What was finished before is kept.") from error
+        raise
 
 
-def remove_stale(path: Path):
-    """Removes temporary files of `write_whole` for this path whose writers are dead: the living hold a lock."""
-    for temporary in path.parent.glob(f"{path.name}.????????.tmp"):
+def remove_stale(folder: Path, pattern: str):
+    """Removes temporary files of `replace_file` whose writers are dead: the living hold a lock."""
+    for temporary in folder.glob(pattern):
         try:
             with open(temporary, "rb") as file:
                 if _lock(file, wait=False):

@@ -15,6 +15,7 @@ from urm_hf.data.source import Source
 from urm_hf.data.tables import FILE_TYPES, read_jsonl
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
+from urm_hf.scoring.jobs.models import WatchedModels
 from urm_hf.scoring.jobs.processes import default_device
 from urm_hf.scoring.scorer import RewardScorer
 
@@ -77,6 +78,7 @@ class OpenModel:
         _check_exists(source)
         self.rows = scores_by_key(source) if is_score_file(source) else None
         self.scorer: RewardScorer | None = None  # from the first scores on
+        self._models: WatchedModels | None = None  # what its files were before it was loaded
 
     def scores(
         self,
@@ -158,8 +160,11 @@ class OpenModel:
         )
         done = out.with_suffix(".json")  # of a finished job: what its scores depend on
         try:
-            worker = PartScorer(job, self.loading.device or default_device(), progress, self.scorer)
-            self.scorer, manifest = worker.scorer, worker.folder.manifest
+            if self.scorer is None:
+                self._models = None
+            worker = PartScorer(job, self.loading.device or default_device(), progress, self.scorer, self._models)
+            self.scorer, self._models = worker.scorer, worker.models
+            manifest = worker.folder.manifest
             if out.is_file() and done.is_file() and json.loads(done.read_text()) == manifest:
                 worker.folder.remove_if_empty()
             else:

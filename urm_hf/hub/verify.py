@@ -182,7 +182,11 @@ def _check_head(folder: ModelFolder) -> Check:
         stored, told = tensors.get(name), folder.config.get(key)
         if stored is None or told is None:
             continue
-        told_numbers = torch.tensor(told, dtype=torch.float32)
+        try:
+            told_numbers = torch.tensor(told, dtype=torch.float32)
+        except (TypeError, ValueError):
+            problems.append(f"`{key}` of config.json is no list of numbers: {told!r}")
+            continue
         if stored.shape != told_numbers.shape or not torch.allclose(
             stored.float(), told_numbers, rtol=1e-4, atol=1e-6
         ):

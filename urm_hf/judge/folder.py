@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from urm_hf.data.outputs import json_lines, json_text
-from urm_hf.scoring.jobs.parts import keep_manifest
+from urm_hf.scoring.jobs.manifests import keep_manifest
 
 Request = tuple[int, int]  # row, order
 

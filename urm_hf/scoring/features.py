@@ -4,10 +4,11 @@ Last hidden states of a frozen backbone, computed once and kept on disk.
 A folder belongs to one state of the weights and one precision. In it each token sequence is found by its own hash, so
 that datasets that overlap (epochs, splits, bootstraps, both stages) share the work, and other weights, another
 tokenizer, template or truncation never meet old features. Files are written whole, every few thousand conversations:
-a computation that was interrupted, however, goes on where it stopped.
+a computation that was interrupted, however, goes on where it stopped, and what a killed one has left is removed.
 """
 
 import hashlib
+import io
 import os
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from transformers.utils import ModelOutput
 
 from urm_hf.checkpoints.files import explain_full_disk
+from urm_hf.data.outputs import remove_stale, replace_file
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass
@@ -113,6 +115,7 @@ def pooled_features(
     root = Path(cache_dir) if cache_dir else default_cache_dir() / "features"
     folder = root / f"{fingerprint or weights_fingerprint(model.model)}-{precision}"
     folder.mkdir(parents=True, exist_ok=True)
+    remove_stale(folder, "*.tmp")
     keys = [sequence_key(ids) for ids in sequences]
     known = _index(folder)
     missing = {key: ids for key, ids in zip(keys, sequences, strict=True) if key not in known}
@@ -188,7 +191,8 @@ def _write(folder: Path, keys: Sequence[bytes], features: Sequence[np.ndarray]):
     name = uuid.uuid4().hex[:12]  # drawn, not counted: several processes may add to one folder
     known = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
     for kind, array in (("features", np.concatenate(features)), ("keys", known)):
-        temporary = folder / f"{name}.{kind}.tmp"
-        with explain_full_disk(temporary), open(temporary, "wb") as file:
-            np.save(file, array)
-        temporary.replace(folder / f"{name}.{kind}.npy")
+        content = io.BytesIO()
+        np.save(content, array)
+        path = folder / f"{name}.{kind}.npy"
+        with explain_full_disk(path):
+            replace_file(path, content.getvalue())

@@ -51,7 +51,10 @@ def kill_by_chance(process: multiprocessing.Process, folder: Path, rng: random.R
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_points_the_same_command_gives_the_same_bytes(saved_urm, data, tmp_path):
+def test_killed_at_twenty_random_points_the_same_command_gives_the_same_bytes(
+    saved_urm, data, tmp_path, record_property
+):
+    record_property("trials", 20)
     whole, out, folder = (tmp_path / name for name in ("whole.jsonl", "out.jsonl", "out.jsonl.parts"))
     for _ in range(2):  # the first also waits for the imports
         started = time.monotonic()

@@ -9,18 +9,19 @@ from typing import Any
 import urm_hf
 from urm_hf.data.answers import Columns, conversations_of, telling_answer
 from urm_hf.data.errors import RowError, telling_rows
-from urm_hf.data.source import PartReader, Source, digest_of
-from urm_hf.modeling import URMEnsemble
+from urm_hf.data.source import PartReader, Source
+from urm_hf.modeling import URMEnsemble, URMEnsembleConfig
 from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scores import RewardScore
+from urm_hf.scoring.jobs.finished import find_finished
 from urm_hf.scoring.jobs.inputs import InputChanged, WatchedInput
+from urm_hf.scoring.jobs.models import WatchedModels, identify, read_ensemble_config, read_sources
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
 from urm_hf.uncertainty.measures import MEASURES, compute_uncertainty
 
-HASHED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
 WAIT = 0.2  # seconds between looks at parts that others work on
 
 
@@ -116,16 +117,36 @@ class ScoreJob:
         revision = self.revisions[0] if self.revisions else None
         return RewardScorer(self.models[0], revision=revision, **loading, **self.ensemble, **self.limits)
 
+    def find_finished(self) -> dict[str, int] | None:
+        """What was counted when this very job was finished; None if its output is of another, or not as it was."""
+        config = read_ensemble_config(self.models, self.revisions, self.loading, self.ensemble)
+        sources = self.read_sources(config)
+        return find_finished(self.out, self.describe(sources, config, self.source()))
+
+    def read_sources(self, config: URMEnsembleConfig | None = None) -> list[MemberSource]:
+        """The models whose weights are scored with, none of them loaded; `config` of an ensemble, if it is known."""
+        config = config or read_ensemble_config(self.models, self.revisions, self.loading, self.ensemble)
+        return read_sources(self.models, self.revisions, self.loading, config)
+
     def manifest(self, scorer: RewardScorer, source: Source) -> dict[str, Any]:
         """All that a score depends on, so that parts are never mixed."""
-        config = scorer.model.config
-        members = isinstance(scorer.model, URMEnsemble)
-        sources: Any = scorer.model.sources if members else [scorer.source]
+        if isinstance(scorer.model, URMEnsemble):
+            return self.describe(scorer.model.sources, scorer.model.config, source)
+        return self.describe([scorer.source], None, source)
+
+    def describe(self, sources: Any, config: URMEnsembleConfig | None, source: Source) -> dict[str, Any]:
+        """
+        The manifest, for which no model needs to be loaded.
+
+        Args:
+            sources (`list[MemberSource]`): the models. config (`URMEnsembleConfig`, *optional*): of an ensemble.
+            source (`Source`): the data.
+        """
         combined = ("aggregation", "aggregation_k", "reward_means", "reward_stds", "strategy")
         return {
             "urm_hf": urm_hf.__version__,
-            "model": [_identity(source) for source in sources],
-            "ensemble": {name: getattr(config, name) for name in combined} if members else None,
+            "model": [identify(source) for source in sources],
+            "ensemble": None if config is None else {name: getattr(config, name) for name in combined},
             "dtype": str(self.loading.get("dtype")),
             "data": source.fingerprint,
             "rows": source.count,
@@ -157,6 +178,7 @@ class PartScorer:
         device (`str`, *optional*): where the model computes; by default where `from_pretrained` puts it.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar for each part.
         scorer ([`RewardScorer`], *optional*): of another job on the same model; by default the model is loaded.
+        models ([`WatchedModels`], *optional*): of that job: what the files were before the model was loaded.
 
     Raises:
         ValueError: the output must not be written, or lies beside parts of another job.
@@ -168,14 +190,18 @@ class PartScorer:
         device: str | None = None,
         progress: bool = False,
         scorer: RewardScorer | None = None,
+        models: WatchedModels | None = None,
     ):
         self.job, self.progress = job, progress
         job.check_output()  # what cannot be written is told before a model is loaded
         self.source = job.source()
         self.input = WatchedInput(self.source)
         self.folder = job.folder(self.source)
+        self.models = models or WatchedModels(job.read_sources())  # before they are loaded
         self.scorer = scorer or job.scorer(device)
         self.folder.depend_on(job.manifest(self.scorer, self.source))
+        self.models.check()  # after both were read: what was loaded is what the manifest names
+        self.models.identities = self.folder.manifest["model"]
         if not self.folder.finished_by_another():
             self.folder.open()
         self.reader = PartReader(self.source, job.rows_per_part)
@@ -202,9 +228,9 @@ class PartScorer:
 
         Raises:
             InputChanged: the data is not what was scored. Its parts are removed: nobody can tell which are right.
-            DamagedParts: parts are not what was written.
+            ModelChanged: a model's folder is not what it was. DamagedParts: parts are not what was written.
         """
-        return merge_parts(self.folder, self.input)
+        return merge_parts(self.folder, self.input, self.models)
 
     def _score_if_free(self, number: int) -> bool:
         """Whether this was a part that nobody has done or works on, and is done now."""
@@ -250,7 +276,9 @@ class PartScorer:
         skipped = []
         for row, reason in sorted(reasons.items()):
             skipped.append({"row": row, "reason": reason, "data": _make_readable(items[row - first])})
-        self.input.check_quickly()  # before it is kept: parts from before a change stay as good as they were
+        # before it is kept: parts from before a change stay as good as they were
+        self.input.check_quickly()
+        self.models.check()
         self.folder.write(number, lines, skipped, counts)
 
     def _leave_out(self, error: RowError, row_number: int, reasons: dict[int, str]):
@@ -318,16 +346,18 @@ class PartScorer:
             )
 
 
-def merge_parts(folder: PartFolder, watched: WatchedInput) -> dict[str, int] | None:
+def merge_parts(folder: PartFolder, watched: WatchedInput, models: WatchedModels) -> dict[str, int] | None:
     """
-    Writes the output from the parts, if the input is still what they were made from; None if another run has.
+    Writes the output from the parts, if input and models are still what they were made from; None if another run has.
 
     Raises:
-        InputChanged: it is not, and parts are removed.
+        InputChanged: the input is not, and parts are removed.
+        ModelChanged: a model is not; parts, which were made before, stay.
         DamagedParts: parts are not what was written.
     """
     try:
         if folder.has_parts():
+            models.check(folder.read_manifest()["model"])
             watched.check()
     except InputChanged:
         folder.discard()
@@ -340,14 +370,3 @@ def _make_readable(item: Any) -> Any:
     if isinstance(item, dict):
         return item
     return item[1].decode(errors="replace").rstrip("\n")
-
-
-def _identity(model: MemberSource) -> str:
-    """A repository at its commit, or a folder with a hash of what a score can depend on; and an adapter's base."""
-    folder, state = Path(model.name), model.revision
-    if folder.is_dir():
-        state = digest_of(sorted(path for path in folder.glob("*") if path.suffix in HASHED), named=True)
-    base = model.base()
-    if base is None:
-        return f"{model.name}@{state}"
-    return f"{model.name}@{state} on {_identity(base)}"

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,12 +23,15 @@ from pyarrow import parquet
 
 from urm_hf.data.column_types import build_table, column_types
 from urm_hf.data.outputs import check_output_file, json_lines, json_text, write_whole
+from urm_hf.scoring.jobs.finished import remember_finished
+from urm_hf.scoring.jobs.manifests import keep_manifest, read_manifest_file, refuse_mixing
 
 logger = logging.getLogger(__name__)
 
 OUTPUT_TYPES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 COUNTS = ("rows", "scored", "skipped", "truncated", "duplicates", "tokens", "plain_tokens", "computed_tokens")
 KINDS = ("rows", "skipped", "counts")  # files of a part
+TRIES = 20  # to write to a folder that others remove as they end
 OURS = ("part-*", "merged.*", "manifest.json*", "*.lock", "stdin.*")  # all that a folder of parts may hold
 
 
@@ -62,9 +65,12 @@ class PartFolder:
         Raises:
             ValueError: they are of another; what differs is named.
         """
+        self._persist(self._open)
+
+    def _open(self):
         self.path.mkdir(parents=True, exist_ok=True)
         if self._record.is_file():
-            refuse_mixing(self.path, _read_manifest(self._record)["manifest"], self.manifest, "parts")
+            refuse_mixing(self.path, read_manifest_file(self._record)["manifest"], self.manifest, "parts")
             return
         with self._lock("manifest"):
             begun = any(self.path.glob("part-*.rows"))
@@ -74,6 +80,10 @@ class PartFolder:
     def depend_on(self, manifest: dict[str, Any]):
         """Says what the parts depend on, where it was not known when the place of the output was checked."""
         self.manifest = json.loads(json_text(manifest))
+
+    def read_manifest(self) -> dict[str, Any]:
+        """What the parts that are there depend on."""
+        return read_manifest_file(self.path / "manifest.json")
 
     def has_parts(self) -> bool:
         """Whether there are parts that are still to be joined."""
@@ -126,6 +136,9 @@ class PartFolder:
             skipped (`list[dict]`): for the side file.
             counts (`dict[str, int]`): by [`COUNTS`].
         """
+        self._persist(lambda: self._write(number, rows, skipped, counts))
+
+    def _write(self, number: int, rows: list[dict[str, Any]], skipped: list[dict[str, Any]], counts: dict[str, int]):
         if not (self.path / "manifest.json").is_file():
             self.open()
         contents = {"rows": json_lines(rows), "skipped": json_lines(skipped)}
@@ -134,6 +147,15 @@ class PartFolder:
         write_whole(self._file(number, "skipped"), contents["skipped"])
         write_whole(self._file(number, "counts"), json_text(receipt).encode())
         write_whole(self._file(number, "rows"), contents["rows"])
+
+    def _persist(self, write: Callable[[], None]):
+        """Again if the folder was gone: a run that had finished nothing ended, and took it with it."""
+        for attempt in range(TRIES):
+            try:
+                return write()
+            except FileNotFoundError:
+                if attempt + 1 == TRIES:
+                    raise
 
     def is_intact(self, number: int) -> bool:
         """Whether a finished part is, byte for byte, what was written as this part of this job."""
@@ -165,8 +187,11 @@ class PartFolder:
             if self._begun():  # asked again: another process may have merged while this one waited for the lock
                 if not self._record.is_file():
                     self._write_merged()
-                counts = _read_manifest(self._record)["counts"]
+                record = read_manifest_file(self._record)
+                counts = record["counts"]
                 self._move_into_place()
+                skipped = self.skipped_path if counts["skipped"] else None
+                remember_finished(self.out, skipped, record["manifest"], counts)
                 self._remove()
                 return counts
         self.remove_if_empty()
@@ -187,7 +212,7 @@ class PartFolder:
             self._append("rows", compressed=self.out.suffix == ".gz")
         if counts["skipped"]:
             self._append("skipped")
-        record = {"manifest": _read_manifest(self.path / "manifest.json"), "counts": counts}
+        record = {"manifest": read_manifest_file(self.path / "manifest.json"), "counts": counts}
         write_whole(self._record, json_text(record).encode())
 
     def _begun(self) -> bool:
@@ -328,49 +353,6 @@ def _find_foreign(folder: Path) -> list[str]:
     """Names of what in a folder of parts is not a job's."""
     known = {path for pattern in OURS for path in folder.glob(pattern)}
     return sorted(path.name for path in folder.iterdir() if path not in known)
-
-
-def keep_manifest(file: Path, manifest: dict[str, Any], begun: bool, what: str):
-    """
-    Writes what the work in a folder depends on, or checks that it is still the same.
-
-    Args:
-        begun: whether there is any work (`what`, for the error) that another manifest would spoil.
-
-    Raises:
-        ValueError: the manifest is another one; what differs is named.
-    """
-    before = _read_manifest(file)
-    if begun:
-        refuse_mixing(file.parent, before, manifest, what)
-    if before != manifest:
-        write_whole(file, json_text(manifest, indent=1).encode())
-
-
-def refuse_mixing(folder: Path, before: dict[str, Any], manifest: dict[str, Any], what: str):
-    """
-    Raises:
-        ValueError: two manifests differ; in what is named.
-    """
-    changed = [name for name in {**before, **manifest} if before.get(name) != manifest.get(name)]
-    if changed:
-        told = "; ".join(f"{name} was {before.get(name)}, is {manifest.get(name)}" for name in changed)
-        raise ValueError(
-            f"{folder} holds {what} of another job, which must not be mixed ({told}). Go on with the old settings, "
-            "delete the folder, or write to another file."
-        )
-
-
-def _read_manifest(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        manifest = json.loads(file.read_bytes())
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{file} is damaged, so that nobody knows what lies beside it is of: delete {file.parent}.")
-    return manifest
 
 
 def _digest(content: bytes) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from urm_hf.scoring.jobs.inputs import WatchedInput
 from urm_hf.scoring.jobs.job import PartScorer, ScoreJob, merge_parts
+from urm_hf.scoring.jobs.models import WatchedModels
 
 
 def default_device(rank: int = 0) -> str | None:
@@ -73,6 +74,7 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
     source = job.source()
     watched, folder = WatchedInput(source), job.folder(source)
     job = job.pinned()
+    models = WatchedModels(job.read_sources())
     context = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
     started, errors = [], []
     for rank in range(count):
@@ -93,7 +95,7 @@ def run_processes(job: ScoreJob, count: int, device: str | None) -> dict[str, in
     if missing := folder.missing():  # the last of the processes has removed a folder without any part
         told = f"{len(missing)} of {folder.parts} parts are missing; the same command goes on with them."
         raise ValueError(f"{errors[0]} ({told})" if errors else told)
-    return merge_parts(folder, watched)
+    return merge_parts(folder, watched, models)
 
 
 def _work(job: ScoreJob, rank: int, count: int, device: str | None, pipe: Connection):
@@ -146,10 +148,11 @@ def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
     job.check_output()
     source = job.source()
     watched, folder = WatchedInput(source), job.folder(source)
+    job = job.pinned()
+    models = WatchedModels(job.read_sources())
     missing = [{"part": number} for number in folder.missing()]
     if missing:
         ray.init(ignore_reinit_error=True, log_to_driver=bool(os.environ.get("URM_DEBUG")))
-        job = job.pinned()
         parts = ray.data.from_items(missing, override_num_blocks=len(missing))
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
         try:
@@ -158,4 +161,4 @@ def run_ray(job: ScoreJob, actors: int) -> dict[str, int] | None:
             ).materialize()
         except ray.exceptions.RayError as error:
             raise ValueError(str(error).strip().splitlines()[-1]) from error
-    return merge_parts(folder, watched)
+    return merge_parts(folder, watched, models)
