@@ -19,15 +19,12 @@ from tests.helpers.kills import KILLED, begin
 from tests.helpers.members import save_member
 from tests.helpers.programs import LIMIT
 from tests.helpers.score_runs import ROWS, score, write
-from tests.helpers.tiny import save_with_tokenizer, tiny_urm
-from tests.helpers.training import ATTRIBUTES, pair_rows, rated_rows
 from urm_hf.cli import main
 
 KILLS = int(os.environ.get("URM_KILLS", 8))  # of each writer
 PROMISE = "`urm {}`, killed at any moment and started again, gives the same bits and leaves nothing beside them"
 PRELOADED = [
     __name__,
-    "urm_hf.trainers.runs",
     "urm_hf.scoring.jobs.processes",
     "urm_hf.judge.job",
     "transformers.models.llama",
@@ -47,14 +44,6 @@ def run_merge(members: list[str], out: Path) -> int:
 def run_convert(model: str, out: Path) -> int:
     torch.set_num_threads(1)
     return main(["convert", "sglang", model, str(out), "--pad-gate"])
-
-
-def run_train(stage: str, model: str, data: Path, out: Path) -> int:
-    torch.set_num_threads(1)
-    argv = ["train", stage, "--model_name_or_path", model, "--dataset_name", data, "--output_dir", out]
-    argv += ["--max_steps", 6, "--save_steps", 2, "--per_device_train_batch_size", 4, "--learning_rate", 1e-3]
-    argv += ["--resume_from_checkpoint", "true", "--report_to", "none", "--use_cpu", "--disable_tqdm", "true"]
-    return main(list(map(str, argv)))
 
 
 class Address:
@@ -148,19 +137,3 @@ def test_convert(tmp_path, saved_urm, record_property):
     folder = tmp_path / "work"
     done = lambda place: (place / "converted").is_dir()  # noqa: E731
     kill_and_finish(folder, run_convert, (saved_urm, folder / "converted"), record_property, is_done=done)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("stage", "rows"), [("attributes", rated_rows(14)), ("gating", pair_rows(14))])
-def test_train(tmp_path, record_property, stage, rows):
-    record_property("promise", PROMISE.format(f"train {stage}"))
-    model = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "urm")
-    data, folder = write(tmp_path / "rows.jsonl", rows), tmp_path / "work"
-
-    def weights(content):
-        """Those of the model and of its checkpoints; logs hold times."""
-        found = {name: bits for name, bits in content.items() if name.endswith(".safetensors")}
-        assert len(found) == 4
-        return found
-
-    kill_and_finish(folder, run_train, (stage, model, data, folder / "out"), record_property, left=weights)
