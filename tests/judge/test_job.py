@@ -158,7 +158,7 @@ def test_a_reply_that_was_cut_is_no_verdict(judge, data, monkeypatch):
 @pytest.mark.parametrize(
     "rows, argv, told",
     [
-        ([*ROWS, {"prompt": "p", "chosen": "a"}], [], "row 9: it holds 1 answers"),
+        ([*ROWS, {"prompt": "p", "chosen": "a"}], [], "row 9: the columns prompt, chosen are of no known format"),
         ([ROWS[0] | {"verdict": 1}], [], "row 0, has columns that the verdict would overwrite: verdict"),
         ([ROWS[0], {"prompt": "p", "responses": ["a", "b"]}], [], "row 1, compares responses[0] and responses[1]"),
         (ROWS, ["--answer-columns", "chosen"], "--answer-columns names two columns"),
