@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.damaged_folders import CANARY, DAMAGES, OUTSIDE
+from tests.helpers.damaged_folders import CANARY, DAMAGES, OUTSIDE
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 from urm_hf.cli import main
 

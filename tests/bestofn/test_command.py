@@ -235,8 +235,12 @@ def test_models_can_be_given_names(capsys, data, members, tmp_path):
         (3, lambda row: row.update(win=[1, 2]), "`win` must hold a number for each of the 5 candidates, got 2 values"),
         (3, lambda row: row.update(candidates=row["candidates"][:1]), "two or more answers to choose from, got 1 of"),
         (3, lambda row: row.update(candidates=[]), "two or more answers to choose from, got 0 of them"),
-        (1, lambda row: row.update(candidates="The Po."), "`candidates` must be a list of two or more answers"),
-        (1, lambda row: row.pop("prompt"), "column `prompt` is missing or null; the row has candidates, id"),
+        (
+            1,
+            lambda row: row.update(candidates="The Po."),
+            "no known format. Nearest: candidates (prompt, candidates)",
+        ),
+        (1, lambda row: row.pop("prompt"), "the columns id, candidates are of no known format"),
         (0, lambda row: row.pop("candidates"), "a column candidates, responses or completions is missing or null"),
         (2, lambda row: row["candidates"].__setitem__(4, 7), "candidate 4 must be text or messages, got int"),
         (
