@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,17 @@ class ResumesBestHead:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for keeper in self._find_keepers():
             keeper.load(resume_from_checkpoint)
+
+    def restore(self, checkpoint: str):
+        """
+        Takes what a finished run left in its last checkpoint, as if training ended now.
+
+        Trainer cannot do that: resumed at the last step, it makes one more before it looks at the number of steps.
+        """
+        self._load_from_checkpoint(checkpoint)
+        self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        for keeper in self._find_keepers():
+            keeper.on_train_end(self.args, self.state, self.control)
 
     def _find_keepers(self):
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, KeepBestHead)]

@@ -44,6 +44,21 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
+def is_finished(checkpoint: str | Path, max_steps: int, epochs: float) -> bool:
+    """
+    Whether a checkpoint is the end of the run that is asked for.
+
+    Args:
+        checkpoint (`str` or `Path`): a whole one.
+        max_steps (`int`): steps of the run; 0 or less: `epochs` say how many. epochs (`float`): passes over the data.
+    """
+    state = read_json(Path(checkpoint) / TRAINER_STATE_NAME)
+    if max_steps > 0:
+        return state.get("global_step", 0) >= max_steps
+    # `max_steps` of the state follows from its epochs: with more epochs asked for now, it is no end
+    return state.get("global_step", 0) >= state.get("max_steps", 0) > 0 and state.get("num_train_epochs", 0) >= epochs
+
+
 def _step(checkpoint: Path) -> int:
     number = checkpoint.name.rpartition("-")[2]
     # by number, not by name: checkpoint-1000 comes before checkpoint-900 in the order of names

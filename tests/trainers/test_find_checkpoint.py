@@ -6,9 +6,9 @@ import pytest
 
 from tests.helpers.commands import write
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
-from tests.helpers.training import ATTRIBUTES, rated_rows
+from tests.helpers.training import ATTRIBUTES, pair_rows, rated_rows
 from urm_hf.cli import main
-from urm_hf.trainers.resuming import find_checkpoint
+from urm_hf.trainers.resuming import find_checkpoint, is_finished
 
 
 def checkpoint(folder, step, whole=True):
@@ -54,3 +54,28 @@ def test_the_command_resumes_by_itself(tmp_path, capsys):
     assert (tmp_path / "out" / "checkpoint-4").is_dir()
     history = (tmp_path / "out" / "trainer_state.json").read_text()
     assert history.count('"loss"') == 4  # two steps of the first run, two of the second
+
+
+def test_a_checkpoint_is_the_end_of_the_run_that_is_asked_for(tmp_path):
+    state = tmp_path / "trainer_state.json"
+    state.write_text('{"global_step": 6, "max_steps": 6, "num_train_epochs": 2}')
+    assert is_finished(tmp_path, 6, 3) and not is_finished(tmp_path, 7, 3)
+    assert is_finished(tmp_path, -1, 2) and not is_finished(tmp_path, -1, 3)
+    state.write_text('{"global_step": 4, "max_steps": 6, "num_train_epochs": 2}')
+    assert not is_finished(tmp_path, -1, 2)
+
+
+@pytest.mark.parametrize("stage", ["attributes", "gating"])
+def test_a_run_that_was_killed_after_its_last_step_makes_no_further_one(tmp_path, stage):
+    rows = rated_rows(14) if stage == "attributes" else pair_rows(14)
+    model = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "urm")
+    argv = ["train", stage, "--model_name_or_path", model, "--dataset_name", write(tmp_path / "rows.jsonl", rows)]
+    argv += ["--output_dir", str(tmp_path / "out"), "--max_steps", "3", "--save_steps", "3", "--report_to", "none"]
+    argv += ["--per_device_train_batch_size", "4", "--use_cpu", "--resume_from_checkpoint", "true"]
+    assert main(argv) == 0
+    weights = tmp_path / "out" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    assert main(argv) == 0
+    assert weights.read_bytes() == whole
+    assert sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*")) == ["checkpoint-3"]
