@@ -36,7 +36,7 @@ class ResumesBestHead:
         for keeper in self._find_keepers():
             keeper.load(resume_from_checkpoint)
 
-    def restore(self, checkpoint: str):
+    def restore(self, checkpoint):
         """
         Takes what a finished run left in its last checkpoint, as if training ended now.
 
