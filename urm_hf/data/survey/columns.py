@@ -52,14 +52,14 @@ def add_columns(columns: dict[str, Column], row: Row, read: Collection[str], num
     Counts the columns of a row.
 
     Args:
-        read (`Collection[str]`): those from which the conversation is read. numbers (`Collection[str]`): names of what
-            could be ratings.
+        read (`Collection[str]`): those that the format reads. numbers (`Collection[str]`): names of what could be
+            ratings.
     """
     for name, value in row.items():
-        if name in read:
-            role = "conversation"
+        if name in OTHER_ROLES:
+            role = OTHER_ROLES[name]
         elif name in numbers or (name in ("ratings", "scale") and numbers):
-            role = "ratings"
+            role = "ratings"  # formats read these too, but no model gets to see them
         else:
-            role = OTHER_ROLES.get(name, "no")
+            role = "conversation" if name in read else "no"
         columns.setdefault(str(name), Column()).add(value, role)

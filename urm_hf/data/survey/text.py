@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from urm_hf.data.conversations import Conversation
 from urm_hf.data.formats.reading import BY_NAME
+from urm_hf.data.survey.columns import OTHER_ROLES
 from urm_hf.data.survey.numbers import NumberColumn
 from urm_hf.data.survey.survey import Problem, Survey
 
@@ -141,8 +142,10 @@ def suggest_commands(found: Survey, name: str) -> list[str]:
         return []
     lines = [f"urm score MODEL --data {name} --out scores.jsonl"]
     if "conversation" in kinds and found.numbers:
-        attributes = " ".join(attribute for attribute, column in found.numbers.items() if column.rows)
-        lines.append(f"urm train attributes --dataset_name {name} --attributes {attributes} ...")
+        given = [attribute for attribute, column in found.numbers.items() if column.rows]
+        attributes = [attribute for attribute in given if attribute not in OTHER_ROLES]  # a weight is no rating
+        if attributes:
+            lines.append(f"urm train attributes --dataset_name {name} --attributes {' '.join(attributes)} ...")
     if "pair" in kinds:
         lines.append(f"urm train gating --dataset_name {name} ...")
     if kinds & {"pair", "answers"}:
