@@ -165,6 +165,7 @@ class Proxy:
             logging_strategy="no",
             disable_tqdm=True,
             use_cpu=True,
+            truncation="left",  # a policy's longest answers may not fit with their prompt
         )
         trainer = URMAttributeTrainer(
             model,

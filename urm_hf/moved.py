@@ -66,7 +66,6 @@ MOVED = {
     "model_folder": "hub.folder",
     "adapter_base": "hub.adapter_base",
     "reference": "hub.reference",
-    "verify": "hub.verify",
     "card": "hub.card.card",
     "card_sections": "hub.card.sections",
     "card_loading": "hub.card.loading",

@@ -21,6 +21,13 @@ from urm_hf.rl.rewards import CompletionScorer
 
 TOKENIZER = full_tokenizer()
 FORMS = pytest.mark.parametrize("form", PAIRS)
+# candidates are answers to a prompt, in a chat template
+WITH_CANDIDATES = [
+    form for form, (row, _) in PAIRS.items() if "prompt" in row and form != "plain text" and "whole" not in form
+]
+# a judge needs an instruction, and a policy a prompt
+INSTRUCTED = [form for form in PAIRS if form != "plain text with its prompt"]
+PROMPTED = [form for form, (row, _) in PAIRS.items() if conversations_of(row, Columns())[0][1].prompt is not None]
 
 
 def expected(form: str) -> list[list[int]]:
@@ -109,11 +116,9 @@ def test_evaluation_reads_these_ids(form):
     assert conversation_key(item.chosen[0]) != conversation_key(item.rejected[0])
 
 
-@FORMS
+@pytest.mark.parametrize("form", WITH_CANDIDATES)
 def test_best_of_n_reads_these_ids(tmp_path, form):
     row = PAIRS[form][0]
-    if "prompt" not in row or form == "plain text" or "whole" in form:
-        pytest.skip("candidates are answers to a prompt, in a chat template")
     candidates = {name: value for name, value in row.items() if name not in ("chosen", "rejected")}
     candidates["candidates"] = [row["chosen"], row["rejected"]]
     (read,) = read_candidates(Source(write(tmp_path / "rows.jsonl", [candidates])))
@@ -121,10 +126,8 @@ def test_best_of_n_reads_these_ids(tmp_path, form):
     assert not read.empty.any()
 
 
-@FORMS
+@pytest.mark.parametrize("form", INSTRUCTED)
 def test_a_judge_sees_what_is_encoded(tmp_path, form):
-    if form == "plain text with its prompt":
-        pytest.skip("a judge needs an instruction")
     (pair,) = read_pairs(Source(write(tmp_path / "rows.jsonl", [PAIRS[form][0]])), Columns())
     assert pair.a != pair.b and pair.instruction
     if form in ("plain text", "tools"):
@@ -139,11 +142,9 @@ def test_a_judge_sees_what_is_encoded(tmp_path, form):
     assert sides == expected(form)
 
 
-@FORMS
+@pytest.mark.parametrize("form", PROMPTED)
 def test_rewards_and_preference_pairs_score_these_ids(monkeypatch, form):
     (_, chosen), (_, rejected) = conversations_of(PAIRS[form][0], Columns())
-    if chosen.prompt is None:
-        pytest.skip("a policy answers a prompt")
     seen: list[list[int]] = []
     reward = scorer()
     encode = type(reward).encode

@@ -94,7 +94,7 @@ BAD = [
     ({"prompt": "Why?", "response": "So."}, "it holds 1 answers"),
     ({"prompt": "Why?", "candidates": ["a", "b", "c"]}, "it holds 3 answers"),
     ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "c"}, "only `chosen` marks its turns"),
-    ({"prompt": "", "chosen": "a", "rejected": "b"}, "no prompt beside its answer"),
+    ({"prompt": "", "chosen": "a", "rejected": "b"}, "`prompt` is empty"),
     ({"prompt": "Why?", "chosen": " ", "rejected": "b"}, "is empty"),
     ({"prompt": "Why?", "chosen": 5, "rejected": "b"}, "`chosen` must be text or messages, got int"),
     ({"prompt": {"a": 1}, "chosen": "a", "rejected": "b"}, "`prompt` must be text or messages, got dict"),

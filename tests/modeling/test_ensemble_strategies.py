@@ -154,7 +154,8 @@ def test_members_in_memory_keep_their_weights(language_model):
 def test_the_scorer_takes_every_strategy(members):
     rewards = {
         strategy: [
-            score.reward for score in RewardScorer(URMEnsemble.from_pretrained(members, strategy=strategy)).score("ab")
+            score.reward
+            for score in RewardScorer(URMEnsemble.from_pretrained(members, strategy=strategy)).score(["a", "b"])
         ]
         for strategy in STRATEGIES
     }

@@ -320,7 +320,7 @@ class PartScorer:
                         ids = encoder.encode(conversation)
                 encoded.append(_Asked(columns, ids.ids or [], ids.cut, row_number))
         except RowError as error:
-            raise error.at(f"row {row_number}", file=self.job.data, row=row_number) from error
+            raise error.at(f"{self.job.data}, row {row_number}", file=self.job.data, row=row_number) from error
         for one in encoded:
             self._check_columns(one.columns, row_number)
         return encoded
