@@ -27,4 +27,7 @@ def record_stage(config, stage: str, args, dataset):
             record[name] = getattr(args, name)
     if dataset is not None and hasattr(dataset, "__len__"):
         record["rows"] = len(dataset)
-    config.training = {**(config.training or {}), stage: record}
+    former = config.training or {}
+    if not isinstance(former, dict):
+        raise ValueError(f"`training` in the model's config.json must be an object, got {former!r}: take it out.")
+    config.training = {**former, stage: record}

@@ -1,6 +1,7 @@
 """The public names as a user's type checker and Python see them."""
 
 import ast
+import os
 import re
 import runpy
 import subprocess
@@ -33,7 +34,9 @@ URMGatingTrainer("a", callbacks=3)
 def check(program: Path, folder: Path) -> list[str]:
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--config-file", HERE / "mypy.ini", "--cache-dir", folder, program]
-    finished = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    # where this is installed in editable mode, its finder tells Python the place and mypy nothing
+    environment = os.environ | {"MYPYPATH": str(HERE.parents[1])}
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     return [line for line in finished.stdout.splitlines() if ": error:" in line]
 
 

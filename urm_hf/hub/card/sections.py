@@ -233,7 +233,8 @@ def limits_section(config: dict[str, Any], results: Sequence[Result]) -> str:
         "`reward_std` takes attributes as independent and the gate's weights as exact; it is in the unit of the "
         "reward, and a gate that grows makes both grow."
     )
-    stages = config.get("training") or {}
+    recorded = config.get("training")
+    stages = recorded if isinstance(recorded, dict) else {}  # whatever else it is, the section above shows it
     gated = "gating_stage" in stages or config.get("reward_weights")
     if not ensemble and "attribute_stage" in stages and not gated:
         limits.append("The gate was not trained: the reward is about the mean of the attributes.")
