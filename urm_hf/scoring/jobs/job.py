@@ -362,6 +362,10 @@ def merge_parts(folder: PartFolder, watched: WatchedInput, models: WatchedModels
     except InputChanged:
         folder.discard()
         raise
+    except (FileNotFoundError, KeyError):  # an absent manifest reads as an empty one
+        if not folder.finished_by_another():
+            raise
+        return None  # which removed the manifest between the two looks
     return folder.merge()
 
 

@@ -118,7 +118,7 @@ class PartFolder:
         lock = self._lock(f"part-{number:06}")
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except (Timeout, FileNotFoundError):  # somebody works on it, or has just removed the folder
             return None
         # asked again: another process may have done it between the look at what is missing and the lock
         if self.done(number) or self.finished_by_another():
@@ -183,7 +183,12 @@ class PartFolder:
         """
         if not self._begun():
             return None
-        with self._lock("merge"):
+        lock = self._lock("merge")
+        try:
+            lock.acquire()
+        except FileNotFoundError:  # between the look and the lock another process merged, and removed the folder
+            return None
+        try:
             if self._begun():  # asked again: another process may have merged while this one waited for the lock
                 if not self._record.is_file():
                     self._write_merged()
@@ -194,6 +199,8 @@ class PartFolder:
                 remember_finished(self.out, skipped, record["manifest"], counts)
                 self._remove()
                 return counts
+        finally:
+            lock.release()
         self.remove_if_empty()
         return None
 
