@@ -57,3 +57,9 @@ def test_a_survey_counts_every_row(rows):
 def test_ten_thousand_rows_are_read_or_refused(row):
     check_row(row)
     check_survey([row])
+
+
+@pytest.mark.parametrize("candidates", [None, 5, "The Po."])
+def test_a_column_of_candidates_beside_messages_is_no_list_of_answers(candidates):
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+    check_row(row | {"candidates": candidates})

@@ -83,13 +83,15 @@ def rank_pairs(row: Row) -> list[dict[str, Any]]:
     Raises:
         ValueError: it holds a single answer, or candidates that have no `score`.
     """
-    if "candidates" not in row:
+    if row.get("candidates") is None:
         if row.get("chosen") is None or row.get("rejected") is None:
             raise ValueError(f"it holds no two answers to compare; the row has {', '.join(row)}.")
         return [dict(row)]
     if row.get(UNDECIDED) is not None:
         return []
     candidates = row["candidates"]
+    if not isinstance(candidates, list):  # a row of another format, with something else of that name
+        raise ValueError(f"`candidates` must be a list of answers, got {type(candidates).__name__}.")
     scores = [_score_of(candidate) for candidate in candidates]
     rest = {name: value for name, value in row.items() if name != "candidates"}
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
