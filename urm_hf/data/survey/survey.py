@@ -49,8 +49,12 @@ class Problem:
 
     count: int = 0
     rows: list[int] = field(default_factory=list)
+    _last: int | None = None
 
     def add(self, row: int):
+        if row == self._last:  # both sides of a pair may have it: it is one row all the same
+            return
+        self._last = row
         self.count += 1
         if len(self.rows) < MOST_TOLD:
             self.rows.append(row)
