@@ -6,6 +6,7 @@ from collections import Counter
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 import pytest
 
+from tests.helpers.judge_server import judge_of_a_test
 from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_urm
 from urm_hf import URMEnsemble
 
@@ -39,3 +40,10 @@ def folders(tmp_path_factory) -> list[str]:
 @pytest.fixture(scope="module")
 def ensemble(folders) -> URMEnsemble:
     return URMEnsemble.from_pretrained(folders)
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """A judge on loopback."""
+    with judge_of_a_test(monkeypatch) as fake:
+        yield fake

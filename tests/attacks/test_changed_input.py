@@ -7,17 +7,10 @@ import pytest
 
 from tests.helpers.judge_runs import ROWS as PAIRS
 from tests.helpers.judge_runs import run as judge_run
-from tests.helpers.judge_server import judge_of_a_test
 from tests.helpers.score_runs import ROWS, error_of, interrupted, score, write
 from urm_hf.scoring.jobs.job import PartScorer
 
 SIZE = 10
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
 
 
 @pytest.fixture

@@ -1,17 +1,10 @@
-"""A judge on loopback, and pairs for it."""
+"""Pairs for a judge."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.judge_runs import ROWS, write
-from tests.helpers.judge_server import judge_of_a_test
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
 
 
 @pytest.fixture

@@ -53,8 +53,6 @@ def test_a_survey_counts_every_row(rows):
     check_survey(rows)
 
 
-# it still finds rows with a fault of the survey or of the reading: known, and to be mended
-@pytest.mark.xfail(reason="some damaged rows are still not read or refused cleanly", strict=False)
 @pytest.mark.slow
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damaged_rows())
@@ -63,7 +61,8 @@ def test_ten_thousand_rows_are_read_or_refused(row):
     check_survey([row])
 
 
-@pytest.mark.parametrize("candidates", [None, 5, "The Po."])
+@pytest.mark.parametrize("candidates", [None, 5, True, "The Po."])
 def test_a_column_of_candidates_beside_messages_is_no_list_of_answers(candidates):
     row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
     check_row(row | {"candidates": candidates})
+    check_survey([row | {"candidates": candidates}])

@@ -7,6 +7,7 @@ from urm_hf.data.formats.format import (
     UNDECIDED,
     Row,
     decode_list,
+    find_candidates,
     is_list_of,
     replace_columns,
     require,
@@ -83,15 +84,13 @@ def rank_pairs(row: Row) -> list[dict[str, Any]]:
     Raises:
         ValueError: it holds a single answer, or candidates that have no `score`.
     """
-    if row.get("candidates") is None:
+    candidates = find_candidates(row)
+    if candidates is None:
         if row.get("chosen") is None or row.get("rejected") is None:
             raise ValueError(f"it holds no two answers to compare; the row has {', '.join(row)}.")
         return [dict(row)]
     if row.get(UNDECIDED) is not None:
         return []
-    candidates = row["candidates"]
-    if not isinstance(candidates, list):  # a row of another format, with something else of that name
-        raise ValueError(f"`candidates` must be a list of answers, got {type(candidates).__name__}.")
     scores = [_score_of(candidate) for candidate in candidates]
     rest = {name: value for name, value in row.items() if name != "candidates"}
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
@@ -117,11 +116,12 @@ def list_candidates(row: Row) -> dict[str, Any]:
 
 def split_candidates(row: Row) -> list[dict[str, Any]]:
     """Each candidate of a canonical row as a row of its own, with its fields; a row without candidates is one."""
-    if not isinstance(row.get("candidates"), list):
+    candidates = find_candidates(row)
+    if candidates is None:
         return [dict(row)]
     rest = {name: value for name, value in row.items() if name != "candidates"}
     rows = []
-    for candidate in row["candidates"]:
+    for candidate in candidates:
         own = dict(candidate) if isinstance(candidate, Mapping) else {"response": candidate}
         both = sorted(rest.keys() & own.keys())
         if both:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from urm_hf.data import content
+
 Row = Mapping[str, Any]
 Messages = list[dict[str, Any]]
 
@@ -119,10 +121,7 @@ def decode_list(value: Any) -> Any:
 
 def is_messages(value: Any) -> bool:
     """Whether a value is a list of turns with roles, also as JSON text."""
-    value = decode_list(value)
-    return (
-        isinstance(value, (list, tuple)) and bool(value) and all(isinstance(m, Mapping) and "role" in m for m in value)
-    )
+    return content.is_messages(decode_list(value))
 
 
 def is_text(value: Any) -> bool:
@@ -132,6 +131,15 @@ def is_text(value: Any) -> bool:
 def is_list_of(value: Any, kind: type | tuple[type, ...]) -> bool:
     value = decode_list(value)
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(part, kind) for part in value)
+
+
+def find_candidates(row: Row) -> list[Any] | None:
+    """
+    The candidates of a canonical row; None where it has no list of them. A row of messages may carry along a column of
+    that name with anything in it.
+    """
+    candidates = row.get("candidates")
+    return candidates if isinstance(candidates, list) else None
 
 
 _TYPE_NAMES: dict[type, str] = {str: "text", list: "a list", dict: "an object"}

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from urm_hf.data.answers import list_conversations
 from urm_hf.data.conversations import Conversation
-from urm_hf.data.formats.format import UNDECIDED, Format, Row
+from urm_hf.data.formats.format import UNDECIDED, Format, Row, find_candidates
 from urm_hf.data.formats.reading import find_format, kind_of, read_with
 from urm_hf.data.survey.columns import Column, add_columns
 from urm_hf.data.survey.numbers import NumberColumn
@@ -245,7 +245,7 @@ def find_numbers(canonical: Row) -> Iterator[tuple[str, Any]]:
     for name, value in canonical.items():
         if name != "input_ids" and _is_numeric(value) and not _counts_something(name):
             yield name, value
-    for candidate in canonical.get("candidates") or []:
+    for candidate in find_candidates(canonical) or []:
         if isinstance(candidate, dict):
             yield from find_numbers({name: value for name, value in candidate.items() if name != "candidates"})
 

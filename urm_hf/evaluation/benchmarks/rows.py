@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from urm_hf.data.content import check_messages
+from urm_hf.data.content import check_messages, is_messages
 from urm_hf.data.conversations import Conversation, digest, read_answer
 from urm_hf.data.errors import RowError
 
@@ -37,11 +37,10 @@ def find_form(value: Any) -> str:
     """ "text", "messages" or "answers" (a list of texts); else the name of the type."""
     if isinstance(value, str):
         return "text"
-    if isinstance(value, (list, tuple)) and value:
-        if all(isinstance(part, Mapping) and "role" in part for part in value):
-            return "messages"
-        if all(isinstance(part, str) for part in value):
-            return "answers"
+    if is_messages(value):
+        return "messages"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(part, str) for part in value):
+        return "answers"
     return type(value).__name__
 
 

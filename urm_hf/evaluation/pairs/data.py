@@ -16,7 +16,7 @@ from typing import Any
 from urm_hf.data.errors import RowError
 from urm_hf.data.files import local_file
 from urm_hf.data.formats.choices import rank_pairs
-from urm_hf.data.formats.format import UNDECIDED
+from urm_hf.data.formats.format import UNDECIDED, find_candidates
 from urm_hf.data.formats.reading import drop_columns, read_row
 from urm_hf.data.items import BadRow, Item
 from urm_hf.data.source import Source
@@ -161,7 +161,7 @@ def _find_pairs(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _is_ranking(row: Mapping[str, Any]) -> bool:
-    candidates = row.get("candidates") or []
+    candidates = find_candidates(row) or []
     scored = any(isinstance(one, Mapping) and "score" in one for one in candidates)
     return (scored or row.get(UNDECIDED) is not None) and "chosen" not in row
 
