@@ -6,17 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.helpers.judge_runs import ROWS, judged, run, write
-from tests.helpers.judge_server import judge_of_a_test
 from urm_hf.cli.printable import printable
 from urm_hf.judge.client import is_loopback, is_private_channel
 
 KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-def judge(monkeypatch):
-    with judge_of_a_test(monkeypatch) as fake:
-        yield fake
 
 
 @pytest.fixture
