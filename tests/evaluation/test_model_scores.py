@@ -132,7 +132,7 @@ def test_a_file_without_rewards_or_with_two_for_one_conversation(tmp_path):
 
 def test_an_error_of_the_scorer_names_where_the_conversation_comes_from(folder, tmp_path):
     bad = {"prompt": [{"role": "user", "content": "Hi"}], "response": " "}
-    with pytest.raises(ValueError, match=r"^pairs, row 3, rejected: row 2:.*empty"):
+    with pytest.raises(ValueError, match=r"^pairs, row 3, rejected: .*conversations.jsonl, row 2:.*empty"):
         scores_of(
             str(folder),
             [CONVERSATIONS[0], CONVERSATIONS[0], CONVERSATIONS[1], bad],

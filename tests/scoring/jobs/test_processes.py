@@ -110,7 +110,7 @@ def test_an_error_of_a_process_is_told_in_one_line(saved_urm, tmp_path):
     finished = subprocess.run(command(saved_urm, *argv), capture_output=True, text=True)
     assert finished.returncode == 2
     error = finished.stderr.splitlines()[-1]
-    assert error.startswith("urm score: error: row 60: `response` is empty.")
+    assert error.startswith(f"urm score: error: {data}, row 60: `response` is empty.")
     assert "1 of 7 parts are missing; the same command goes on with them." in error
 
 
