@@ -14,6 +14,10 @@ MOST_ATTRIBUTES = 1000  # far beyond any scale that people rate by
 # Checkpoints of the paper's authors, and of SGLang: a Llama classifier to transformers, which ignores their gate.
 PUBLISHED_ARCHITECTURE = "LlamaForSequenceClassificationWithNormal_Weights"
 
+# Sizes of the backbone that generic tools read from the top of config.json: PEFT for virtual tokens, counters of
+# parameters. They are written there for others; this class reads the backbone's config alone, so none goes stale.
+BACKBONE_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
+
 AUTO_MAP = {
     "AutoConfig": "configuration_urm.URMConfig",
     "AutoModel": "modeling_urm.URMForRewardModeling",
@@ -96,7 +100,8 @@ class URMConfig(PretrainedConfig):
 
         if kwargs.pop("num_labels", 1) != 1 or len(kwargs.pop("id2label", None) or [0]) != 1:
             raise ValueError("A URM has `num_labels=1`, its reward. Rated attributes go into `attributes=[...]`.")
-        kwargs.pop("label2id", None)
+        for name in ("label2id", *BACKBONE_SIZES):
+            kwargs.pop(name, None)
         kwargs.pop("auto_map", None)  # always this version's own files, never another repository's
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # older transformers write None over these
             kwargs.setdefault(name, getattr(self.backbone_config, name, None))
@@ -106,8 +111,12 @@ class URMConfig(PretrainedConfig):
         self.auto_map = dict(AUTO_MAP)
 
     def to_dict(self) -> dict[str, Any]:
-        """As in transformers, with the positions' base also where transformers 4 looks for it."""
+        """As in transformers, with the backbone's sizes on top, and the positions' base where transformers 4 looks."""
         output = super().to_dict()
+        backbone = self.backbone_config
+        output |= {
+            name: getattr(backbone, name) for name in BACKBONE_SIZES if isinstance(getattr(backbone, name, None), int)
+        }
         output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
         return output
 

@@ -5,7 +5,7 @@ Shapes: B conversations, n attributes, M ensemble members. The member axis comes
 """
 
 from torch import Tensor
-from torch.nn.functional import relu
+from torch.nn.functional import mse_loss, relu
 
 
 def bend(x: Tensor, low: float, high: float) -> Tensor:
@@ -27,6 +27,11 @@ def gated_reward(means: Tensor, stds: Tensor, weights: Tensor) -> tuple[Tensor, 
     reward = (weights * means).sum(-1)
     reward_std = (weights * stds).square().sum(-1).sqrt()
     return reward, reward_std
+
+
+def squared_error(rewards: Tensor, labels: Tensor) -> Tensor:
+    """mean (r - y)^2 in float32, of (B,) and (B,) or (B, 1): the loss of transformers' classifiers with one label."""
+    return mse_loss(rewards.float(), labels.reshape(rewards.shape).to(rewards.device, rewards.dtype).float())
 
 
 def max_gap(values: Tensor) -> Tensor:

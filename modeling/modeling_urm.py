@@ -30,7 +30,7 @@ from .backbone_urm import find_weights, load_backbone, read_config
 from .card_urm import write_short_card
 from .checks_urm import check_size, explain_damage
 from .configuration_urm import URMConfig, _per_attribute
-from .distributions_urm import gated_reward
+from .distributions_urm import gated_reward, squared_error
 from .head_urm import Float32Linear, URMHead
 from .hub_place_urm import HubPlace
 
@@ -45,14 +45,20 @@ class URMOutput(ModelOutput):
         gating_weights (`(B, n)`): w, may be negative, do not sum to 1.
         reward_std (`(B,)`): sqrt(sum_k w_k^2 sigma_k^2), in the unit of the reward; higher = less sure.
         pooled_hidden (`(B, H)`): the backbone's last hidden state that all of the above is computed from.
+        loss (scalar): mean squared error of `logits`, only where `labels` were given.
+        hidden_states (tuple of `(B, T, H)`): the backbone's, embeddings first; only if asked for.
+        attentions (tuple of `(B, heads, T, T)`): the backbone's; only if asked for.
     """
 
+    loss: Tensor | None = None  # first, as in every model of transformers: `output[0]` of a step with labels
     logits: Tensor | None = None
     attribute_means: Tensor | None = None
     attribute_stds: Tensor | None = None
     gating_weights: Tensor | None = None
     reward_std: Tensor | None = None
     pooled_hidden: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 class URMForRewardModeling(PreTrainedModel):
@@ -76,6 +82,7 @@ class URMForRewardModeling(PreTrainedModel):
     _supports_flash_attn_2 = True  # read by transformers 4
     _supports_flex_attn = True
     _supports_attention_backend = True
+    accepts_loss_kwargs = False  # the loss is the mean of its own rows; Trainer averages accumulated steps itself
 
     def __init__(self, config: URMConfig):
         super().__init__(config)
@@ -116,8 +123,12 @@ class URMForRewardModeling(PreTrainedModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         pooled_hidden: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         return_dict: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> URMOutput:
         """
         Scores B tokenised conversations, padded on either side; or B hidden states that were pooled before.
@@ -125,18 +136,51 @@ class URMForRewardModeling(PreTrainedModel):
         Args:
             input_ids (`(B, T)`): token ids. `inputs_embeds` (`(B, T, H)`) may stand in for them.
             attention_mask (`(B, T)`): 1 for real tokens. The rightmost 1 of a row is where its reward is read.
+            position_ids (`(B, T)`, *optional*): by default counted from the first real token of each row.
             pooled_hidden (`(B, H)`, *optional*): a former output's field of that name; the backbone does not run.
-            kwargs: whatever a generic caller adds (`use_cache`, `margin`, `labels`) is accepted and not used.
+            labels (`(B,)` or `(B, 1)`, *optional*): rewards to learn, as of a classifier with one label: the output's
+                `loss` is their mean squared error. The trainers of `urm_hf` have losses of their own.
+            use_cache (`bool`, *optional*): `False` or nothing: a reward is read once, so no cache is kept.
+            output_hidden_states, output_attentions (`bool`, *optional*): what else of the backbone's the output holds.
+                Default to the config's.
+            return_dict (`bool`, *optional*): `False` gives a tuple of what the output holds.
+            kwargs: arguments of the backbone. `margin` and `num_items_in_batch`, by which trainers weigh a loss of
+                their own, are let through and not used.
 
         Raises:
-            ValueError: no mask where the padding could only be guessed, or a row without any real token.
+            ValueError: no mask where the padding could only be guessed, a row without any real token, `use_cache`, or
+                states of the backbone asked of `pooled_hidden`.
         """
+        if use_cache:
+            raise ValueError("`use_cache=True`: a reward is read once, a URM keeps no cache. Pass `use_cache=False`.")
+        for name in ("margin", "num_items_in_batch"):  # Trainer and TRL put them among a model's inputs
+            kwargs.pop(name, None)
+        kwargs |= {
+            "output_hidden_states": self._choose("output_hidden_states", output_hidden_states),
+            "output_attentions": self._choose("output_attentions", output_attentions),
+        }
+        states: dict[str, Any] = {}
         if pooled_hidden is None:
-            pooled_hidden = self.pool(input_ids, attention_mask, position_ids, inputs_embeds)
+            pooled_hidden, states = self._pool(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        elif output_hidden_states or output_attentions:
+            raise ValueError("`pooled_hidden` stands for the backbone's run: it has no other hidden states to give.")
         means, stds, weights = self.score(pooled_hidden, return_distribution=True)
         reward, reward_std = gated_reward(means, stds, weights)
-        output = URMOutput(reward.unsqueeze(-1), means, stds, weights, reward_std, pooled_hidden)
+        output = URMOutput(
+            loss=None if labels is None else squared_error(reward, labels),
+            logits=reward.unsqueeze(-1),
+            attribute_means=means,
+            attribute_stds=stds,
+            gating_weights=weights,
+            reward_std=reward_std,
+            pooled_hidden=pooled_hidden,
+            **states,
+        )
         return output if return_dict is not False else output.to_tuple()
+
+    def _choose(self, name: str, value: bool | None) -> bool:
+        """An argument of this call, or else what the config says."""
+        return bool(getattr(self.config, name) if value is None else value)
 
     def pool(
         self,
@@ -144,8 +188,25 @@ class URMForRewardModeling(PreTrainedModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
     ) -> Tensor:
-        """The backbone's last hidden state at the last real token of each conversation, (B, H) in its own dtype."""
+        """
+        The backbone's last hidden state at the last real token of each conversation, (B, H) in its own dtype.
+
+        Args:
+            input_ids, attention_mask, position_ids, inputs_embeds, kwargs: as in `forward`.
+        """
+        return self._pool(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)[0]
+
+    def _pool(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """What `pool` gives, and the backbone's `hidden_states` and `attentions` where they were asked for."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
         if attention_mask is None:
@@ -160,8 +221,12 @@ class URMForRewardModeling(PreTrainedModel):
             # counted from the first real token, so that padding on the left changes nothing
             left = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
             inputs["position_ids"] = left if position_ids is None else position_ids
-        hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state
-        return hidden[torch.arange(len(hidden), device=hidden.device), last.to(hidden.device)]
+        output = self.model(**inputs, **kwargs, use_cache=False, return_dict=True)
+        hidden = output.last_hidden_state
+        # gathered rather than indexed by arange(B): an exported graph keeps the batch size open
+        rows = last.to(hidden.device)[:, None, None].expand(-1, 1, hidden.shape[-1])
+        states = {name: getattr(output, name, None) or None for name in ("hidden_states", "attentions")}
+        return hidden.gather(1, rows).squeeze(1), states
 
     def _mask_of_unpadded(self, input_ids: Tensor | None) -> Tensor:
         """A mask where none was passed: only if no token can be taken for padding by mistake."""

@@ -133,9 +133,11 @@ class URMEnsemble(PreTrainedModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         pooled_hidden: Tensor | None = None,
         return_dict: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> URMEnsembleOutput:
         """
         Scores B conversations with every member.
@@ -144,18 +146,25 @@ class URMEnsemble(PreTrainedModel):
         `urm_hf.RewardScorer`, which loads each once.
 
         Args:
-            input_ids, attention_mask: as in [`URMForRewardModeling.forward`].
+            input_ids, attention_mask, position_ids, inputs_embeds, kwargs: as in [`URMForRewardModeling.forward`].
             pooled_hidden (`(B, H)`, *optional*): pooled hidden states of a backbone that all members share.
+            return_dict (`bool`, *optional*): `False` gives a tuple of what the output holds.
 
         Raises:
             NonFiniteReward: a member gave a reward that is not finite.
+            ValueError: `labels` or states of the backbone, which an ensemble has not one but M of.
         """
-        if pooled_hidden is None and self.shares_backbone:
-            pooled_hidden = self.members[0].pool(input_ids, attention_mask)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "pooled_hidden": pooled_hidden, **kwargs}
-        outputs = []
+        for name in ("labels", "output_hidden_states", "output_attentions"):
+            value = kwargs.get(name)
+            if value is not None and value is not False:
+                raise ValueError(f"`{name}`: an ensemble has M models, not one. Ask each of `iter_members()`.")
+        inputs = kwargs | {"input_ids": input_ids, "attention_mask": attention_mask, "pooled_hidden": pooled_hidden}
+        inputs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        outputs: list[URMOutput] = []
         for member in self.iter_members():
             outputs.append(member(**_move_inputs(inputs, member.device)))
+            if self.shares_backbone:  # it has run for the first member: the others read what it gave
+                inputs["pooled_hidden"] = outputs[0].pooled_hidden
         output = self.combine(outputs)
         return output if return_dict is not False else output.to_tuple()
 

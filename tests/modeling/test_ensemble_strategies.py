@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from tests.helpers.tiny import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
 from tests.helpers.tolerances import assert_close, close
+from tests.helpers.urm_numbers import ROWS
 from urm_hf import RewardScorer
 from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter, save_adapter_with_head
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling, modeling_urm_ensemble
@@ -115,13 +116,40 @@ def test_sharing_holds_one_backbone(frozen, adapters):
     assert lora > 0 and count(switched) - lora == count(one.model) + 4 * count(one.score)  # the base's own head too
 
 
-def test_a_shared_backbone_runs_once(frozen, monkeypatch):
-    calls, pool = [], URMForRewardModeling.pool
-    monkeypatch.setattr(URMForRewardModeling, "pool", lambda self, *a, **k: calls.append(1) or pool(self, *a, **k))
-    outputs(URMEnsemble.from_pretrained(frozen, strategy="shared"))
-    assert len(calls) == 1
-    outputs(URMEnsemble.from_pretrained(frozen))
-    assert len(calls) == 1 + 3
+def count_backbone_runs(ensemble: URMEnsemble) -> int:
+    runs: list[int] = []
+    for backbone in {id(member.model): member.model for member in ensemble.members}.values():
+        backbone.register_forward_hook(lambda *_: runs.append(1))
+    outputs(ensemble)
+    return len(runs)
+
+
+def test_a_shared_backbone_runs_once(frozen):
+    assert count_backbone_runs(URMEnsemble.from_pretrained(frozen, strategy="shared")) == 1
+    assert count_backbone_runs(URMEnsemble.from_pretrained(frozen)) == 3
+
+
+@pytest.mark.parametrize("strategy", ["resident", "shared"])
+def test_an_ensemble_hands_on_positions_and_embeddings(frozen, strategy):
+    ensemble = URMEnsemble.from_pretrained(frozen, strategy=strategy)
+    members = [URMForRewardModeling.from_pretrained(name).eval() for name in frozen]
+    ids = torch.tensor(ROWS[:1])
+    late = torch.arange(ids.shape[1])[None] * 3  # rotary: evenly spaced positions would change nothing if only shifted
+    embeds = members[0].get_input_embeddings()(ids)
+    mask = torch.ones_like(ids)
+    with torch.no_grad():
+        found = ensemble(inputs_embeds=embeds, attention_mask=mask, position_ids=late).rewards
+        expected = [member(input_ids=ids, attention_mask=mask, position_ids=late).logits[:, 0] for member in members]
+        plain = [member(input_ids=ids, attention_mask=mask).logits[:, 0] for member in members]
+    assert_close(found, torch.stack(expected))
+    assert (found - torch.stack(plain)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("asked", [{"labels": torch.zeros(1)}, {"output_hidden_states": True}])
+def test_an_ensemble_refuses_what_it_has_m_of(frozen, asked):
+    ensemble = URMEnsemble.from_pretrained(frozen, strategy="shared")
+    with pytest.raises(ValueError, match=f"`{next(iter(asked))}`: an ensemble has M models"):
+        ensemble(input_ids=torch.tensor(ROWS[:1]), attention_mask=torch.ones(1, len(ROWS[0])), **asked)
 
 
 def test_one_member_at_a_time_is_in_memory(members):
