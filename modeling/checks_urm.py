@@ -187,6 +187,8 @@ def explain_damage(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {error}") from error
     except BaseException as error:
         text = " ".join(str(error).split())
+        if "meta device context" in text:  # said of the caller's program, not of the files
+            raise
         told = text if len(text) < 300 else f"{text[:300]}…"
         raise ValueError(
             f"{what} cannot be loaded, its files are damaged or do not fit each other ({type(error).__name__}: "

@@ -125,8 +125,8 @@ class URMForRewardModeling(PreTrainedModel):
         pooled_hidden: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
+        output_hidden_states: bool | list[int] | None = None,
+        output_attentions: bool | list[int] | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> URMOutput:
@@ -141,8 +141,8 @@ class URMForRewardModeling(PreTrainedModel):
             labels (`(B,)` or `(B, 1)`, *optional*): rewards to learn, as of a classifier with one label: the output's
                 `loss` is their mean squared error. The trainers of `urm_hf` have losses of their own.
             use_cache (`bool`, *optional*): `False` or nothing: a reward is read once, so no cache is kept.
-            output_hidden_states, output_attentions (`bool`, *optional*): what else of the backbone's the output holds.
-                Default to the config's.
+            output_hidden_states, output_attentions (`bool` or `list[int]`, *optional*): what else of the backbone's
+                the output holds, of all layers or of these. Default to the config's.
             return_dict (`bool`, *optional*): `False` gives a tuple of what the output holds.
             kwargs: arguments of the backbone. `margin` and `num_items_in_batch`, by which trainers weigh a loss of
                 their own, are let through and not used.
@@ -178,9 +178,9 @@ class URMForRewardModeling(PreTrainedModel):
         )
         return output if return_dict is not False else output.to_tuple()
 
-    def _choose(self, name: str, value: bool | None) -> bool:
+    def _choose(self, name: str, value: bool | list[int] | None) -> bool | list[int] | None:
         """An argument of this call, or else what the config says."""
-        return bool(getattr(self.config, name) if value is None else value)
+        return getattr(self.config, name) if value is None else value
 
     def pool(
         self,
@@ -312,7 +312,7 @@ class URMForRewardModeling(PreTrainedModel):
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
         *args: Any,
         output_loading_info: bool = False,
         **kwargs: Any,
@@ -322,8 +322,9 @@ class URMForRewardModeling(PreTrainedModel):
         weights are loaded.
         """
         name = str(pretrained_model_name_or_path)
-        place = HubPlace.read(kwargs)
-        check_size(read_config(name, place), find_weights(name, place), name)
+        if pretrained_model_name_or_path is not None:  # as in transformers, None stands for a `state_dict` in memory
+            place = HubPlace.read(kwargs)
+            check_size(read_config(name, place), find_weights(name, place), name)
         # misshapen tensors are let through here, so that the error below can name them
         kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
         with explain_damage(name):

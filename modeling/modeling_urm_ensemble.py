@@ -54,7 +54,7 @@ class URMEnsemble(PreTrainedModel):
 
     Args:
         config: names the members, and says how their rewards become one.
-        members: loaded URMs; their attributes and tokens must agree and their heads differ.
+        members: loaded URMs; their attributes and tokens must agree and their heads differ. A ValueError without any.
         sources: where the members come from, if `from_pretrained` has compared them before it loaded any. `members`
             may then be fewer: none with `strategy="sequential"`, or a single base with an adapter for each source.
     """
@@ -69,11 +69,16 @@ class URMEnsemble(PreTrainedModel):
     def __init__(
         self,
         config: URMEnsembleConfig,
-        members: Sequence[URMForRewardModeling],
+        members: Sequence[URMForRewardModeling] | None = None,
         sources: Sequence[MemberSource] | None = None,
         **load_kwargs: Any,
     ):
         super().__init__(config)
+        if members is None:  # AutoModel.from_config, which elsewhere gives a model with random weights
+            raise ValueError(
+                "An ensemble has no weights of its own to draw: `URMEnsemble.from_pretrained([a, b, c])` loads its "
+                "members, `URMEnsemble(config, members)` takes loaded ones."
+            )
         self.post_init()  # before there are members: it would draw adapters and heads anew that were built in memory
         configs = [source.config() for source in sources] if sources else [member.config for member in members]
         if len(configs) < 2:

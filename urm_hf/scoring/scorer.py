@@ -302,14 +302,22 @@ class RewardScorer:
         if not isinstance(self.model, URMEnsemble):
             (columns,) = self._pass.outputs(plan, [self.model], report)
             if "attribute_stds" in columns:
-                return URMOutput(**columns)
+                return _gather(columns)
             return SequenceClassifierOutput(**columns)
         if self.model.shares_backbone:
             members = self._pass.outputs(plan, list(self.model.members), report)
         else:
             # one after the other, and not all for each batch: a sequential ensemble holds one of them in memory
             members = [self._pass.outputs(plan, [member], report)[0] for member in self.model.iter_members()]
-        return self.model.combine([URMOutput(**columns) for columns in members])
+        return self.model.combine([_gather(columns) for columns in members])
+
+
+def _gather(columns: dict[str, torch.Tensor]) -> URMOutput:
+    """A URM's output for all sequences, from its tensors by name."""
+    output = URMOutput()
+    for name, values in columns.items():
+        output[name] = values
+    return output
 
 
 def _not_finite(distinct: Sequence[int], index_of: Sequence[int], rows: Sequence[int], told: str) -> NonFiniteScores:

@@ -89,3 +89,9 @@ def test_a_member_with_nan_weights_is_an_error_that_names_it(members, tmp_path):
     ensemble = URMEnsemble.from_pretrained([members[0], broken])
     with pytest.raises(ValueError, match=f"Member {broken} gave rewards that are not finite in rows .0, 1, 2, 3."):
         run(ensemble)
+
+
+def test_random_weights_are_nothing_that_an_ensemble_has(members):
+    config = URMEnsembleConfig(members=list(members))
+    with pytest.raises(ValueError, match="An ensemble has no weights of its own to draw"):
+        AutoModel.from_config(config)
