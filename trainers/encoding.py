@@ -1,7 +1,7 @@
 """Datasets of rows become datasets of token ids, by the one encoder of conversations; what is wrong is told by row."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from datasets import Dataset, IterableDataset
 from urm_hf.data.encoder import LONGEST, Encoder, check_max_length, embeddings_of, positions_of
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.outputs import json_lines
+from urm_hf.data.row_numbers import NUMBER, numbers_of
 
 logger = logging.getLogger(__name__)
 
@@ -124,15 +125,15 @@ def encode_dataset(
     encoded = dataset.map(
         encode, with_indices=True, remove_columns=given, desc=f"Tokenizing {name} dataset", num_proc=num_proc
     )
-    found = {number: problem for number, problem in enumerate(encoded[_PROBLEM]) if problem}
+    found = {place: problem for place, problem in enumerate(encoded[_PROBLEM]) if problem}
     problems = {**plan.problems, **found}  # one problem is told of a row: what its own columns say comes first
     if problems and on_error == "raise":
-        raise _describe_unusable(problems, name)
+        raise _describe_unusable(_number(problems, dataset), name)
     if problems:
         _leave_out(dataset, problems, name, folder)
-        encoded = encoded.select([number for number in range(len(dataset)) if number not in problems])
+        encoded = encoded.select([place for place in range(len(dataset)) if place not in problems])
         if not len(encoded):
-            raise _describe_unusable(problems, name)
+            raise _describe_unusable(_number(problems, dataset), name)
     return _drop_long_rows(encoded, encoder, name).remove_columns([_CUT, _PROBLEM])
 
 
@@ -176,23 +177,33 @@ def _drop_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset:
     return kept
 
 
-def _describe_unusable(problems: Mapping[int, str], name: str) -> RowError:
+def _number(problems: Mapping[int, str], dataset: Dataset) -> list[tuple[int, str]]:
+    """
+    The number of each row that cannot be used where it comes from, and what is wrong with it.
+
+    Several rows of a dataset may come from one, of which they are the pairs or the answers: what is wrong with all of
+    them alike is told once.
+    """
+    numbers = numbers_of(dataset)
+    return sorted({(numbers[place], problem) for place, problem in problems.items()})
+
+
+def _describe_unusable(problems: Sequence[tuple[int, str]], name: str) -> RowError:
     """One error for all rows that cannot be used: the first of them, then the others by what is wrong with them."""
-    numbers = sorted(problems)
-    first = numbers[0]
-    message = f"row {first} of the {name} dataset: {problems[first]}"
-    named = numbers[1:MOST_NAMED]
+    first, its_problem = problems[0]
+    message = f"row {first} of the {name} dataset: {its_problem}"
+    named = problems[1:MOST_NAMED]
     if named:
         # grouped: a column that is wrong is wrong in many rows, and a message of ten like lines hides the eleventh
         by_reason: dict[str, list[int]] = {}
-        for number in named:
-            by_reason.setdefault(problems[number], []).append(number)
-        alike = by_reason.pop(problems[first], [])
+        for number, problem in named:
+            by_reason.setdefault(problem, []).append(number)
+        alike = by_reason.pop(its_problem, [])
         told = [f"the same in {_list_rows(alike)}"] if alike else []
         told += [f"{_list_rows(rows)}: {reason.rstrip('.')}" for reason, rows in by_reason.items()]
-        more = len(numbers) - MOST_NAMED
+        more = len(problems) - MOST_NAMED
         told += [f"{more} more"] if more > 0 else []
-        message += f" {len(numbers)} rows cannot be used; {'; '.join(told)}."
+        message += f" {len(problems)} rows cannot be used; {'; '.join(told)}."
     return RowError(f'{message} Or leave such rows out: `on_error="skip"`.', row=first)
 
 
@@ -202,14 +213,20 @@ def _list_rows(numbers: list[int]) -> str:
 
 def _leave_out(dataset: Dataset, problems: Mapping[int, str], name: str, folder: str | Path | None):
     """Tells which rows are left out, and writes them with the reasons."""
-    numbers = sorted(problems)
-    listed = ", ".join(map(str, numbers[:MOST_NAMED])) + (", ..." if len(numbers) > MOST_NAMED else "")
+    places, numbers = sorted(problems), numbers_of(dataset)
+    listed = ", ".join(str(numbers[place]) for place in places[:MOST_NAMED])
+    listed += ", ..." if len(places) > MOST_NAMED else ""
     where = ""
     if folder is not None:
         path = Path(folder) / f"{name}.skipped.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [{"row": number, "reason": problems[number], "data": dataset[number]} for number in numbers]
-        path.write_bytes(json_lines(lines))
+        path.write_bytes(json_lines([_tell_row(dataset[at], numbers[at], problems[at]) for at in places]))
         where = f" See {path}."
     message = "Left out %d of %d rows of the %s dataset that cannot be used: %s.%s"
-    logger.warning(message, len(numbers), len(dataset), name, listed, where)
+    logger.warning(message, len(places), len(dataset), name, listed, where)
+
+
+def _tell_row(row: dict[str, Any], number: int, reason: str) -> dict[str, Any]:
+    """A line of the side file."""
+    data = {column: value for column, value in row.items() if column != NUMBER}
+    return {"row": number, "reason": reason, "data": data}

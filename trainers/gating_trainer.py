@@ -15,7 +15,9 @@ from transformers import DataCollator, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
+from urm_hf.data.canonical import read_dataset
 from urm_hf.data.errors import RowError
+from urm_hf.data.formats.choices import rank_pairs
 from urm_hf.data.template_dates import fix_dates
 from urm_hf.trainers.argument_types import (
     ComputeMetrics,
@@ -166,6 +168,9 @@ class URMGatingTrainer(
         if "chosen_feature" in columns:
             return dataset
         if "chosen_ids" not in columns:
+            if not isinstance(dataset, IterableDataset):  # of a stream each row is read as it comes
+                dataset = read_dataset(dataset, rank_pairs, name=f"the {dataset_name} dataset", numbered=True)
+                columns = column_names(dataset)
             _check_sides(columns, dataset_name)
             with_margin = "margin" in columns
             plan = RowPlan(

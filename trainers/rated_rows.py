@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from urm_hf.data.errors import RowError
 from urm_hf.data.ratings import find_masks, ratings_array, read_ratings
+from urm_hf.data.row_numbers import numbers_of
 from urm_hf.trainers.encoding import RowPlan
 
 Scales: TypeAlias = Mapping[str, Sequence[float]] | None
@@ -23,11 +24,13 @@ class RatedRows:
         ratings (`np.ndarray` of shape `(N, n, R)`): NaN where there is none, and in all of a row that cannot be read.
         unreadable (`dict[int, RowError]`): what is wrong with rows that cannot be read.
         masks (`dict[int, str]`): rows whose rating usually says "not rated", as `find_masks` tells them.
+        numbers (`Sequence[int]`): the number of each row where it comes from.
     """
 
     ratings: np.ndarray
     unreadable: dict[int, RowError]
     masks: dict[int, str]
+    numbers: Sequence[int]
 
     def read_usable(self) -> np.ndarray:
         """
@@ -37,8 +40,9 @@ class RatedRows:
             RowError: no row can be read. If some can, the others are told, or left out, where all rows are encoded.
         """
         if len(self.unreadable) == len(self.ratings) > 0:
-            number = min(self.unreadable)
-            raise self.unreadable[number].at(f"row {number} of the train dataset", row=number)
+            first = min(self.unreadable)
+            number = self.numbers[first]
+            raise self.unreadable[first].at(f"row {number} of the train dataset", row=number)
         return np.delete(self.ratings, [*self.unreadable, *self.masks], axis=0)
 
     def read_row(self, number: int) -> list[list[float]]:
@@ -75,7 +79,7 @@ def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales) -> 
             ratings.append([[]] * len(attributes))
     # one width for all, the largest number of annotators: batches of several processes can then be gathered
     array = ratings_array(ratings) if ratings else np.empty((0, len(attributes), 1), dtype=np.float32)
-    return RatedRows(array, unreadable, find_masks(array, attributes, scales))
+    return RatedRows(array, unreadable, find_masks(array, attributes, scales), numbers_of(dataset))
 
 
 def plan_rated_rows(attributes: list[str], scales: Scales, read: RatedRows | None) -> RowPlan:

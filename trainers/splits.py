@@ -71,7 +71,7 @@ def _load(
 ) -> Dataset:
     unreadable: list[RowError] = []
     skipped = None if side_file is None else unreadable
-    rows = load_rows(name, split, data.dataset_config, data.dataset_revision, unreadable=skipped)
+    rows = load_rows(name, split, data.dataset_config, data.dataset_revision, unreadable=skipped, numbered=True)
     if unreadable and side_file is not None:
         _tell_unreadable(name, unreadable, side_file)
     if data.data_format == "ultrafeedback":

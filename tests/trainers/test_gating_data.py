@@ -37,6 +37,34 @@ def test_pairs_are_encoded_as_in_trl(tmp_path, form):
     assert token_ids(gating_trainer(tmp_path, rows, cache_features=False)) == token_ids(trl)
 
 
+PUBLISHED = {
+    "votes": {"prompt": "hi there", "response_a": "no", "response_b": "yes", "preferred": "b"},
+    "ranked": {"prompt": [USER], "candidates": [{"response": "no", "score": 0}, {"response": "yes", "score": 1}]},
+    "PKU-SafeRLHF": {
+        "prompt": "hi there",
+        "response_0": "no",
+        "response_1": "yes",
+        "better_response_id": 1,
+        "safer_response_id": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("form", PUBLISHED)
+def test_rows_as_they_are_published_are_pairs(tmp_path, form):
+    expected = gating_trainer(tmp_path, [FORMS["explicit prompt"]], cache_features=False)
+    found = gating_trainer(tmp_path, [PUBLISHED[form]], cache_features=False)
+    assert token_ids(found) == token_ids(expected)
+
+
+def test_ties_are_left_out_and_others_keep_their_numbers(tmp_path, caplog):
+    vote = PUBLISHED["votes"]
+    rows = [vote | {"preferred": "tie"}, vote, vote | {"response_b": " "}]
+    with pytest.raises(ValueError, match="row 2 of the train dataset"):
+        gating_trainer(tmp_path, rows, cache_features=False)
+    assert "left out 1 of 3 rows that prefer no answer: 1 because `preferred` is 'tie'" in caplog.text
+
+
 def test_answers_may_be_strings_beside_prompt_messages(tmp_path):
     mixed = {"prompt": [USER], "chosen": GOOD["content"], "rejected": BAD["content"]}
     encoded = [

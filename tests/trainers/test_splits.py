@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from urm_hf.data.row_numbers import numbers_of
 from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.splits import load_splits
 
@@ -43,3 +44,39 @@ def test_a_file_without_any_row_is_an_error(tmp_path):
     (tmp_path / "pairs.jsonl").write_bytes(LINES[1] + b"\n")
     with pytest.raises(ValueError, match="line 1: not UTF-8"):
         load_splits(DataArguments(str(tmp_path / "pairs.jsonl")), seed=0, skipped_to=str(tmp_path))
+
+
+def test_rows_keep_the_numbers_of_the_file(tmp_path):
+    """Whatever is left out before them, drawn of them or made of them."""
+    votes = [
+        {"prompt": f"q{n}", "response_a": f"first {n}", "response_b": f"second {n}", "preferred": preferred}
+        for n, preferred in enumerate(["a", "tie", "b", "a", "b", "a"])
+    ]
+    lines = [json.dumps(vote).encode() for vote in votes]
+    (tmp_path / "votes.jsonl").write_bytes(b"\n".join([b"{damaged", *lines]))  # q0 is row 1 of the file
+    data = DataArguments(str(tmp_path / "votes.jsonl"), eval_rows_held_out=2, max_train_rows=2)
+    train, held_out = load_splits(data, seed=1, skipped_to=str(tmp_path / "run"))
+    for dataset in (train, held_out):
+        assert len(dataset) == 2
+        questions = [prompt[0]["content"] for prompt in dataset["prompt"]]
+        assert [f"q{number - 1}" for number in numbers_of(dataset)] == questions
+
+
+def test_answers_of_one_row_share_its_number(tmp_path):
+    rows = [
+        {"prompt": f"q{n}", "candidates": [{"response": f"a{n}{k}", "ratings": {"help": k}} for k in range(2)]}
+        for n in range(3)
+    ]
+    (tmp_path / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train, _ = load_splits(DataArguments(str(tmp_path / "rated.jsonl")), seed=0, rated=["help"])
+    assert list(numbers_of(train)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_any_row_of_a_file_may_be_of_another_format(tmp_path):
+    first = {"prompt": "q0", "chosen": "good", "rejected": "bad"}
+    vote = {"prompt": "q1", "response_a": "worse", "response_b": "better", "preferred": "b"}
+    tie = vote | {"prompt": "q2", "preferred": "tie"}
+    (tmp_path / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (first, vote, tie, first)))
+    train, _ = load_splits(DataArguments(str(tmp_path / "mixed.jsonl")), seed=0)
+    assert list(numbers_of(train)) == [0, 1, 3]
+    assert (train[1]["chosen"], train[1]["rejected"]) == ("better", "worse")

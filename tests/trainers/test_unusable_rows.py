@@ -1,5 +1,6 @@
 """Rows that training cannot use: all named at once, or left out, counted and written beside the model."""
 
+import json
 import logging
 
 import numpy as np
@@ -11,6 +12,8 @@ from urm_hf.data.errors import RowError
 from urm_hf.data.ratings import find_masks
 from urm_hf.data.tables import read_jsonl
 from urm_hf.trainers import URMGatingConfig
+from urm_hf.trainers.data_arguments import DataArguments
+from urm_hf.trainers.splits import load_splits
 
 PAIRS = [{"prompt": f"question {number} ", "chosen": "good", "rejected": "bad"} for number in range(14)]
 
@@ -47,6 +50,20 @@ def test_unusable_pairs_are_left_out_and_written_with_the_reason(tmp_path, caplo
     assert [row["row"] for row in read_jsonl(tmp_path / "eval.skipped.jsonl")] == [2]
     clean = gating_trainer(tmp_path / "clean", [row for n, row in enumerate(rows) if n not in (2, 9)])
     assert list(trainer.train_dataset["chosen_feature"]) == list(clean.train_dataset["chosen_feature"])
+
+
+def test_a_pair_of_a_file_is_told_by_its_row_there(tmp_path):
+    lines = ["{damaged", *(json.dumps(row) for row in with_bad(PAIRS, {2: {"chosen": " "}, 9: {"rejected": "good"}}))]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    rows, _ = load_splits(DataArguments(str(tmp_path / "pairs.jsonl")), seed=0, skipped_to=str(tmp_path))
+    rows = rows.shuffle(seed=3)
+    with pytest.raises(RowError, match=r"^row 3 of the train dataset: .*2 rows cannot be used; row 10: ") as error:
+        gating_trainer(tmp_path, rows, cache_features=False)
+    assert error.value.row == 3
+    gating_trainer(tmp_path, rows, cache_features=False, on_error="skip")
+    skipped = sorted(read_jsonl(tmp_path / "train.skipped.jsonl"), key=lambda line: line["row"])
+    assert [line["row"] for line in skipped] == [3, 10]
+    assert skipped[1]["data"] == PAIRS[9] | {"rejected": "good"}
 
 
 def test_sides_that_become_equal_when_they_are_cut_are_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from urm_hf.data.column_types import build_table, column_types
 from urm_hf.data.formats.format import UNDECIDED, keep_row
 from urm_hf.data.formats.reading import drop_columns, find_format, format_named, kind_of, read_row
 from urm_hf.data.json_column import dataset_of
+from urm_hf.data.row_numbers import NUMBER
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def read_dataset(
     format: str | None = None,
     ignore: Collection[str] = (),
     name: str = "",
+    numbered: bool = False,
 ) -> Dataset:
     """
     The dataset with canonical rows.
@@ -41,6 +43,8 @@ def read_dataset(
         format (`str`, *optional*): of the rows, by name; default: what each row tells.
         ignore (`Collection[str]`, defaults to none): columns that are not looked at.
         name (`str`, *optional*): what the count of rows that are left out calls the dataset.
+        numbered (`bool`, *optional*, defaults to `False`): whether new rows carry the numbers of those they are made
+            of (`urm_hf.data.row_numbers`).
 
     Raises:
         ValueError: no row is left, or there is no such format.
@@ -50,8 +54,9 @@ def read_dataset(
     if format is None and not ignore and _is_canonical(dataset):
         return dataset
     left_out: Counter[str] = Counter()
-    types = column_types(_read_rows(dataset, expand, format, ignore, left_out))
-    rows = _read_rows(dataset, expand, format, ignore, Counter())
+    given = _Numbered(dataset) if numbered else dataset
+    types = column_types(_read_rows(given, expand, format, ignore, left_out))
+    rows = _read_rows(given, expand, format, ignore, Counter())
     tables = []
     while some := list(islice(rows, ROWS_AT_ONCE)):
         tables.append(build_table(some, types))
@@ -65,18 +70,33 @@ def read_dataset(
 
 
 def _is_canonical(dataset: Dataset) -> bool:
-    """Whether the first row is read as it is."""
-    if not len(dataset):
-        return True
+    """Whether every row is read as it is: a file may hold rows of several formats, and any of its rows the first."""
+    return all(map(_stays, dataset))
+
+
+def _stays(row: Mapping[str, Any]) -> bool:
     try:
-        first = dataset[0]
-        return find_format(first).read is keep_row and kind_of(first) != "candidates"
+        return find_format(row).read is keep_row and kind_of(row) != "candidates"
     except ValueError:
-        return True
+        return True  # told, or left out, by whoever uses the row
+
+
+class _Numbered:
+    """The rows of a dataset with their numbers, as often as they are read."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return ({NUMBER: number, **row} for number, row in enumerate(self.dataset))
 
 
 def _read_rows(
-    dataset: Dataset, expand: Expand | None, format: str | None, ignore: Collection[str], left_out: Counter[str]
+    dataset: Iterable[dict[str, Any]],
+    expand: Expand | None,
+    format: str | None,
+    ignore: Collection[str],
+    left_out: Counter[str],
 ) -> Iterator[dict[str, Any]]:
     for whole in dataset:
         row = drop_columns(whole, ignore)  # who reads the dataset does not look at them either

@@ -56,8 +56,16 @@ class Source:
 
     def items(self) -> Iterator[Item]:
         """Rows as far as they need to be read to be counted; `row` makes dictionaries of them."""
-        items = iter(self.dataset) if self.dataset is not None else read_items(self.path)
-        return items if self.dataset is not None or self.split is None else filter(self._in_split, items)
+        return (item for _, item in self.numbered_items())
+
+    def numbered_items(self) -> Iterator[tuple[int, Item]]:
+        """The same, each with its number, from 0, among all rows of the file."""
+        if self.dataset is not None:
+            yield from enumerate(self.dataset)
+            return
+        for number, item in enumerate(read_items(self.path)):
+            if self.split is None or self._in_split(item):
+                yield number, item
 
     def row(self, item: Item) -> dict[str, Any]:
         """

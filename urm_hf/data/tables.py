@@ -17,6 +17,7 @@ from urm_hf.data.files import FILE_TYPES, has_ending, local_file
 from urm_hf.data.formats.reading import format_named
 from urm_hf.data.json_column import dataset_of
 from urm_hf.data.parquet_files import damage_told
+from urm_hf.data.row_numbers import NUMBER, number_table
 from urm_hf.data.source import Source, read_items, row_of
 
 __all__ = ["FILE_TYPES", "from_ultrafeedback", "load_rows", "local_file", "read_jsonl"]
@@ -43,6 +44,8 @@ def load_rows(
     revision: str | None = None,
     format: str | None = None,
     unreadable: list[RowError] | None = None,
+    *,
+    numbered: bool = False,
 ) -> Dataset:
     """
     A dataset from a local file (JSON lines, a JSON array, Parquet, CSV) or the Hub.
@@ -58,31 +61,28 @@ def load_rows(
         format (`str`, *optional*): name of the format of the rows (docs/data.md), which are then made canonical.
             Default: rows as they are written; scorer and trainers know the formats by their columns.
         unreadable (`list`, *optional*): gets the errors of what holds no row, which is then left out.
+        numbered (`bool`, *optional*, defaults to `False`): whether rows carry their numbers in the file along
+            (`urm_hf.data.row_numbers`).
 
     Raises:
         ValueError: the file or the split holds no rows, or a row is none (a [`RowError`], which names the line).
         FileNotFoundError: neither a file nor a Hub name.
     """
-    rows = _load_as_written(name_or_path, split, config, revision, unreadable)
+    source = Source(name_or_path, split, config, revision)
+    rows = _load_as_written(source, unreadable, numbered=numbered)
     return rows if format is None else read_dataset(rows, format=format_named(format).name, name=name_or_path)
 
 
-def _load_as_written(
-    name_or_path: str,
-    split: str | None,
-    config: str | None,
-    revision: str | None,
-    unreadable: list[RowError] | None,
-) -> Dataset:
-    source = Source(name_or_path, split, config, revision)
+def _load_as_written(source: Source, unreadable: list[RowError] | None, *, numbered: bool) -> Dataset:
     if source.dataset is not None:
-        return source.dataset
+        return source.dataset.add_column(NUMBER, range(source.count)) if numbered else source.dataset
     if has_ending(source.path, (".parquet",)):
         with damage_told(source.path):
-            dataset = dataset_of(parquet.read_table(source.path))
-        return dataset if split is None else _rows_of_split(dataset, split)
-    types = column_types(_readable(source, unreadable))
-    rows, tables = _readable(source, None if unreadable is None else []), []
+            table = parquet.read_table(source.path)
+        dataset = dataset_of(number_table(table) if numbered else table)
+        return dataset if source.split is None else _rows_of_split(dataset, source.split)
+    types = column_types(_readable(source, unreadable, numbered=numbered))
+    rows, tables = _readable(source, None if unreadable is None else [], numbered=numbered), []
     while some := list(islice(rows, ROWS_AT_ONCE)):
         tables.append(build_table(some, types))
     if not tables and unreadable:
@@ -90,9 +90,9 @@ def _load_as_written(
     return dataset_of(pyarrow.concat_tables(tables))
 
 
-def _readable(source: Source, unreadable: list[RowError] | None) -> Iterator[dict[str, Any]]:
+def _readable(source: Source, unreadable: list[RowError] | None, *, numbered: bool) -> Iterator[dict[str, Any]]:
     """The rows of a source; what is none is an error, or left out and told in a list."""
-    for item in source.items():
+    for number, item in source.numbered_items():
         try:
             row = source.row(item)
         except RowError as error:
@@ -100,7 +100,7 @@ def _readable(source: Source, unreadable: list[RowError] | None) -> Iterator[dic
                 raise
             unreadable.append(error)
             continue
-        yield row
+        yield {**row, NUMBER: number} if numbered else row
 
 
 def from_ultrafeedback(dataset: Dataset) -> Dataset:
@@ -122,7 +122,8 @@ def from_ultrafeedback(dataset: Dataset) -> Dataset:
                 given = {name: note for name, note in completion["annotations"].items() if note is not None}
                 ratings = {name: _ultrafeedback_rating(note["Rating"]) for name, note in given.items()}
                 if completion["response"].strip():
-                    rows.append({"prompt": row["instruction"], "response": completion["response"], "ratings": ratings})
+                    own = {"prompt": row["instruction"], "response": completion["response"], "ratings": ratings}
+                    rows.append({**own, NUMBER: row[NUMBER]} if NUMBER in row else own)
                 else:
                     empty += 1
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -58,7 +58,9 @@ def replace_columns(row: Row, read: Sequence[str], new: Mapping[str, Any]) -> di
     Raises:
         ValueError: a column that was not read has the name of a new one.
     """
-    kept = {name: value for name, value in row.items() if name not in read}
+    # a null holds nothing that could be lost: tables give it to rows of one format for the columns of another
+    empty = {name for name in new if row.get(name) is None}
+    kept = {name: value for name, value in row.items() if name not in read and name not in empty}
     both = sorted(kept.keys() & new.keys())
     if both:
         raise ValueError(
