@@ -1,9 +1,10 @@
 """Where on the Hub a repository's files are taken from, and with which access. This file travels with checkpoints."""
 
+import os
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, try_to_load_from_cache
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,26 @@ class HubPlace:
         return replace(self, revision=revision, subfolder=None)
 
     def find_file(self, name: str, file: str) -> str | None:
-        """The path of a file of the repository or folder `name`, downloaded if need be; else None."""
-        return cached_file(name, file, _raise_exceptions_for_missing_entries=False, **self.kwargs())
+        """
+        The path of a file of the repository or folder `name`, downloaded if need be; None where it is known to be
+        absent.
+
+        Raises:
+            OSError: `name` is neither a folder nor a repository, or the Hub cannot be asked and the cache has nothing
+                of it.
+        """
+        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **self.kwargs())
+        # without a connection, too, transformers gives None: a typing error would be told as a missing weight file
+        if found is None and not os.path.isdir(name) and not self._is_cached(name, file):
+            raise OSError(
+                f"{name} is no folder here, and the Hub cannot be asked for a repository of that name: there is no "
+                "connection, or the offline mode is on, and nothing of it is in the cache. Correct the name, or "
+                "connect and try again."
+            )
+        return found
+
+    def _is_cached(self, name: str, file: str) -> bool:
+        """Whether the cache has something of a repository, if only that this file is not there."""
+        files = ("config.json", "adapter_config.json", file)
+        paths = [path if self.subfolder is None else f"{self.subfolder}/{path}" for path in files]
+        return any(try_to_load_from_cache(name, path, self.cache_dir, self.revision) is not None for path in paths)

@@ -48,7 +48,7 @@ def read_promise(module: str) -> str:
 def count_outcomes(outcomes: Iterator[Outcome]) -> dict[str, Counter]:
     counts: dict[str, Counter] = defaultdict(Counter)
     for promise, trials, failed, skipped in outcomes:
-        counts[promise].update(trials=trials, failures=failed, skipped=skipped)
+        counts[promise].update(trials=trials, failures=int(failed), skipped=int(skipped))
     return counts
 
 

@@ -161,6 +161,7 @@ def test_attributes_that_do_not_agree(tmp_path, capsys):
     data = write(tmp_path / "ratings.jsonl", ratings())
     assert main(["evaluate", model, "--data", data, "--out", str(tmp_path / "out")]) == 2
     assert "quality, style; ratings has helpfulness, clarity" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/**/*.jsonl"))  # told before anything is scored
     results = run(tmp_path, model, "--data", data, "--attribute-map", "quality=helpfulness")
     value(results, "model", "nll", level="attribute", group="helpfulness")
 

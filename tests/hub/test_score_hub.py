@@ -99,3 +99,10 @@ def test_a_model_in_the_cache_needs_no_hub(server, data, tmp_path, monkeypatch):
     interrupted("org/urm", data, tmp_path / "out.jsonl", monkeypatch)
     manifest = json.loads((tmp_path / "out.jsonl.parts" / "manifest.json").read_text())
     assert manifest["model"] == [f"org/urm@{first}"] and len(server.requests) == before
+
+
+def test_a_name_that_nothing_is_known_of_is_told_without_a_hub(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert score("org/no-such-model", "--data", data, "--out", tmp_path / "out.jsonl") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("urm score: error: org/no-such-model is no folder here, and the Hub cannot be asked")

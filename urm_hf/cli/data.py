@@ -69,6 +69,8 @@ def main(argv: list[str]) -> int:
         print(json_text(to_json(surveyor.found, args.data), indent=2))
     else:
         print_survey(surveyor.found, args.data, tokenizer)
+    if not surveyor.found.kinds:
+        raise ValueError(f"{args.data}: none of its {surveyor.found.rows} rows can be read, as told above.")
     return 0
 
 

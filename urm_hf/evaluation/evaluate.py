@@ -53,12 +53,21 @@ def evaluate(
         folder (`Path`): where scores are kept, a folder for each data set.
         statistics (`Statistics`): how intervals are computed.
     """
+    _check_attributes(models, data, statistics)
     scores: dict[str, dict[str, ModelScores]] = {one.name: {} for one in data}
     for model in models:
         for one in data:
             scores[one.name][model.name] = model.scores(one.conversations, folder / one.name, one.origins)
         model.scorer = None  # makes room for the next
     return evaluate_scores(scores, data, statistics)
+
+
+def _check_attributes(models: Sequence[OpenModel], data: Sequence[EvaluationData], statistics: Statistics):
+    """A ValueError if no model's attributes are those of rated data: told before hours of scoring, not after."""
+    attributes = {model.name: found for model in models if (found := model.read_attributes())}
+    for one in data:
+        if one.content.kind == RATINGS:
+            matched_models(cast(RatingSet, one.content), attributes, statistics.attribute_map)
 
 
 def evaluate_scores(

@@ -15,7 +15,7 @@ from urm_hf.data.source import Source
 from urm_hf.data.tables import FILE_TYPES, read_jsonl
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
-from urm_hf.scoring.jobs.models import WatchedModels
+from urm_hf.scoring.jobs.models import WatchedModels, read_ensemble_config, read_sources
 from urm_hf.scoring.jobs.processes import default_device
 from urm_hf.scoring.scorer import RewardScorer
 
@@ -125,6 +125,18 @@ class OpenModel:
             scores=scores,
             **description,
         )
+
+    def read_attributes(self) -> list[str] | None:
+        """The model's attributes, read before it is loaded; None of a model without, or where that does not tell."""
+        if self.rows is not None:
+            first: dict[str, Any] = next(iter(self.rows.values()), {})
+            return list(first.get("attribute_means") or ()) or None
+        models, revisions = self.source.split(","), self.revision.split(",") if self.revision else None
+        try:
+            ensemble = read_ensemble_config(models, revisions, self.loading.model, self.loading.ensemble)
+            return list(read_sources(models, revisions, self.loading.model, ensemble)[0].config().attributes)
+        except (ValueError, OSError):  # a scalar model; or damaged, which is told where it is loaded
+            return None
 
     def _check_templates(self, conversations: Sequence[Any], keys: Sequence[str], origins: Sequence[str] | None):
         """A ValueError if the file's scores are of plain text and the data wants a chat template, or the other way."""

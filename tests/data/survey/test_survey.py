@@ -143,6 +143,15 @@ def test_the_command_prints_what_is_there(tmp_path, capsys):
     assert found["numbers"]["helpfulness"]["mean"] == 2.5
 
 
+def test_a_file_of_which_nothing_can_be_read_is_an_error(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"foo": 1}\n{"foo": 2}\n', encoding="utf-8")
+    assert main(["data", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert "the columns foo are of no known format" in printed.out
+    assert printed.err == f"urm data: error: {path}: none of its 2 rows can be read, as told above.\n"
+
+
 @pytest.mark.parametrize(
     "options,told",
     [
