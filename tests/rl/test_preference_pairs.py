@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer
 from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScore, RewardScorer, URMEnsemble
+from urm_hf.data.errors import RowError
 from urm_hf.rl.preference_pairs import PairReport, build_preference_pairs
 
 
@@ -121,6 +122,20 @@ def test_everything_is_accounted_for(select):
     assert min(report.close, report.undecided, report.unknown, report.duplicate, report.lone_prompts) > 0
     assert len(dataset) == report.pairs
     assert str(report).startswith(f"{report.pairs} pairs from 300 candidates for 60 prompts. Left out: {report.empty}")
+
+
+def test_a_candidate_that_cannot_be_scored_is_named_or_left_out():
+    urm = RewardScorer(tiny_urm(), tiny_tokenizer(), max_length=60)
+    answers = [["short", "another", "far too long " * 20], ["one", "two"]]
+    with pytest.raises(RowError, match=r"^prompts\[0\], the candidate 'far too long .*60.*`on_error=\"skip\"`"):
+        build_preference_pairs([QUESTION] * 2, answers, urm)
+    found, report = build_preference_pairs([QUESTION] * 2, answers, urm, on_error="skip")
+    expected, _ = build_preference_pairs([QUESTION] * 2, [answers[0][:2], answers[1]], urm)
+    assert found.to_list() == expected.to_list()
+    assert (report.candidates, report.unscorable, report.pairs) == (5, 1, 2)
+    assert "1 unscorable" in str(report)
+    with pytest.raises(ValueError, match="`on_error` must be raise or skip"):
+        build_preference_pairs([QUESTION], [["a", "b"]], urm, on_error="ignore")
 
 
 def test_plain_text_stays_text():

@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from urm_hf.data.content import Messages, says_nothing
+from urm_hf.data.errors import RowError
 from urm_hf.rl.completions import CompletionScorer, Scorer, check_measure
 from urm_hf.scores import RewardScore
 from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
@@ -29,6 +30,7 @@ class PairReport:
         candidates (`int`): candidates that came.
         empty (`int`): candidates without text.
         duplicate (`int`): candidates with the text of another one to the same prompt.
+        unscorable (`int`): candidates that the scorer could not encode, or gave no finite reward.
         unknown (`int`): candidates whose uncertainty was above the threshold.
         lone_prompts (`int`): prompts that had fewer than two candidates left, and so no pair.
         close (`int`): pairs whose rewards differ by no more than the margin, ties among them.
@@ -40,6 +42,7 @@ class PairReport:
     candidates: int
     empty: int = 0
     duplicate: int = 0
+    unscorable: int = 0
     unknown: int = 0
     lone_prompts: int = 0
     close: int = 0
@@ -50,8 +53,8 @@ class PairReport:
         counts = asdict(self)
         return (
             "{pairs} pairs from {candidates} candidates for {prompts} prompts. Left out: {empty} empty, {duplicate} "
-            "duplicate and {unknown} uncertain candidates; {lone_prompts} prompts with fewer than two left; {close} "
-            "pairs too close in reward, {undecided} of undecided preference."
+            "duplicate, {unscorable} unscorable and {unknown} uncertain candidates; {lone_prompts} prompts with fewer "
+            "than two left; {close} pairs too close in reward, {undecided} of undecided preference."
         ).format(**counts)
 
 
@@ -73,6 +76,7 @@ def build_preference_pairs(
     margin: float = 0.0,
     min_probability: float = 0.5,
     select: str = "best_worst",
+    on_error: str = "raise",
 ) -> tuple[Dataset, PairReport]:
     """
     A dataset for DPOTrainer with the columns prompt, chosen, rejected, score_chosen, score_rejected; with `measure`
@@ -97,15 +101,19 @@ def build_preference_pairs(
             (1 - p, p) are left out; 0.5 leaves out none.
         select (`str`, *optional*, defaults to `"best_worst"`):
             "best_worst" makes one pair a prompt, from its highest and lowest reward; "all" every pair.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            What happens to a candidate that cannot be scored (too long, no template for its roles, a reward that is
+            not finite): "raise" names it, "skip" leaves it out, counts it and logs why.
 
     Returns:
         `tuple[Dataset, PairReport]`: the dataset, and what was left out and why.
 
     Raises:
         ValueError: an argument is out of range, candidates do not match the prompts, or no pair is left.
+        RowError: a candidate cannot be scored.
     """
     _check_candidates(prompts, candidates)
-    _check_settings(measure, threshold, margin, min_probability, select)
+    _check_settings(measure, threshold, margin, min_probability, select, on_error)
     completions = CompletionScorer(scorer)
     if measure is not None:
         check_measure(measure, completions.scorer)
@@ -114,7 +122,7 @@ def build_preference_pairs(
     # Counted at each step, not at the end: what is left out first is not there to be counted again.
     report = PairReport(len(prompts), sum(map(len, candidates)))
     distinct = [_drop_repeats(answers, report) for answers in candidates]
-    known = _score_candidates(completions, prompts, distinct, measure, threshold, report)
+    known = _score_candidates(completions, prompts, distinct, measure, threshold, on_error, report)
     rows: list[dict[str, Any]] = []
     for prompt, group in zip(prompts, known, strict=True):
         rows += _build_rows(prompt, group, select, margin, min_probability, report)
@@ -144,7 +152,9 @@ def _check_candidates(prompts, candidates):
             raise ValueError(f"`candidates[{number}]` must be texts, as its prompt is.")
 
 
-def _check_settings(measure, threshold, margin, min_probability, select):
+def _check_settings(measure, threshold, margin, min_probability, select, on_error):
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"`on_error` must be raise or skip, got {on_error!r}.")
     if (measure is None) != (threshold is None):
         raise ValueError(f"`measure` and `threshold` go together, got measure={measure!r}, threshold={threshold}.")
     if threshold is not None and not 0 <= threshold < float("inf"):
@@ -170,25 +180,39 @@ def _drop_repeats(answers: Sequence[str | Messages], report: PairReport) -> list
     return kept
 
 
-def _score_candidates(completions, prompts, distinct, measure, threshold, report) -> list[list[_Candidate]]:
+def _score_candidates(
+    completions: CompletionScorer,
+    prompts: Sequence[str | Messages],
+    distinct: Sequence[Sequence[str | Messages]],
+    measure: str | None,
+    threshold: float | None,
+    on_error: str,
+    report: PairReport,
+) -> list[list[_Candidate]]:
     """The candidates of each prompt that the model knows, in one call of the scorer for all."""
     # one call, whatever the number of prompts: batches are full, and answers to one prompt share its tokens
-    asked = [(prompt, answer) for prompt, answers in zip(prompts, distinct, strict=True) for answer in answers]
-    scores = completions.score([prompt for prompt, _ in asked], [answer for _, answer in asked])
-    uncertainties = [None] * len(scores)
+    asked = [(number, answer) for number, answers in enumerate(distinct) for answer in answers]
+    try:
+        scores = completions.score_usable(
+            [prompts[number] for number, _ in asked], [answer for _, answer in asked], on_error=on_error
+        )
+    except RowError as error:
+        if error.row is None or not 0 <= error.row < len(asked):
+            raise
+        number, answer = asked[error.row]
+        told = f"prompts[{number}], the candidate {str(answer)[:60]!r}"
+        raise RowError(f'{told}: {error} Or leave such candidates out: `on_error="skip"`.') from error
+    known: list[list[_Candidate]] = [[] for _ in prompts]
+    usable = [(*one, score) for one, score in zip(asked, scores, strict=True) if score is not None]
+    report.unscorable += len(asked) - len(usable)
+    uncertainties: list[float | None] = [None] * len(usable)
     if measure is not None:
-        uncertainties = compute_uncertainty(scores, measure).tolist()
-    scored = iter(zip(scores, uncertainties, strict=True))
-    known = []
-    for answers in distinct:
-        group = []
-        for answer in answers:
-            score, uncertainty = next(scored)
-            if uncertainty is not None and uncertainty > threshold:
-                report.unknown += 1
-            else:
-                group.append(_Candidate(answer, score.reward, score, uncertainty))
-        known.append(group)
+        uncertainties = compute_uncertainty([score for *_, score in usable], measure).tolist()
+    for (number, answer, score), uncertainty in zip(usable, uncertainties, strict=True):
+        if uncertainty is not None and threshold is not None and uncertainty > threshold:
+            report.unknown += 1
+        else:
+            known[number].append(_Candidate(answer, score["reward"], score, uncertainty))
     return known
 
 
