@@ -14,11 +14,12 @@ import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, Trainer
 
 from tests.helpers.judge_runs import run as run_judge
 from tests.helpers.judge_server import judge_of_a_test
-from tests.helpers.row_strategies import GOOD, PLACE, Made, files_of, write_rows
-from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from tests.helpers.row_strategies import GOOD, PLACE, ROWS, Made, files_of, write_rows
+from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer
 from urm_hf.cli import main
 from urm_hf.scoring.jobs.job import ScoreJob
@@ -30,12 +31,21 @@ MANY = settings(FEW, max_examples=1000)
 SCORED = [*GOOD["conversation"], *GOOD["pair"], *GOOD["candidates"]]
 PAIRS = GOOD["pair"]
 LISTS = GOOD["candidates"]
+RATED = [row | {"helpfulness": n % 5, "correctness": 1} for n, row in enumerate(GOOD["conversation"][:8])]
 QUIET = ["--report_to", "none", "--use_cpu", "true", "--disable_tqdm", "true", "--save_strategy", "no"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     return save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("backbone")
+    AutoModelForCausalLM.from_config(tiny_backbone_config()).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture
@@ -201,3 +211,99 @@ def check_judge(folder: Path, fake, rows: list[Made], capsys):
 def test_judge_asks_about_every_row_or_names_one(fresh, capsys, rows):
     with pytest.MonkeyPatch.context() as patch, judge_of_a_test(patch) as fake:
         check_judge(fresh(), fake, rows, capsys)
+
+
+# data
+
+
+def check_data(folder: Path, rows: list[Made], capsys):
+    data = folder / "rows.jsonl"
+    write_rows(data, rows)
+    code = main(["data", str(data), "--json"])
+    printed = capsys.readouterr()
+    found = json.loads(printed.out, parse_constant=refuse_constant)
+    if code != 0:
+        assert code == 2 and not found["kinds"]
+        check_told("data", data, printed.err)
+    problems = found["problems"].values()
+    named = {number for problem in problems for number in problem["first"]}
+    assert found["rows"] == len(rows)
+    # what only a tokenizer or a model refuses is not told here
+    assert named >= {number for number, row in enumerate(rows) if isinstance(row.content, bytes)}
+    assert sum(found["kinds"].values()) + sum(problem["rows"] for problem in problems) >= len(rows)
+
+
+@FEW
+@given(rows=files_of(ROWS))
+def test_data_surveys_every_row(fresh, capsys, rows):
+    check_data(fresh(), rows, capsys)
+
+
+@pytest.mark.slow
+@MANY
+@given(rows=files_of(ROWS, rows=10))
+def test_data_surveys_every_one_of_ten_thousand_rows(fresh, capsys, rows):
+    check_data(fresh(), rows, capsys)
+
+
+# train
+
+
+@pytest.fixture
+def no_steps(monkeypatch):
+    """Training ends before its first step, when all rows were read."""
+
+    class Ready(Exception):
+        pass
+
+    def stop(trainer, *_, **__):
+        raise Ready
+
+    monkeypatch.setattr(Trainer, "train", stop)
+    return Ready
+
+
+def check_train(stage: str, folder: Path, model: str, rows: list[Made], on_error: str, no_steps, capsys):
+    data, out = folder / "rows.jsonl", folder / "trained"
+    write_rows(data, rows)
+    argv = ["train", stage, "--model_name_or_path", model, "--dataset_name", str(data), "--output_dir", str(out)]
+    extra = {"gating": ["--cache_features", "false"], "attributes": ["--attributes", "helpfulness", "correctness"]}
+    code, ready = 0, False
+    try:
+        code = main([*argv, *QUIET, *extra[stage], "--on_error", on_error, "--max_steps", "1"])
+    except no_steps:
+        ready = True
+    told = capsys.readouterr().err
+    side_files = [out / f"train.{kind}.jsonl" for kind in ("unreadable", "skipped")]
+    left_out = [row for file in side_files if file.exists() for row in read_strictly(file)]
+    if not ready:
+        assert code == 2, told
+        check_told("train", data, told)
+        return
+    assert on_error == "skip" or not left_out
+    assert {row["row"] for row in left_out} >= {number for number, row in enumerate(rows) if row.bad}
+    assert all(row["reason"] for row in left_out)
+    for row in left_out:  # told by its number in the file
+        assert row.get("data", {}).get(PLACE, row["row"]) == row["row"]
+
+
+ON_ERROR = st.sampled_from(["skip", "skip", "raise"])
+
+
+@FEW
+@given(rows=files_of(PAIRS), on_error=ON_ERROR)
+def test_gating_trains_on_every_row_or_tells_it(fresh, capsys, model, no_steps, rows, on_error):
+    check_train("gating", fresh(), model, rows, on_error, no_steps, capsys)
+
+
+@FEW
+@given(rows=files_of(RATED), on_error=ON_ERROR)
+def test_attributes_train_on_every_row_or_tell_it(fresh, capsys, backbone, no_steps, rows, on_error):
+    check_train("attributes", fresh(), backbone, rows, on_error, no_steps, capsys)
+
+
+@pytest.mark.slow
+@settings(FEW, max_examples=100)
+@given(rows=files_of(PAIRS, rows=100), on_error=ON_ERROR)
+def test_gating_trains_on_or_tells_every_one_of_ten_thousand_rows(fresh, capsys, model, no_steps, rows, on_error):
+    check_train("gating", fresh(), model, rows, on_error, no_steps, capsys)

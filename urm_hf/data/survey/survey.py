@@ -190,6 +190,8 @@ class Surveyor:
         if conversation.ids is not None:
             return
         text = text_of(conversation)
+        if not text.strip() and not any(turn.get("tool_calls") for turn in conversation.turns or ()):
+            self.refuse("the conversation says nothing. Fill it in, or leave the row out.", number)
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             self.refuse("half of a surrogate pair stands in the text, which is no character", number)
         mark = next((mark for mark in TEMPLATE_MARKS if mark in text), None)
