@@ -11,7 +11,7 @@ from datasets import Dataset, IterableDataset
 from urm_hf.data.encoder import LONGEST, Encoder, check_max_length, embeddings_of, positions_of
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.outputs import json_lines
-from urm_hf.data.row_numbers import NUMBER, numbers_of
+from urm_hf.data.row_numbers import drop_number, numbers_of
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def encode_dataset(
     def encode(row: dict[str, Any], number: int) -> dict[str, Any]:
         # not raised here: an error in `map` ends it, and all rows that cannot be used are to be told at once
         try:
-            return plan.encode(row, number, encoder)
+            return plan.encode(drop_number(row), number, encoder)
         except RowError as error:
             return plan.fill_blank(str(error))
 
@@ -228,5 +228,4 @@ def _leave_out(dataset: Dataset, problems: Mapping[int, str], name: str, folder:
 
 def _tell_row(row: dict[str, Any], number: int, reason: str) -> dict[str, Any]:
     """A line of the side file."""
-    data = {column: value for column, value in row.items() if column != NUMBER}
-    return {"row": number, "reason": reason, "data": data}
+    return {"row": number, "reason": reason, "data": drop_number(row)}

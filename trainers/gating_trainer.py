@@ -18,6 +18,7 @@ from trl import RewardTrainer
 from urm_hf.data.canonical import read_dataset
 from urm_hf.data.errors import RowError
 from urm_hf.data.formats.choices import rank_pairs
+from urm_hf.data.row_numbers import NUMBER
 from urm_hf.data.template_dates import fix_dates
 from urm_hf.trainers.argument_types import (
     ComputeMetrics,
@@ -237,7 +238,8 @@ def _check_sides(columns: list[str], name: str):
     missing = [side for side in ("chosen", "rejected") if side not in columns]
     if missing:
         told = " and ".join(f"`{side}`" for side in missing)
-        raise ValueError(f"the {name} dataset has no column {told}; it has {', '.join(columns)}. Pairs need both.")
+        listed = ", ".join(column for column in columns if column != NUMBER)
+        raise ValueError(f"the {name} dataset has no column {told}; it has {listed}. Pairs need both.")
 
 
 def _check_distinct(row):

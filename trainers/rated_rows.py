@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from urm_hf.data.errors import RowError
 from urm_hf.data.ratings import find_masks, ratings_array, read_ratings
-from urm_hf.data.row_numbers import numbers_of
+from urm_hf.data.row_numbers import drop_number, numbers_of
 from urm_hf.trainers.encoding import RowPlan
 
 Scales: TypeAlias = Mapping[str, Sequence[float]] | None
@@ -73,7 +73,7 @@ def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales) -> 
     unreadable: dict[int, RowError] = {}
     for number, row in enumerate(dataset):
         try:
-            ratings.append(read_ratings(row, attributes, scales))
+            ratings.append(read_ratings(drop_number(row), attributes, scales))
         except RowError as error:
             unreadable[number] = error.with_traceback(None)  # which would keep every row alive
             ratings.append([[]] * len(attributes))

@@ -4,7 +4,8 @@ The number that a row has where it comes from, carried along while rows are left
 What is wrong with a row is told with this number, so that you find the row in your file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow
 from datasets import Dataset
@@ -20,3 +21,8 @@ def number_table(table: pyarrow.Table) -> pyarrow.Table:
 def numbers_of(dataset: Dataset) -> Sequence[int]:
     """The number of each row of a dataset; where it carries none, the place in the dataset."""
     return list(dataset[NUMBER]) if NUMBER in dataset.column_names else range(len(dataset))
+
+
+def drop_number(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as it was written."""
+    return {column: value for column, value in row.items() if column != NUMBER}
