@@ -14,13 +14,12 @@ Two kinds of members:
 OUT/ensemble names the members in OUT/member-0, ... and runs the backbone once for all of them, or switches adapters.
 """
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from ratings_and_pairs import attribute_trainer, drawn, rated
+from ratings_and_pairs import attribute_trainer, drawn, rated, rating_parser
 
 from urm_hf.checkpoints.adapters import load_adapter, save_adapter_with_head
 from urm_hf.data import load_rows
@@ -29,12 +28,7 @@ from urm_hf.trainers import URMGatingConfig, URMGatingTrainer
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True)
-    parser.add_argument("--dtype", default="float32", help="of the backbone")
-    parser.add_argument("--ratings", required=True)
-    parser.add_argument("--attributes", nargs="+", required=True)
-    parser.add_argument("--scale", nargs="+", type=float, help="min, max and, if there is one, step")
+    parser = rating_parser(__doc__)
     parser.add_argument("--loss_type", default="mle")
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--members", type=int, default=3)

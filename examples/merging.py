@@ -8,7 +8,6 @@ their ensemble (mean of the predictions), all measured on the test rows. With --
 that the two seeds differ in their bodies, as the paper's do.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from datasets import Dataset
-from ratings_and_pairs import drawn, predict, rated, train_attributes
+from ratings_and_pairs import drawn, predict, rated, rating_parser, train_attributes
 
 from urm_hf import URMConfig, URMForRewardModeling, merge_checkpoints
 from urm_hf.data import load_rows
@@ -26,12 +25,7 @@ from urm_hf.statistics.rating_metrics import attribute_metrics
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", required=True)
-    parser.add_argument("--dtype", default="float32", help="of the backbone")
-    parser.add_argument("--ratings", required=True)
-    parser.add_argument("--attributes", nargs="+", required=True)
-    parser.add_argument("--scale", nargs="+", type=float, help="min, max and, if any, step of every attribute")
+    parser = rating_parser(__doc__)
     parser.add_argument("--lora_epochs", type=float, help="train LoRA adapters (r=16) for so many epochs instead")
     parser.add_argument("--max_train_rows", type=int, help="of the ratings, drawn with seed 0 for both models")
     parser.add_argument("--out", type=Path, required=True)

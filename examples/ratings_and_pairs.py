@@ -32,8 +32,9 @@ from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingCo
 REPORTED = ("pearson", "nll", "censored_nll", "spread_pearson", "coverage68", "coverage95")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def rating_parser(about: str | None) -> argparse.ArgumentParser:
+    """A parser of what every training on a file of ratings is told."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True)
     parser.add_argument("--dtype", default="float32", help="of the backbone")
     parser.add_argument("--ratings", required=True)
@@ -41,6 +42,11 @@ def main():
     parser.add_argument(
         "--scale", nargs="+", type=float, help="min, max and, if there is one, step of every attribute"
     )
+    return parser
+
+
+def main():
+    parser = rating_parser(__doc__)
     parser.add_argument("--loss_type", default="mle")
     parser.add_argument("--pairs")
     parser.add_argument("--lora_epochs", type=float, help="train LoRA adapters (r=16) for so many epochs instead")

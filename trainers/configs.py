@@ -14,7 +14,30 @@ from urm_hf.trainers.losses import LOSS_TYPES
 
 @dataclass
 class URMTrainingConfig(RewardConfig):
-    """What both stages share. TRL's defaults hold unless a field says otherwise; bf16 is off where there is no GPU."""
+    """
+    Arguments of both stages. TRL's defaults hold unless a field says otherwise; bf16 is off where there is no GPU.
+
+    Args:
+        max_length (`int`, *optional*, defaults to `4096`):
+            Longest conversation in tokens; `truncation` says what happens beyond. The default is lowered to the
+            positions of a model that has fewer.
+        truncation (`str`, *optional*, defaults to `"error"`):
+            What happens to a longer one: "error", "left" (keep the end), "right" (keep the beginning) or "drop". What
+            was cut or dropped is counted and logged.
+        on_error (`str`, *optional*, defaults to `"raise"`):
+            What happens to rows that cannot be used: "raise" names them all, "skip" leaves them out, counts them and
+            writes them to `<output_dir>/train.skipped.jsonl`.
+        cache_dir (`str`, *optional*):
+            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
+        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
+            Padded tokens of a batch while hidden states are computed for the cache.
+        keep_best (`bool`, *optional*, defaults to `True`):
+            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
+        patience (`int`, *optional*):
+            With `keep_best`: stop after so many evaluations without improvement. By default never.
+
+    All other arguments are those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
+    """
 
     max_length: int | None = field(
         default=LONGEST,
@@ -101,27 +124,8 @@ class URMAttributeConfig(URMTrainingConfig):
         standardize_features (`bool`, *optional*, defaults to `True`):
             With `freeze_backbone`: whether the head reads standardized hidden states.
 
-    > Both stages
-
-        max_length (`int`, *optional*, defaults to `4096`):
-            Longest conversation in tokens; `truncation` says what happens beyond. The default is lowered to the
-            positions of a model that has fewer.
-        truncation (`str`, *optional*, defaults to `"error"`):
-            What happens to a longer one: "error", "left" (keep the end), "right" (keep the beginning) or "drop". What
-            was cut or dropped is counted and logged.
-        on_error (`str`, *optional*, defaults to `"raise"`):
-            What happens to rows that cannot be used: "raise" names them all, "skip" leaves them out, counts them and
-            writes them to `<output_dir>/train.skipped.jsonl`.
-        cache_dir (`str`, *optional*):
-            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
-        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
-            Padded tokens of a batch while hidden states are computed for the cache.
-        keep_best (`bool`, *optional*, defaults to `True`):
-            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
-        patience (`int`, *optional*):
-            With `keep_best`: stop after so many evaluations without improvement. By default never.
-
-    All other arguments are those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
+    Further arguments are those of both stages ([`URMTrainingConfig`]), of [`~trl.RewardConfig`] and of
+    [`~transformers.TrainingArguments`].
     """
 
     _VALID_DICT_FIELDS = RewardConfig._VALID_DICT_FIELDS + ["attribute_scales"]
@@ -213,27 +217,8 @@ class URMGatingConfig(URMTrainingConfig):
         cache_features (`bool`, *optional*, defaults to `True`):
             Whether each conversation's hidden state is computed once and kept on disk, to train on these.
 
-    > Both stages
-
-        max_length (`int`, *optional*, defaults to `4096`):
-            Longest conversation in tokens; `truncation` says what happens beyond. The default is lowered to the
-            positions of a model that has fewer.
-        truncation (`str`, *optional*, defaults to `"error"`):
-            What happens to a longer one: "error", "left" (keep the end), "right" (keep the beginning) or "drop". What
-            was cut or dropped is counted and logged.
-        on_error (`str`, *optional*, defaults to `"raise"`):
-            What happens to rows that cannot be used: "raise" names them all, "skip" leaves them out, counts them and
-            writes them to `<output_dir>/train.skipped.jsonl`.
-        cache_dir (`str`, *optional*):
-            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
-        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
-            Padded tokens of a batch while hidden states are computed for the cache.
-        keep_best (`bool`, *optional*, defaults to `True`):
-            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
-        patience (`int`, *optional*):
-            With `keep_best`: stop after so many evaluations without improvement. By default never.
-
-    All other arguments are those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
+    Further arguments are those of both stages ([`URMTrainingConfig`]), of [`~trl.RewardConfig`] and of
+    [`~transformers.TrainingArguments`].
     """
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of the gate."})

@@ -5,16 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import simulated_results as simulate
 from tests.helpers.browser import CHROMIUM, Page
-from tests.helpers.simulated_results import (
-    Simulated,
-    decisions,
-    measured,
-    model,
-    noise_ceilings,
-    preference_set,
-    rating_metrics,
-)
 from urm_hf.report.page import write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed (Debian: chromium)")
@@ -40,40 +32,56 @@ NASTY = "<script>console.error('run')</script>"
 
 
 def two_models() -> dict:
-    right = {"a": decisions(648, 0.63, 1), NASTY: decisions(648, 0.58, 2), "longest answer": decisions(648, 0.595, 3)}
-    simulated = Simulated(model("a"), model(NASTY, "scalar", ()))
+    right = {
+        "a": simulate.decisions(648, 0.63, 1),
+        NASTY: simulate.decisions(648, 0.58, 2),
+        "longest answer": simulate.decisions(648, 0.595, 3),
+    }
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model(NASTY, "scalar", ()))
     parts = {"subset": {"helpful-base": range(210), "helpful-rejection-sampled": range(210, 648)}}
-    simulated.preferences(preference_set("pairs_hh", skipped={"no rejected answer": 3}), right, parts=parts)
+    simulated.preferences(simulate.preference_set("pairs_hh", skipped={"no rejected answer": 3}), right, parts=parts)
     signals = {"margin near 0": 0.3, "probability near 1/2": 0.4, "reward_std": 0.4, "reward_gap": 0.0}
     simulated.known("pairs_hh", "a", right["a"], signals, {"logistic": 2.3, "gaussian": 1.2})
     return simulated.known("pairs_hh", NASTY, right[NASTY], {"margin near 0": 0.0}, {"logistic": 0.6}).done()
 
 
 def scalar_model() -> dict:
-    right = {LONG: decisions(259, 0.55, 4), "longest answer": decisions(259, 0.5, 3)}
-    return Simulated(model(LONG, "scalar", ())).preferences(preference_set("judgebench", n=259), right).done()
+    right = {LONG: simulate.decisions(259, 0.55, 4), "longest answer": simulate.decisions(259, 0.5, 3)}
+    return (
+        simulate.Simulated(simulate.model(LONG, "scalar", ()))
+        .preferences(simulate.preference_set("judgebench", n=259), right)
+        .done()
+    )
 
 
 def ratings() -> dict:
     attributes = ["correctness", "datacoverage", "textstructure"]
-    own = {"constant": [measured("nll", 1.4)], "annotators": noise_ceilings(attributes, 0.55, 1.2)}
-    of_models = {"mle": rating_metrics(attributes, 0.34, 0.94, 1), LONG: rating_metrics(attributes, 0.19, 0.6, 2)}
-    simulated = Simulated(model("mle"), model(LONG), baselines=("constant", "annotators"))
-    return simulated.rated(preference_set("webnlg", "ratings", 144), **of_models, **own).done()
+    own = {
+        "constant": [simulate.measured("nll", 1.4)],
+        "annotators": simulate.noise_ceilings(attributes, 0.55, 1.2),
+    }
+    of_models = {
+        "mle": simulate.rating_metrics(attributes, 0.34, 0.94, 1),
+        LONG: simulate.rating_metrics(attributes, 0.19, 0.6, 2),
+    }
+    simulated = simulate.Simulated(simulate.model("mle"), simulate.model(LONG), baselines=("constant", "annotators"))
+    return simulated.rated(simulate.preference_set("webnlg", "ratings", 144), **of_models, **own).done()
 
 
 def many() -> dict:
     names = [LONG, "URM-LLaMa-3.1-8B", "ArmoRM-Llama3-8B-v0.1", "Skywork-Reward-Llama-3.1-8B-v0.2", "GRM", "scores"]
-    simulated = Simulated(*map(model, names))
+    simulated = simulate.Simulated(*map(simulate.model, names))
     for number, kind in enumerate(("rewardbench", "rmbench", "rewardbench2", "pairs")):
-        right = {name: decisions(300, 0.9 - 0.05 * k, k) for k, name in enumerate(names)}
-        right["longest answer"] = decisions(300, 0.55, 9)
+        right = {name: simulate.decisions(300, 0.9 - 0.05 * k, k) for k, name in enumerate(names)}
+        right["longest answer"] = simulate.decisions(300, 0.55, 9)
         parts = {"section": {"Chat Hard": range(100), "Reasoning": range(100, 300)}}
-        simulated.preferences(preference_set(f"a-benchmark-{number}", kind), right, parts=parts, adjust=21)
+        simulated.preferences(simulate.preference_set(f"a-benchmark-{number}", kind), right, parts=parts, adjust=21)
         for name in names[:3]:
             measures = {"margin near 0": 0.5, "reward_std": 0.2}
             simulated.known(f"a-benchmark-{number}", name, right[name], measures, {"logistic": 1.5})
-    return simulated.rated(preference_set("rated", "ratings"), **{LONG: rating_metrics(["x"], 0.3, 0.9, 1)}).done()
+    return simulated.rated(
+        simulate.preference_set("rated", "ratings"), **{LONG: simulate.rating_metrics(["x"], 0.3, 0.9, 1)}
+    ).done()
 
 
 @pytest.fixture(scope="module", params=[two_models, scalar_model, ratings, many], ids=lambda case: case.__name__)

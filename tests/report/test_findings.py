@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tests.helpers.simulated_results import (
-    Simulated,
-    decisions,
-    measured,
-    model,
-    noise_ceilings,
-    preference_set,
-    rating_metrics,
-)
+from tests.helpers import simulated_results as simulate
 from urm_hf.evaluation.results import Comparison, EvaluationResults
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import rating_findings
@@ -34,13 +26,13 @@ def found_of(right: dict[str, np.ndarray], **known) -> list:
     """Findings on accuracy for models of these decisions; "longest answer" is the baseline."""
     models = [name for name in right if name != "longest answer"]
     baselines = ("longest answer", "random") if "longest answer" in right else ("random",)
-    simulated = Simulated(*map(model, models), baselines=baselines)
-    simulated.preferences(preference_set("hh", n=len(right[models[0]])), right, **known)
+    simulated = simulate.Simulated(*map(simulate.model, models), baselines=baselines)
+    simulated.preferences(simulate.preference_set("hh", n=len(right[models[0]])), right, **known)
     view = EvaluationResults.from_json(simulated.done())
     return accuracy_findings(view, view.data[0])
 
 
-BASE = decisions(400, 0.6, 1)
+BASE = simulate.decisions(400, 0.6, 1)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +76,7 @@ def test_a_test_that_loses_its_significance_among_many_is_not_called_significant
     ],
 )
 def test_models_are_held_against_the_longest_answer(accuracies, told, tone):
-    a, b = (decisions(400, accuracy, seed) for seed, accuracy in enumerate(accuracies, 5))
+    a, b = (simulate.decisions(400, accuracy, seed) for seed, accuracy in enumerate(accuracies, 5))
     found = found_of({"a": a, "b": b, "longest answer": BASE})
     (against,) = [finding for finding in found[2:] if "longest answer" in str(finding)]
     assert told in str(against) and against.tone == tone
@@ -93,8 +85,10 @@ def test_models_are_held_against_the_longest_answer(accuracies, told, tone):
 
 
 def test_a_baseline_without_a_comparison_is_judged_by_the_interval():
-    simulated = Simulated(model("a"))
-    simulated.preferences(preference_set("hh", n=400), {"a": BASE, "longest answer": decisions(400, 0.5, 2)})
+    simulated = simulate.Simulated(simulate.model("a"))
+    simulated.preferences(
+        simulate.preference_set("hh", n=400), {"a": BASE, "longest answer": simulate.decisions(400, 0.5, 2)}
+    )
     simulated.content["comparisons"] = []
     view = EvaluationResults.from_json(simulated.done())
     assert "a is above that by more than noise" in str(accuracy_findings(view, view.data[0])[1])
@@ -105,13 +99,13 @@ def test_a_baseline_without_a_comparison_is_judged_by_the_interval():
     [(0.52, "is not told apart from guessing (50.0 %)"), (0.4, "is worse than guessing"), (0.6, None)],
 )
 def test_guessing_is_named_only_where_it_is_not_beaten(accuracy, told):
-    found = found_of({"a": decisions(400, accuracy, 1)})
+    found = found_of({"a": simulate.decisions(400, accuracy, 1)})
     assert len(found) == (2 if told else 1)
     assert told is None or told in str(found[1])
 
 
 def test_one_model_is_not_compared():
-    (only,) = found_of({"a": decisions(400, 0.7, 1)})
+    (only,) = found_of({"a": simulate.decisions(400, 0.7, 1)})
     low, high = np.quantile([0.7 - 1.96 * np.sqrt(0.21 / 400), 0.7 + 1.96 * np.sqrt(0.21 / 400)], [0, 1])
     assert str(only) == f"a is right on 70.0 % of 400 pairs [{100 * low:.1f}, {100 * high:.1f}]."
 
@@ -128,9 +122,9 @@ def test_of_many_models_the_best_is_told_from_those_it_may_not_be_better_than():
 
 
 def test_what_the_overall_accuracy_is_a_mean_of_is_said():
-    simulated = Simulated(model("a"), model("b"), baselines=())
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model("b"), baselines=())
     right = {"a": BASE, "b": flipped(BASE, 70, 20)}
-    simulated.preferences(preference_set("rb", "rewardbench", 400), right)
+    simulated.preferences(simulate.preference_set("rb", "rewardbench", 400), right)
     view = EvaluationResults.from_json(simulated.done())
     ranking, difference = accuracy_findings(view, view.data[0])
     assert "b is right on 72.5 % of 400 pairs (the mean of its sections)" in str(ranking)
@@ -138,41 +132,49 @@ def test_what_the_overall_accuracy_is_a_mean_of_is_said():
 
 
 def test_over_several_data_sets_wins_are_counted():
-    simulated = Simulated(model("a"), model("b"), baselines=())
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model("b"), baselines=())
     for place, (gained, lost) in enumerate([(80, 5), (10, 8), (5, 60)]):
-        simulated.preferences(preference_set(f"d{place}", n=400), {"a": BASE, "b": flipped(BASE, gained, lost)})
+        simulated.preferences(
+            simulate.preference_set(f"d{place}", n=400), {"a": BASE, "b": flipped(BASE, gained, lost)}
+        )
     (found,) = overview(EvaluationResults.from_json(simulated.done()))
     ahead = "(ahead of all others by more than noise on 1)"
     assert str(found) == f"b has the highest accuracy on 2 of 3 data sets {ahead}, a on 1 {ahead}."
 
 
 def test_where_nobody_is_ahead_by_more_than_noise_that_is_said_once():
-    simulated = Simulated(model("a"), model("b"), baselines=())
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model("b"), baselines=())
     for place, (gained, lost) in enumerate([(8, 5), (10, 8), (5, 6)]):
-        simulated.preferences(preference_set(f"d{place}", n=400), {"a": BASE, "b": flipped(BASE, gained, lost)})
+        simulated.preferences(
+            simulate.preference_set(f"d{place}", n=400), {"a": BASE, "b": flipped(BASE, gained, lost)}
+        )
     (found,) = overview(EvaluationResults.from_json(simulated.done()))
     first = "b has the highest accuracy on 2 of 3 data sets, a on 1."
     assert str(found) == f"{first} No lead over all others is more than noise."
 
 
 def test_what_all_of_many_models_miss_is_said_once():
-    right = {name: decisions(400, 0.5, seed) for seed, name in enumerate("abc")}
-    text = " ".join(map(str, found_of({**right, "longest answer": decisions(400, 0.6, 9)})))
+    right = {name: simulate.decisions(400, 0.5, seed) for seed, name in enumerate("abc")}
+    text = " ".join(map(str, found_of({**right, "longest answer": simulate.decisions(400, 0.6, 9)})))
     assert f"None of the 3 models beats {RULE}" in text
     assert "None of the 3 models is told apart from guessing (50.0 %)" in text
 
 
 def ratings(**of_models: list[dict]) -> list[str]:
-    simulated = Simulated(*map(model, of_models), baselines=("constant",))
-    constant = [measured("nll", 1.5), *noise_ceilings([], 0.5, 1.2)]
-    simulated.rated(preference_set("webnlg", "ratings"), **of_models, constant=constant)
+    simulated = simulate.Simulated(*map(simulate.model, of_models), baselines=("constant",))
+    constant = [simulate.measured("nll", 1.5), *simulate.noise_ceilings([], 0.5, 1.2)]
+    simulated.rated(simulate.preference_set("webnlg", "ratings"), **of_models, constant=constant)
     view = EvaluationResults.from_json(simulated.done())
     return [str(finding) for finding in rating_findings(view, view.data[0])]
 
 
 def rows(pearson, coverage, nll) -> list[dict]:
-    r = measured("pearson", sum(pearson) / 2, list(pearson), 144)
-    return [r, measured("coverage95", sum(coverage) / 2, list(coverage)), measured("nll", nll, [nll - 0.1, nll + 0.1])]
+    r = simulate.measured("pearson", sum(pearson) / 2, list(pearson), 144)
+    return [
+        r,
+        simulate.measured("coverage95", sum(coverage) / 2, list(coverage)),
+        simulate.measured("nll", nll, [nll - 0.1, nll + 0.1]),
+    ]
 
 
 def test_ratings_are_told_with_ceiling_constant_and_coverage():
@@ -192,9 +194,11 @@ def test_ratings_are_told_with_ceiling_constant_and_coverage():
 
 
 def test_likelihoods_that_were_compared_are_told_lower_first():
-    simulated = Simulated(model("a"), model("b"), baselines=())
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model("b"), baselines=())
     simulated.rated(
-        preference_set("w", "ratings"), a=rating_metrics([], 0.3, 0.9, 1), b=rows((0, 0.1), (0.9, 0.99), 1.0)
+        simulate.preference_set("w", "ratings"),
+        a=simulate.rating_metrics([], 0.3, 0.9, 1),
+        b=rows((0, 0.1), (0.9, 0.99), 1.0),
     )
     compared = {
         "data": "w",
@@ -215,12 +219,14 @@ def test_likelihoods_that_were_compared_are_told_lower_first():
 
 
 def test_rows_that_were_left_out_cut_or_tied_are_named():
-    simulated = Simulated(model("a"), baselines=())
-    data = preference_set("hh", n=400, skipped={"no answer": 2, "empty": 0}, remarks=["Two domains are missing."])
+    simulated = simulate.Simulated(simulate.model("a"), baselines=())
+    data = simulate.preference_set(
+        "hh", n=400, skipped={"no answer": 2, "empty": 0}, remarks=["Two domains are missing."]
+    )
     simulated.preferences(data, {"a": BASE})
     tied = [entry for entry in simulated.content["metrics"] if entry["metric"] == "tied"]
     tied[0]["value"] = 0.015
-    simulated.add("hh", "a", [measured("truncated", 0.25)])
+    simulated.add("hh", "a", [simulate.measured("truncated", 0.25)])
     view = EvaluationResults.from_json(simulated.done())
     assert [str(finding) for finding in row_findings(view, view.data[0])] == [
         "2 rows of hh left out: 2 (no answer).",

@@ -4,17 +4,8 @@ import re
 
 import pytest
 
+from tests.helpers import simulated_results as simulate
 from tests.helpers.page_reader import Page
-from tests.helpers.simulated_results import (
-    Simulated,
-    compared,
-    decisions,
-    measured,
-    model,
-    noise_ceilings,
-    preference_set,
-    rating_metrics,
-)
 from urm_hf.report.marks import Look
 from urm_hf.report.page import report_html, write_report
 from urm_hf.report.terminal import table_text
@@ -22,12 +13,14 @@ from urm_hf.report.terminal import table_text
 NASTY = "<script>alert(1)</script>\"'&$x_2$ {{ 7*7 }}"
 
 
-def two_models(accuracy_a: float = 0.65, accuracy_b: float = 0.55, longest: float = 0.52, n: int = 500) -> Simulated:
-    right = {"a": decisions(n, accuracy_a, 1), "b": decisions(n, accuracy_b, 2)}
-    right["longest answer"] = decisions(n, longest, 3)
-    simulated = Simulated(model("a"), model("b", "scalar", ()))
+def two_models(
+    accuracy_a: float = 0.65, accuracy_b: float = 0.55, longest: float = 0.52, n: int = 500
+) -> simulate.Simulated:
+    right = {"a": simulate.decisions(n, accuracy_a, 1), "b": simulate.decisions(n, accuracy_b, 2)}
+    right["longest answer"] = simulate.decisions(n, longest, 3)
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model("b", "scalar", ()))
     simulated.preferences(
-        preference_set("hh", n=n), right, parts={"subset": {"easy": range(200), "hard": range(200, n)}}
+        simulate.preference_set("hh", n=n), right, parts={"subset": {"easy": range(200), "hard": range(200, n)}}
     )
     simulated.known(
         "hh", "a", right["a"], {"margin near 0": 0.6, "reward_std": 0.3}, {"logistic": 2.0, "gaussian": 1.0}
@@ -38,10 +31,13 @@ def two_models(accuracy_a: float = 0.65, accuracy_b: float = 0.55, longest: floa
 ATTRIBUTES = ["fluency", "relevance"]
 
 
-def rated(**of_models: list[dict]) -> Simulated:
-    simulated = Simulated(*map(model, of_models), baselines=("constant", "annotators"))
-    own = {"constant": [measured("nll", 9.0, None, 300)], "annotators": noise_ceilings(ATTRIBUTES, 0.55, 1.2)}
-    return simulated.rated(preference_set("webnlg", "ratings", 144, prompts=9), **of_models, **own)
+def rated(**of_models: list[dict]) -> simulate.Simulated:
+    simulated = simulate.Simulated(*map(simulate.model, of_models), baselines=("constant", "annotators"))
+    own = {
+        "constant": [simulate.measured("nll", 9.0, None, 300)],
+        "annotators": simulate.noise_ceilings(ATTRIBUTES, 0.55, 1.2),
+    }
+    return simulated.rated(simulate.preference_set("webnlg", "ratings", 144, prompts=9), **of_models, **own)
 
 
 def entry(content: dict, model: str, metric: str, group: str | None = None, variant: str | None = None) -> dict:
@@ -92,7 +88,9 @@ def test_comparisons_trust_and_calibration_are_those_of_the_results():
 
 
 def test_ratings_stand_beside_their_ceiling():
-    content = rated(a=rating_metrics(ATTRIBUTES, 0.4, 0.95, 1), b=rating_metrics(ATTRIBUTES, 0.2, 0.6, 2)).done()
+    content = rated(
+        a=simulate.rating_metrics(ATTRIBUTES, 0.4, 0.95, 1), b=simulate.rating_metrics(ATTRIBUTES, 0.2, 0.6, 2)
+    ).done()
     page = Page(report_html(content))
     rows = page.table("Predicted against mean ratings of webnlg")
     assert rows["fluency"][1:] == [cell(entry(content, name, "pearson", "fluency"), 2, 1) for name in "ab"]
@@ -106,8 +104,8 @@ def test_ratings_stand_beside_their_ceiling():
 
 
 def test_a_scalar_model_s_reward_is_correlated_where_it_predicts_no_ratings():
-    reward = [measured("pearson", 0.25, [0.1, 0.4], 144, variant="reward")]
-    reward += [measured("pearson", 0.25, [0.1, 0.4], 144, "attribute", name, "reward") for name in ATTRIBUTES]
+    reward = [simulate.measured("pearson", 0.25, [0.1, 0.4], 144, variant="reward")]
+    reward += [simulate.measured("pearson", 0.25, [0.1, 0.4], 144, "attribute", name, "reward") for name in ATTRIBUTES]
     page = Page(report_html(rated(scalar=reward).done()))
     assert page.table("Predicted against mean ratings")["average"][1] == "0.25 [0.10, 0.40]"
     assert "scalar (its reward) with r = 0.25" in page.text
@@ -115,8 +113,8 @@ def test_a_scalar_model_s_reward_is_correlated_where_it_predicts_no_ratings():
 
 @pytest.mark.parametrize("part", ["accuracy", "trust", "probabilities", "comparisons", "ratings"])
 def test_a_section_without_content_is_absent(part):
-    empty = Simulated(model("a", "scalar", ()), baselines=()).preferences(
-        preference_set("x"), {"a": decisions(50, 0.6, 1)}
+    empty = simulate.Simulated(simulate.model("a", "scalar", ()), baselines=()).preferences(
+        simulate.preference_set("x"), {"a": simulate.decisions(50, 0.6, 1)}
     )
     page = Page(report_html(empty.done()))
     ids = {value for _, name, value in page.attributes if name == "id"}
@@ -126,11 +124,13 @@ def test_a_section_without_content_is_absent(part):
 
 def test_every_model_and_data_set_is_there_when_there_are_many():
     names = [f"org/a-reward-model-with-a-name-of-sixty-characters-number-{number}" for number in range(6)]
-    simulated = Simulated(*map(model, names))
+    simulated = simulate.Simulated(*map(simulate.model, names))
     for number, kind in enumerate(("pairs", "rewardbench", "rewardbench2", "rmbench")):
-        right = {name: decisions(120, 0.5 + 0.05 * k, k) for k, name in enumerate([*names, "longest answer"])}
-        simulated.preferences(preference_set(f"data-{number}", kind), right, adjust=21)
-    simulated.rated(preference_set("rated", "ratings"), **{names[0]: rating_metrics(ATTRIBUTES, 0.3, 0.9, 1)})
+        right = {name: simulate.decisions(120, 0.5 + 0.05 * k, k) for k, name in enumerate([*names, "longest answer"])}
+        simulated.preferences(simulate.preference_set(f"data-{number}", kind), right, adjust=21)
+    simulated.rated(
+        simulate.preference_set("rated", "ratings"), **{names[0]: simulate.rating_metrics(ATTRIBUTES, 0.3, 0.9, 1)}
+    )
     content = simulated.done()
     page = Page(report_html(content))
     rows = page.table("Accuracy on every data set")
@@ -143,9 +143,9 @@ def test_every_model_and_data_set_is_there_when_there_are_many():
 
 
 def test_whatever_is_named_is_escaped_and_nothing_is_fetched():
-    right = decisions(100, 0.6, 1)
-    simulated = Simulated(model(NASTY), model("_b$x$"))
-    data = preference_set(NASTY, skipped={NASTY: 2}, remarks=[NASTY], source=NASTY)
+    right = simulate.decisions(100, 0.6, 1)
+    simulated = simulate.Simulated(simulate.model(NASTY), simulate.model("_b$x$"))
+    data = simulate.preference_set(NASTY, skipped={NASTY: 2}, remarks=[NASTY], source=NASTY)
     simulated.preferences(
         data, {NASTY: right, "_b$x$": right}, parts={"subset": {NASTY: range(50), "rest": range(50, 100)}}
     )
@@ -174,9 +174,11 @@ def test_ids_are_unique_and_every_plot_has_a_title():
 
 
 def test_of_many_measures_the_best_are_drawn_and_all_are_in_the_table():
-    right = decisions(400, 0.7, 1)
+    right = simulate.decisions(400, 0.7, 1)
     signals = {f"measure {number}": number / 8 for number in range(9)}
-    simulated = Simulated(model("a"), baselines=()).preferences(preference_set("hh", n=400), {"a": right})
+    simulated = simulate.Simulated(simulate.model("a"), baselines=()).preferences(
+        simulate.preference_set("hh", n=400), {"a": right}
+    )
     content = simulated.known("hh", "a", right, signals, {}).done()
     html = report_html(content)
     aurocs = {name: entry(content, "a", "auroc_errors", variant=name)["value"] for name in signals}
@@ -241,9 +243,13 @@ def test_the_terminal_says_the_same_in_short():
 
 
 def test_a_comparison_turns_round_with_its_models():
-    right = {"a": decisions(300, 0.5, 1), "b": decisions(300, 0.7, 2)}
-    content = Simulated(model("a"), model("b"), baselines=()).preferences(preference_set("x"), right).done()
-    expected = compared("b", "a", right["b"], right["a"])
+    right = {"a": simulate.decisions(300, 0.5, 1), "b": simulate.decisions(300, 0.7, 2)}
+    content = (
+        simulate.Simulated(simulate.model("a"), simulate.model("b"), baselines=())
+        .preferences(simulate.preference_set("x"), right)
+        .done()
+    )
+    expected = simulate.compared("b", "a", right["b"], right["a"])
     row = Page(report_html(content)).tables["Comparisons on x"][1]
     assert row[:2] == ["b", "a"] and row[2].startswith(f"+{100 * expected['difference']:.1f} [")
     assert row[6:] == [str(expected["only_a"]), str(expected["only_b"])]

@@ -19,9 +19,9 @@ from urm_hf.data.conversations import (
     read_conversation,
 )
 from urm_hf.data.errors import RowError, telling_rows
-from urm_hf.data.formats.format import is_text
 from urm_hf.data.formats.question_columns import is_question, may_ask
 from urm_hf.data.formats.reading import drop_columns, format_named, kind_of, read_row
+from urm_hf.data.formats.values import is_text
 from urm_hf.data.questions import check_unread
 
 __all__ = ["AS_TEXT", "Columns", "conversations_of", "list_answers", "telling_answer"]

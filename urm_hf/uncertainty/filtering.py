@@ -19,6 +19,7 @@ from urm_hf.uncertainty.thresholds import FittedThreshold, check_values, fit_thr
 
 __all__ = [
     "Filtered",
+    "FittedThreshold",
     "combine_pair_uncertainty",
     "filter_pairs",
     "filter_scores",

@@ -17,17 +17,10 @@ Confirmed in the benchmarks' own repositories and in the rows that were publishe
 from typing import Any
 
 from urm_hf.data.formats.choices import choose
-from urm_hf.data.formats.format import (
-    Format,
-    Row,
-    decode_list,
-    fits_any_values,
-    is_list_of,
-    is_messages,
-    require_choice,
-)
+from urm_hf.data.formats.format import Format, Row, fits_any_values
 from urm_hf.data.formats.trl import is_whole_pair, read_pair
 from urm_hf.data.formats.turns import build_prompt, read_question
+from urm_hf.data.formats.values import decode_list, is_list_of, is_messages, require_choice
 
 HUB = "hf.co/datasets/"
 JUDGEBENCH_LABELS = {"A>B": 0, "B>A": 1, "A=B": None}

@@ -20,17 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from urm_hf.data.formats.choices import choose
-from urm_hf.data.formats.format import (
-    Format,
-    Messages,
-    Row,
-    decode_list,
-    fits_any_values,
-    is_list_of,
-    is_text,
-    replace_columns,
-    require,
-)
+from urm_hf.data.formats.format import Format, Messages, Row, fits_any_values, replace_columns
 from urm_hf.data.formats.preferences import TIES
 from urm_hf.data.formats.turns import (
     build_prompt,
@@ -42,6 +32,7 @@ from urm_hf.data.formats.turns import (
     split_shared,
     with_system,
 )
+from urm_hf.data.formats.values import decode_list, is_list_of, is_text, require
 
 LLAMA_FACTORY = "github.com/hiyouga/LLaMA-Factory, data/README.md"
 ALPACA = ("instruction", "input", "output", "system", "history")

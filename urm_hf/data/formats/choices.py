@@ -3,16 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from urm_hf.data.formats.format import (
-    UNDECIDED,
-    Row,
-    decode_list,
-    find_candidates,
-    is_list_of,
-    replace_columns,
-    require,
-    require_number,
-)
+from urm_hf.data.formats.format import UNDECIDED, Row, find_candidates, replace_columns
+from urm_hf.data.formats.values import decode_list, is_list_of, require, require_number
 
 
 def choose(

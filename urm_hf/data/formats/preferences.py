@@ -26,18 +26,7 @@ from functools import partial
 from typing import Any
 
 from urm_hf.data.formats.choices import check_ratings, choose
-from urm_hf.data.formats.format import (
-    Format,
-    Row,
-    decode_list,
-    fits_any_values,
-    is_messages,
-    is_text,
-    keep_row,
-    replace_columns,
-    require,
-    require_choice,
-)
+from urm_hf.data.formats.format import Format, Row, fits_any_values, keep_row, replace_columns
 from urm_hf.data.formats.trl import is_system_prompt, is_whole_pair, read_pair
 from urm_hf.data.formats.turns import (
     build_prompt,
@@ -46,6 +35,7 @@ from urm_hf.data.formats.turns import (
     read_question,
     split_human_assistant,
 )
+from urm_hf.data.formats.values import decode_list, is_messages, is_text, require, require_choice
 
 HUB = "hf.co/datasets/"
 TIES = ("tie", "both", "neither", "equal", "same", "draw")

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from urm_hf.data.formats.format import Row, decode_list
+from urm_hf.data.formats.format import Row
 from urm_hf.data.formats.trl import is_system_prompt
+from urm_hf.data.formats.values import decode_list
 
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 QUESTION_COLUMNS = (

@@ -15,9 +15,10 @@ column `system` with a system prompt is read.
 from functools import partial
 from typing import Any
 
-from urm_hf.data.formats.format import Format, Row, decode_list, is_messages, replace_columns
+from urm_hf.data.formats.format import Format, Row, replace_columns
 from urm_hf.data.formats.trl import is_system_prompt
 from urm_hf.data.formats.turns import build_prompt, join_instruction, read_question, with_system
+from urm_hf.data.formats.values import decode_list, is_messages
 
 # a question under another name than `prompt`
 QUESTIONS = ("question", "query", "problem", "request", "user_prompt", "instruction")

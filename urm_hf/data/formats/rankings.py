@@ -17,19 +17,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from urm_hf.data.formats.format import (
-    Format,
-    Row,
-    decode_list,
-    is_list_of,
-    is_messages,
-    is_text,
-    replace_columns,
-    require,
-    require_number,
-)
+from urm_hf.data.formats.format import Format, Row, replace_columns
 from urm_hf.data.formats.trl import is_whole_pair, read_pair
 from urm_hf.data.formats.turns import build_prompt, join_instruction, read_question, split_human_assistant
+from urm_hf.data.formats.values import decode_list, is_list_of, is_messages, is_text, require, require_number
 
 HUB = "hf.co/datasets/"
 ALL_RESPONSES, ALL_SCORES = "all_generated_responses", "all_rm_scores"

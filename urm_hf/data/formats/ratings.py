@@ -17,18 +17,9 @@ from typing import Any
 
 from urm_hf.data.content import split_turns
 from urm_hf.data.formats.choices import choose, choose_by_strength
-from urm_hf.data.formats.format import (
-    Format,
-    Row,
-    decode_list,
-    fits_any_values,
-    is_list_of,
-    is_messages,
-    keep_row,
-    replace_columns,
-    require,
-)
+from urm_hf.data.formats.format import Format, Row, fits_any_values, keep_row, replace_columns
 from urm_hf.data.formats.turns import build_prompt, read_question
+from urm_hf.data.formats.values import decode_list, is_list_of, is_messages, require
 
 HELPSTEER2 = "hf.co/datasets/nvidia/HelpSteer2"
 HELPSTEER3 = "hf.co/datasets/nvidia/HelpSteer3"

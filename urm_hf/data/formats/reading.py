@@ -21,8 +21,9 @@ from urm_hf.data.formats import (
     ratings,
     trl,
 )
-from urm_hf.data.formats.format import Format, Row, is_messages, is_text
+from urm_hf.data.formats.format import Format, Row
 from urm_hf.data.formats.question_columns import find_texts, is_question, may_ask
+from urm_hf.data.formats.values import is_messages, is_text
 
 FORMATS: tuple[Format, ...] = (
     *ratings.FORMATS,

@@ -8,19 +8,9 @@ is continued as text, which is TRL's standard form; the answer of an assistant t
 from collections.abc import Callable
 from typing import Any
 
-from urm_hf.data.formats.format import (
-    Format,
-    Messages,
-    Row,
-    decode_list,
-    fits_any_values,
-    is_list_of,
-    is_messages,
-    keep_row,
-    replace_columns,
-    require,
-)
+from urm_hf.data.formats.format import Format, Messages, Row, fits_any_values, keep_row, replace_columns
 from urm_hf.data.formats.turns import build_prompt, is_human_assistant, read_tools, split_shared, with_system
+from urm_hf.data.formats.values import decode_list, is_list_of, is_messages, require
 
 TRL = "huggingface.co/docs/trl/dataset_formats"
 ANSWERS = ("response", "completion", "chosen", "rejected", "candidates", "responses", "completions", "messages")

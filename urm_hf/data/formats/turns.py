@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from urm_hf.data.content import read_messages
-from urm_hf.data.formats.format import Messages, Row, decode_list, require
+from urm_hf.data.formats.format import Messages, Row
+from urm_hf.data.formats.values import decode_list, require
 
 HUMAN_ASSISTANT = re.compile(r"\n\n(Human|Assistant):")
 SHAREGPT_ROLES = {

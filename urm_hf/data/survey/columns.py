@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from urm_hf.data.formats.format import Row, is_list_of, is_messages
+from urm_hf.data.formats.format import Row
+from urm_hf.data.formats.values import is_list_of, is_messages
 
 OTHER_ROLES = {"split": "split", "subset": "subset", "tools": "tools", "weight": "weight", "margin": "margin"}
 TYPES = {str: "text", bool: "yes or no", int: "number", float: "number", dict: "object"}
