@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from tests.helpers.judge_runs import ROWS as PAIRS
 from tests.helpers.judge_runs import run as judge_run
@@ -19,16 +20,33 @@ from tests.helpers.kills import KILLED, begin
 from tests.helpers.members import save_member
 from tests.helpers.programs import LIMIT
 from tests.helpers.score_runs import ROWS, score, write
+from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
+from tests.helpers.training import pair_rows, rated_rows
 from urm_hf.cli import main
 
 KILLS = int(os.environ.get("URM_KILLS", 8))  # of each writer
 PROMISE = "`urm {}`, killed at any moment and started again, gives the same bits and leaves nothing beside them"
+STEPS = ["--max_steps", "4", "--save_steps", "2", "--per_device_train_batch_size", "4", "--logging_steps", "1"]
+EVALUATION = ["--eval_rows_held_out", "4", "--eval_strategy", "steps", "--eval_steps", "1"]
+QUIET = ["--report_to", "none", "--use_cpu", "true", "--disable_tqdm", "true"]
+TRAINING = ["--resume_from_checkpoint", "true", *STEPS, *EVALUATION, *QUIET]
+ATTRIBUTES = ["--attributes", "help", "depth", "--learning_rate", "1e-3"]
 PRELOADED = [
     __name__,
     "urm_hf.scoring.jobs.processes",
     "urm_hf.judge.job",
+    "urm_hf.trainers.runs",
     "transformers.models.llama",
 ]
+
+
+@pytest.fixture
+def base(tmp_path) -> str:
+    """A language model to put heads on."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(tiny_backbone_config()).save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
 
 
 def run_score(model: str, data: Path, out: Path) -> int:
@@ -44,6 +62,12 @@ def run_merge(members: list[str], out: Path) -> int:
 def run_convert(model: str, out: Path) -> int:
     torch.set_num_threads(1)
     return main(["convert", "sglang", model, str(out), "--pad-gate"])
+
+
+def run_training(stage: str, model: str, data: Path, out: Path) -> int:
+    torch.set_num_threads(1)
+    argv = ["--model_name_or_path", model, "--dataset_name", str(data), "--output_dir", str(out), *TRAINING]
+    return main(["train", stage, *argv, *(ATTRIBUTES if stage == "attributes" else [])])
 
 
 class Address:
@@ -137,3 +161,21 @@ def test_convert(tmp_path, saved_urm, record_property):
     folder = tmp_path / "work"
     done = lambda place: (place / "converted").is_dir()  # noqa: E731
     kill_and_finish(folder, run_convert, (saved_urm, folder / "converted"), record_property, is_done=done)
+
+
+def model_of(files: dict[str, bytes]) -> dict[str, bytes]:
+    """
+    Weights, tokenizer and template of the model and of its checkpoints: logs have times in them, and safetensors
+    writes the notes on a best head in any order.
+    """
+    kept = ("model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json")
+    return {name: content for name, content in files.items() if Path(name).name in kept}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["attributes", "gating"])
+def test_train(tmp_path, base, saved_urm, record_property, stage):
+    record_property("promise", PROMISE.format(f"train {stage}"))
+    rows, model = (rated_rows(16), base) if stage == "attributes" else (pair_rows(16), saved_urm)
+    data, folder = write(tmp_path / "rows.jsonl", rows), tmp_path / "work"
+    kill_and_finish(folder, run_training, (stage, model, data, folder / "out"), record_property, left=model_of)
