@@ -341,6 +341,14 @@ class URMForRewardModeling(PreTrainedModel):
             )
         return (model, info) if output_loading_info else model  # type: ignore[return-value]  # as in transformers
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As in transformers; what FSDP made of this class is saved as this class, with these files."""
+        made = type(self)
+        if made.__module__ != URMForRewardModeling.__module__ and made.__name__.startswith("FSDP"):
+            # PyTorch gives a sharded module a class of its own, whose sources would be saved as the model's code
+            made.__module__, made.__name__ = URMForRewardModeling.__module__, URMForRewardModeling.__name__
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     def _upload_modified_files(self, working_dir, *args, **kwargs):
         """The last step of `push_to_hub`, where the folder holds an empty form as its card."""
         write_short_card(working_dir, self.config, self.model_tags)

@@ -51,6 +51,7 @@ from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.rated_rows import RatedRows, plan_rated_rows, read_rated_rows
 from urm_hf.trainers.row_means import LogsRowMeans
+from urm_hf.trainers.sharding import load_everywhere, share_statistics
 from urm_hf.trainers.stage_records import record_stage
 from urm_hf.trainers.whole_checkpoints import SavesWholeCheckpoints
 
@@ -141,6 +142,8 @@ class URMAttributeTrainer(
         keep_best = _read_keep_best(args, eval_dataset)
         if peft_config is not None:
             peft_config = _add_head(peft_config, source, args)
+        if args.freeze_backbone:
+            load_everywhere()
         model = load_urm(
             model,
             args,
@@ -167,6 +170,8 @@ class URMAttributeTrainer(
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             peft_config=peft_config,  # TRL need not quantize: the model is loaded already
         )
+        if self.is_fsdp_enabled:
+            share_statistics(self.model)
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         if self.model.score.gate is not None:
             self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
@@ -281,7 +286,7 @@ class URMAttributeTrainer(
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         # peft writes the adapter alone; without the URM's config nobody could tell which attributes it predicts
-        if is_peft_model(self.model):
+        if is_peft_model(self.model) and self.args.should_save:
             complete_adapter(output_dir or self.args.output_dir, self._urm_config)
 
     def _set_signature_columns_if_needed(self):

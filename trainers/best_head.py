@@ -13,6 +13,8 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
+from urm_hf.trainers.sharding import read_whole, write_whole
+
 logger = logging.getLogger(__name__)
 
 
@@ -114,9 +116,7 @@ class KeepBestHead(TrainerCallback):
         value = metrics[self.metric]
         if math.isfinite(value) and (self.best is None or self.sign * value > self.sign * self.best):
             self.best, self.best_step, self.waited = value, state.global_step, 0
-            # clones, as training goes on in the same memory; contiguous, since safetensors writes nothing else
-            state = self.head.state_dict()
-            self.weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+            self.weights = read_whole(self.head)
         else:
             self.waited += 1
             if self.patience is not None and self.waited >= self.patience:
@@ -124,5 +124,5 @@ class KeepBestHead(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.weights is not None:
-            self.head.load_state_dict(self.weights)
+            write_whole(self.head, self.weights)
             logger.info("Kept the head of step %s: %s = %.4f.", self.best_step, self.metric, self.best)

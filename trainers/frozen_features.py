@@ -7,6 +7,7 @@ from datasets import Dataset
 from torch import nn
 
 from urm_hf.scoring.features import Features, deduplicate, pooled_features, weights_fingerprint
+from urm_hf.trainers.sharding import check_same_weights
 
 
 def train_only(model: nn.Module, trained: nn.Module) -> None:
@@ -42,6 +43,7 @@ class FeatureStore(Mapping):
     def __init__(self, trainer):
         self._trainer, self._maps = trainer, {}
         self._fingerprint = weights_fingerprint(trainer.model.model)
+        check_same_weights(trainer.accelerator, self._fingerprint)
 
     def __getitem__(self, name: str) -> Features:
         return self._maps[name]

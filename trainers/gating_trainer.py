@@ -39,6 +39,7 @@ from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.row_means import LogsRowMeans
+from urm_hf.trainers.sharding import load_everywhere, share_statistics
 from urm_hf.trainers.stage_records import record_stage
 from urm_hf.trainers.whole_checkpoints import SavesWholeCheckpoints
 
@@ -125,6 +126,8 @@ class URMGatingTrainer(
             model = os.fspath(model)
             source = pin_source(model, args)
             processing_class = load_tokenizer_of(source, args) if processing_class is None else processing_class
+        if args.cache_features:
+            load_everywhere()
         model = load_urm(model, args, fresh_heads=False, quantization_config=quantization_config)
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
@@ -148,6 +151,8 @@ class URMGatingTrainer(
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             # no `peft_config`, and no `quantization_config`: the model is loaded already
         )
+        if self.is_fsdp_enabled:
+            share_statistics(self.model)
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         train_only(self.model, self.model.score.gate)
         record_stage(self.model.config, "gating_stage", args, self.train_dataset)
@@ -199,6 +204,8 @@ class URMGatingTrainer(
     def train(self, *args: Any, **kwargs: Any) -> Any:
         # Eq. 6 trains the gate alone. A callback, or an optimizer that was passed, may hold other parameters all the
         # same; what came out would be no URM of stage 1 any more.
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # no process has the weights that it could compare
+            return super().train(*args, **kwargs)
         before = frozen_fingerprint(self.model, self.model.score.gate)
         result = super().train(*args, **kwargs)
         if frozen_fingerprint(self.model, self.model.score.gate) != before:

@@ -1,11 +1,13 @@
 """What is left of a training run: a whole model or an adapter in its folder, a picture, and a copy on the Hub."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import is_peft_model
 
-from urm_hf.checkpoints.adapters import save_adapter_with_head
+from urm_hf.checkpoints.adapters import load_adapter, save_adapter_with_head
 from urm_hf.hub.publish import push
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import save_tokenizer
@@ -23,13 +25,18 @@ def save_run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource
         adapter (`MemberSource`, *optional*): of the gating stage on an adapter: what is saved is a copy of it with the
             new head, since the model that trained has the adapter merged into its base.
     """
-    # a merged model cannot be quantized again without loss: there the adapter is saved, on the base as it was loaded
     merges = is_peft_model(trainer.model) and not _is_quantized(trainer.model) and not data.save_adapter
+    if merges and trainer.is_deepspeed_enabled:
+        raise ValueError(
+            "under DeepSpeed an adapter cannot be merged: no process has the whole base. Say --save_adapter."
+        )
     written_here = merges or adapter is not None
     if not written_here:
         # every process takes part: under FSDP and DeepSpeed each holds a shard. Marked as internal, since it would
         # push as well otherwise.
         trainer.save_model(args.output_dir, _internal_call=True)
+    elif merges and trainer.is_fsdp_enabled:
+        _merge_parts(trainer, args.output_dir)
     elif trainer.is_world_process_zero():
         if adapter is not None:
             save_adapter_with_head(adapter.name, trainer.model, args.output_dir, **adapter.place.kwargs())
@@ -46,6 +53,42 @@ def save_run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource
         trainer.push_to_hub()
     elif trainer.is_world_process_zero():  # the trainer would push the model it holds, not the one in the folder
         push(args.output_dir, trainer.hub_model_id, private=None, revision=args.hub_revision, token=args.hub_token)
+
+
+def check_can_merge(trainer: Any, data: DataArguments) -> None:
+    """
+    Refuses to train what could not be saved as it was asked for.
+
+    Raises:
+        ValueError: an adapter is to be merged, and under DeepSpeed no process will have the whole base.
+    """
+    if trainer.is_deepspeed_enabled and _merges(trainer, data):
+        raise ValueError(
+            "under DeepSpeed an adapter cannot be merged, as no process has the whole base: say `--save_adapter`."
+        )
+
+
+def _merges(trainer: Any, data: DataArguments) -> bool:
+    """Whether an adapter becomes a part of its base. A quantized base could not be quantized again without loss."""
+    return is_peft_model(trainer.model) and not _is_quantized(trainer.model) and not data.save_adapter
+
+
+def _merge_parts(trainer: Any, output_dir: str) -> None:
+    """
+    Saves an adapter and its base as one model, where each process holds a part of both.
+
+    Every process takes part in saving the adapter. The first one then reads it back onto the whole base: on the CPU,
+    as no GPU need be large enough for it.
+    """
+    folder, config = Path(output_dir) / "adapter", trainer.model.config
+    trainer.save_model(str(folder), _internal_call=True)
+    if trainer.is_world_process_zero():
+        model = load_adapter(folder, dtype=config.dtype or torch.float32)
+        model.config.name_or_path = config.name_or_path
+        model.save_pretrained(output_dir)
+        save_tokenizer(trainer.processing_class, output_dir)
+        shutil.rmtree(folder)
+    trainer.accelerator.wait_for_everyone()
 
 
 def check_base_to_push(base: str) -> None:

@@ -40,6 +40,11 @@ class SavesWholeCheckpoints:
         with explain_full_disk(output_dir or self.args.output_dir):
             super().save_model(output_dir, _internal_call)  # type: ignore[misc]
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None):
+        # under FSDP transformers calls it in every process, which would write the same files at once
+        if self.args.should_save:
+            super()._save(output_dir, state_dict)  # type: ignore[misc]
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         with explain_damage(f"The checkpoint {resume_from_checkpoint}"):
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """`urm train attributes`, `urm train gating`, `urm train ensemble`: the flags are those of TRL's configs."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def main(argv: list[str]) -> int:
         print(f"urm train: error: there is no stage {stage!r}{suggest(stage, ('attributes', 'gating', 'ensemble'))}")
         return 2
     folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
-    print(f"Saved to {folder}")
+    if int(os.environ.get("RANK", 0)) == 0:  # of the processes that a launcher started, one speaks
+        print(f"Saved to {folder}")
     return 0
 
 
