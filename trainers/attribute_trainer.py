@@ -143,7 +143,7 @@ class URMAttributeTrainer(
         if peft_config is not None:
             peft_config = _add_head(peft_config, source, args)
         if args.freeze_backbone:
-            load_everywhere()
+            load_everywhere("freeze_backbone=True")
         model = load_urm(
             model,
             args,

@@ -127,7 +127,7 @@ class URMGatingTrainer(
             source = pin_source(model, args)
             processing_class = load_tokenizer_of(source, args) if processing_class is None else processing_class
         if args.cache_features:
-            load_everywhere()
+            load_everywhere("cache_features=True")
         model = load_urm(model, args, fresh_heads=False, quantization_config=quantization_config)
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:

@@ -14,7 +14,7 @@ from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.members import train_members
 from urm_hf.trainers.resuming import find_checkpoint, is_finished
-from urm_hf.trainers.saving import check_base_to_push, check_can_merge, save_run
+from urm_hf.trainers.saving import check_base_to_push, check_can_save, save_run
 from urm_hf.trainers.splits import load_splits
 
 __all__ = ["DataArguments", "load_splits", "train_attributes", "train_gating", "train_members"]
@@ -90,7 +90,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
 
 def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | None = None) -> Path:
     """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
-    check_can_merge(trainer, data)
+    check_can_save(trainer)
     checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint)
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # whose weights only `train` can load
     if checkpoint and not sharded and is_finished(checkpoint, args.max_steps, args.num_train_epochs):

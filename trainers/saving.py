@@ -55,16 +55,18 @@ def save_run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource
         push(args.output_dir, trainer.hub_model_id, private=None, revision=args.hub_revision, token=args.hub_token)
 
 
-def check_can_merge(trainer: Any, data: DataArguments) -> None:
+def check_can_save(trainer: Any) -> None:
     """
-    Refuses to train what could not be saved as it was asked for.
+    Refuses to train what could not be saved.
 
     Raises:
-        ValueError: an adapter is to be merged, and under DeepSpeed no process will have the whole base.
+        ValueError: an adapter under DeepSpeed, which leaves weights that do not train out of the state dict that it
+            gathers, and with them a part of the head, and gives no process the whole base to merge into.
     """
-    if trainer.is_deepspeed_enabled and _merges(trainer, data):
+    if trainer.is_deepspeed_enabled and is_peft_model(trainer.model):
         raise ValueError(
-            "under DeepSpeed an adapter cannot be merged, as no process has the whole base: say `--save_adapter`."
+            "an adapter (`use_peft`) cannot be saved under DeepSpeed. Launch it with examples/recipes/fsdp2.yaml, or "
+            "on one GPU."
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from urm_hf.modeling.head_urm import URMHead
 
@@ -35,10 +36,21 @@ def share_statistics(model: nn.Module) -> None:
                 head.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
 
 
-def load_everywhere() -> None:
+def load_everywhere(setting: str) -> None:
     """
     Has every process load the weights, not the first alone: where each computes hidden states before FSDP shards them.
+
+    Args:
+        setting (`str`): what asks for that, as an error shows it.
+
+    Raises:
+        ValueError: under ZeRO-3, which gives each process a part of the weights as soon as they are loaded.
     """
+    if is_deepspeed_zero3_enabled():
+        raise ValueError(
+            "under DeepSpeed ZeRO-3 no process has the whole model, so that hidden states cannot be computed in "
+            f"advance (`{setting}`). Launch this with examples/recipes/fsdp2.yaml, or on GPUs without sharding."
+        )
     os.environ[RAM_EFFICIENT] = "false"
 
 
