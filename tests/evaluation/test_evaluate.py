@@ -166,6 +166,13 @@ def test_attributes_that_do_not_agree(tmp_path, capsys):
     value(results, "model", "nll", level="attribute", group="helpfulness")
 
 
+def test_data_may_rate_fewer_attributes_than_a_model_predicts(tmp_path):
+    model = save_with_tokenizer(tiny_urm(attributes=["style", "clarity", "helpfulness"]), tmp_path / "model")
+    results = run(tmp_path, model, "--data", write(tmp_path / "ratings.jsonl", ratings()))
+    for attribute in ("helpfulness", "clarity"):
+        value(results, "model", "nll", level="attribute", group=attribute)
+
+
 def test_a_tokenizer_without_a_template(tmp_path, capsys):
     folder = save_with_tokenizer(tiny_urm(), tmp_path / "model")
     tokenizer = tiny_tokenizer()

@@ -208,8 +208,10 @@ def matched_models(
     found = {}
     for name, attributes in models.items():
         own = {o: d for o, d in (mapping or {}).items() if o in attributes and d in data.attributes}
-        if own or set(attributes) == set(data.attributes):
-            found[name] = {o: d for d, o in matched(data, attributes, own or None).items()}
+        if not own and set(data.attributes) <= set(attributes):  # the data may rate fewer than a model predicts
+            own = {attribute: attribute for attribute in data.attributes}
+        if own:
+            found[name] = {o: d for d, o in matched(data, attributes, own).items()}
     if models and not found:
         name, attributes = next(iter(models.items()))
         try:
