@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-ROOT = Path(__file__).parents[2]
-TESTS = ["tests/attacks", "tests/scoring/jobs/test_processes.py", "tests/judge/test_kill.py"]
+from tests.helpers.campaign import ROOT, TESTS, read_promise
+
 Outcome = tuple[str, int, bool, bool]
 
 
@@ -37,12 +37,6 @@ def read_outcomes(report: Path) -> Iterator[Outcome]:
         promise = properties.get("promise") or read_promise(case.get("classname", ""))
         failed = any(case.find(outcome) is not None for outcome in ("failure", "error"))
         yield promise, int(properties.get("trials", 1)), failed, case.find("skipped") is not None
-
-
-def read_promise(module: str) -> str:
-    """The first sentence of the docstring of a file of tests."""
-    text = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").split('"""')[1]
-    return " ".join(text.split()).partition(". ")[0].rstrip(".")
 
 
 def count_outcomes(outcomes: Iterator[Outcome]) -> dict[str, Counter]:

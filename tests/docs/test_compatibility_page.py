@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.external.common_test_exclusions import EXCLUSIONS
+from tests.helpers.common_test_exclusions import EXCLUSIONS
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 
 PAGE = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()

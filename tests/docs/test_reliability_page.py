@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.attacks.__main__ import ROOT, TESTS, read_promise
+from tests.helpers.campaign import ROOT, TESTS, read_promise
 
 TABLE = re.compile(r"^\| (.+) \| ([\d,]+) \| (\d+) \|$", re.MULTILINE)
 

@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
+from tests.helpers.recipe_stages import STAGES
+
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"--config_file (\S+) \$\(which urm\) train (\w+) \\\n    --config (\S+)")
 
 
 def test_the_launch_lines_are_those_that_are_run():
-    from tests.trainers.test_launched_recipes import STAGES
-
     lines = LINE.findall((ROOT / "docs" / "training.md").read_text())
     assert len(lines) == 4
     for launcher, _, recipe in lines:

@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaForSequenceClassification, PretrainedConfig
 from transformers_tests.test_modeling_common import ModelTesterMixin  # type: ignore[import-not-found]
 
-from tests.external.common_test_exclusions import EXCLUSIONS
+from tests.helpers.common_test_exclusions import EXCLUSIONS
 from tests.helpers.tiny import tiny_backbone_config
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import simulated_results as simulate
+import tests.helpers.simulated_results as simulate
 from tests.helpers.browser import CHROMIUM, Page
 from urm_hf.report.page import write_report
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tests.helpers import simulated_results as simulate
+import tests.helpers.simulated_results as simulate
 from urm_hf.evaluation.results import Comparison, EvaluationResults
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import rating_findings

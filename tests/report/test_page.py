@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.helpers import simulated_results as simulate
+import tests.helpers.simulated_results as simulate
 from tests.helpers.page_reader import Page
 from urm_hf.report.marks import Look
 from urm_hf.report.page import report_html, write_report

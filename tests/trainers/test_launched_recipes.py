@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.helpers.programs import LIMIT, run_command
+from tests.helpers.recipe_stages import STAGES
 from tests.helpers.score_runs import write
 from tests.helpers.tiny import WITHOUT_PACKAGE, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import assert_close, close
@@ -32,11 +33,6 @@ AS_GPUS = ROOT / "tests" / "helpers" / "processes_as_gpus"
 DEEPSPEED = Path(sys.prefix) / "deepspeed"
 STEPS = ["--max_steps", "4", "--logging_steps", "1", "--save_steps", "2", "--dtype", "float32", "--bf16", "false"]
 QUIET = ["--report_to", "none", "--disable_tqdm", "true"]
-STAGES = {
-    "attributes": ("attributes", "urm_llama31_8b_helpsteer2.yaml", ["--learning_rate", "1e-3", "--plots", "false"]),
-    "lora": ("attributes", "urm_8b_lora.yaml", ["--gradient_accumulation_steps", "2"]),
-    "gating": ("gating", "gate_skywork_80k.yaml", ["--eval_rows_held_out", "16", "--eval_steps", "2"]),
-}
 ZERO3 = pytest.param(
     "zero3.yaml",
     marks=pytest.mark.skipif(not DEEPSPEED.is_dir(), reason="DeepSpeed is not installed (make .venv/deepspeed)"),
