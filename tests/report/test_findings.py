@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import binomtest
 
 import tests.helpers.simulated_results as simulate
-from urm_hf.evaluation.results import Comparison, EvaluationResults
+from urm_hf.evaluation.entries import Comparison
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import rating_findings
 from urm_hf.report.text import certainty, format_count, format_interval, join_words, number, p_value, percent, points

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, permutation_test
 
-from urm_hf.evaluation.results import Comparison
+from urm_hf.evaluation.entries import Comparison
 from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
 
 MCNEMAR = "McNemar, exact"

@@ -12,6 +12,7 @@ import urm_hf
 from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
 from urm_hf.evaluation.comparison import JudgedModel, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
+from urm_hf.evaluation.entries import Absence, Comparison, Curve, DataEntry, Metric, ModelEntry
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.model_scores import ModelScores, OpenModel
@@ -23,7 +24,7 @@ from urm_hf.evaluation.pairs.selective import selective
 from urm_hf.evaluation.ratings.baselines import CONSTANT, constant_metrics, noise_ceiling
 from urm_hf.evaluation.ratings.data import RATINGS, RatingSet, matched_models
 from urm_hf.evaluation.ratings.metrics import rating_metrics, row_nll
-from urm_hf.evaluation.results import Absence, Comparison, Curve, DataEntry, EvaluationResults, Metric, ModelEntry
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.scores import RewardScore
 from urm_hf.uncertainty.measures import available
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from urm_hf.evaluation.entries import Curve
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import Curve
 
 
 @dataclass(frozen=True)

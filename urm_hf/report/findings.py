@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.entries import DataEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import CHANCE, DataEntry, EvaluationResults
+from urm_hf.evaluation.results import CHANCE, EvaluationResults
 from urm_hf.report.text import (
     READING,
     RULES,

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from urm_hf.evaluation.results import RATINGS, SCHEMA, VERSION, DataEntry, EvaluationResults, to_results
+from urm_hf.evaluation.entries import RATINGS, DataEntry
+from urm_hf.evaluation.results import SCHEMA, VERSION, EvaluationResults, to_results
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.marks import Look
 from urm_hf.report.plots import (

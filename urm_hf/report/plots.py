@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from urm_hf.evaluation.results import Curve, EvaluationResults
+from urm_hf.evaluation.entries import Curve
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.report.marks import COLORS, Look, theme_color
 from urm_hf.report.tables import looks, measure_looks
 

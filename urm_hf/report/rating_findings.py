@@ -2,8 +2,9 @@
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.entries import DataEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import DataEntry, EvaluationResults
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.report.text import (
     MANY,
     READING,

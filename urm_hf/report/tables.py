@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.entries import Comparison, DataEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import CHANCE, Comparison, DataEntry, EvaluationResults
+from urm_hf.evaluation.results import CHANCE, EvaluationResults
 from urm_hf.report.marks import Axis, Cell, Column, Look, Mark, Table, build_axis
 from urm_hf.report.text import (
     MEASURE_WORDS,

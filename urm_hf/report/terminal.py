@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from urm_hf.evaluation.entries import RATINGS, DataEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import RATINGS, DataEntry, EvaluationResults, to_results
+from urm_hf.evaluation.results import EvaluationResults, to_results
 from urm_hf.evaluation.text_table import aligned
 from urm_hf.report.findings import accuracy_findings, overview
 from urm_hf.report.rating_findings import pearson, rating_findings

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from urm_hf.evaluation.entries import Comparison
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import Comparison
 
 SPACE, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 MANY = 2  # more models than these share sentences, and leave the details of each to tables

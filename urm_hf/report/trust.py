@@ -4,8 +4,9 @@ import math
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.entries import DataEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import DataEntry, EvaluationResults
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.report.text import (
     MANY,
     MARGIN,

@@ -2,8 +2,9 @@
 
 from markupsafe import Markup
 
+from urm_hf.evaluation.entries import BASELINE, DataEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import BASELINE, DataEntry, EvaluationResults
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.report.marks import Cell, Column, Look, Mark, Table, build_axis
 from urm_hf.report.rating_findings import pearson
 from urm_hf.report.tables import SHORT_READING, extent, looks, p_cell, plain_cell, share_cell

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from urm_hf.evaluation.entries import Curve
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
 from urm_hf.evaluation.pairs.temperature import LINKS, Link, crossfitted, fit_temperature
-from urm_hf.evaluation.results import Curve
 from urm_hf.statistics.bootstrap import compute_interval, resample_counts, rows_by_group
 from urm_hf.uncertainty.measures import compute_uncertainty
 

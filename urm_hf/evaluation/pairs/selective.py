@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from urm_hf.evaluation.entries import Curve
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.pairs.calibration import compute_evidence
 from urm_hf.evaluation.pairs.scored_pairs import ScoredPairs
-from urm_hf.evaluation.results import Curve
 from urm_hf.statistics.auroc import compute_auroc, compute_auroc_of_counts
 from urm_hf.statistics.bootstrap import compute_interval, compute_interval_of_share, resample_counts
 from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_values

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from urm_hf.evaluation.entries import BASELINE, DataEntry, ModelEntry
 from urm_hf.evaluation.measured import Measured
-from urm_hf.evaluation.results import BASELINE, DataEntry, EvaluationResults, ModelEntry
+from urm_hf.evaluation.results import EvaluationResults
 from urm_hf.hub.card.results import METRICS, Result
 from urm_hf.hub.folder import DATA_SUFFIXES, HUB_ID
 
