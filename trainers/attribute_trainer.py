@@ -19,7 +19,6 @@ from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import DataCollator, EvalPrediction, PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
 from urm_hf.checkpoints.adapters import complete_adapter
@@ -37,7 +36,7 @@ from urm_hf.trainers.argument_types import (
     PreprocessLogits,
     TrainDataset,
 )
-from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
+from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead, read_keep_best
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
@@ -139,7 +138,7 @@ class URMAttributeTrainer(
         model, source = _read_source(model, args)
         if processing_class is None and source is not None:
             processing_class = load_tokenizer_of(source, args)
-        keep_best = _read_keep_best(args, eval_dataset)
+        keep_best = read_keep_best(args, eval_dataset)
         if peft_config is not None:
             peft_config = _add_head(peft_config, source, args)
         if args.freeze_backbone:
@@ -170,19 +169,23 @@ class URMAttributeTrainer(
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             peft_config=peft_config,  # TRL need not quantize: the model is loaded already
         )
-        if self.is_fsdp_enabled:
-            share_statistics(self.model)
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
-        if self.model.score.gate is not None:
-            self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
-        if not args.freeze_backbone:
-            check_master_weights(self.model, self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self._settle_weights()
         self.compute_metrics = compute_metrics or self._attribute_metrics
         self.label_names = ["ratings"]
         if args.freeze_backbone:
             self._freeze(keep_best)
         if data_collator is None:
             self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features or {})
+
+    def _settle_weights(self):
+        """What trains, in which precision, and what FSDP may share."""
+        if self.is_fsdp_enabled:
+            share_statistics(self.model)
+        if self.model.score.gate is not None:
+            self.model.score.gate.requires_grad_(False)  # not in this loss: DDP would wait for its gradients
+        if not self.args.freeze_backbone:
+            check_master_weights(self.model, self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _read_training_data(self, model, args, train_dataset):
         """What the config says of scales, labels and this stage, before TRL prepares the rows."""
@@ -373,16 +376,6 @@ def _read_source(model: ModelSource, args: URMAttributeConfig) -> tuple[Any, Mem
         return model, None
     name = os.fspath(model)
     return name, pin_source(name, args)
-
-
-def _read_keep_best(args: URMAttributeConfig, eval_dataset: EvalDataset | None) -> bool:
-    """Whether the heads that did best on the eval set are kept, which needs an evaluation every epoch at least."""
-    keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
-    if keep_best and isinstance(eval_dataset, dict):
-        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
-    if keep_best and args.eval_strategy == IntervalStrategy.NO:
-        args.eval_strategy = IntervalStrategy.EPOCH
-    return keep_best
 
 
 def _add_head(peft_config: Any, base: MemberSource | None, args: URMAttributeConfig) -> Any:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -126,3 +127,13 @@ class KeepBestHead(TrainerCallback):
         if self.weights is not None:
             write_whole(self.head, self.weights)
             logger.info("Kept the head of step %s: %s = %.4f.", self.best_step, self.metric, self.best)
+
+
+def read_keep_best(args: Any, eval_dataset: Any) -> bool:
+    """Whether the heads that did best on the eval set are kept, which needs an evaluation every epoch at least."""
+    keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
+    if keep_best and isinstance(eval_dataset, dict):
+        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
+    if keep_best and args.eval_strategy == IntervalStrategy.NO:
+        args.eval_strategy = IntervalStrategy.EPOCH
+    return keep_best

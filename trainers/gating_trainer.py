@@ -122,13 +122,7 @@ class URMGatingTrainer(
     ) -> None:
         args = args or URMGatingConfig("urm-gating")
         _check_settings(args, train_dataset, eval_dataset, peft_config)
-        if isinstance(model, (str, os.PathLike)):
-            model = os.fspath(model)
-            source = pin_source(model, args)
-            processing_class = load_tokenizer_of(source, args) if processing_class is None else processing_class
-        if args.cache_features:
-            load_everywhere("cache_features=True")
-        model = load_urm(model, args, fresh_heads=False, quantization_config=quantization_config)
+        model, processing_class = _load(model, args, processing_class, quantization_config)
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
@@ -238,6 +232,17 @@ class URMGatingTrainer(
         result = super().compute_loss(model, inputs, *args, **kwargs)
         self.count_rows(len(inputs["attention_mask"]) // 2)  # (2B, T): the chosen side of B pairs, then the other
         return result
+
+
+def _load(model: Any, args: URMGatingConfig, tokenizer: Any, quantization_config: Any) -> tuple[Any, Any]:
+    """The URM, and the tokenizer that was given or is saved with it."""
+    if isinstance(model, (str, os.PathLike)):
+        model = os.fspath(model)
+        source = pin_source(model, args)
+        tokenizer = load_tokenizer_of(source, args) if tokenizer is None else tokenizer
+    if args.cache_features:
+        load_everywhere("cache_features=True")
+    return load_urm(model, args, fresh_heads=False, quantization_config=quantization_config), tokenizer
 
 
 def _check_sides(columns: list[str], name: str):

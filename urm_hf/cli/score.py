@@ -2,10 +2,12 @@
 `urm score`: rows in, rows with rewards and uncertainties out. Interrupted, the same command goes on where it stopped.
 """
 
+import argparse
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from urm_hf.cli.model_arguments import (
     add_data_arguments,
@@ -19,6 +21,9 @@ from urm_hf.cli.model_arguments import (
 )
 from urm_hf.cli.parser import Parser
 from urm_hf.cli.printable import printable
+
+if TYPE_CHECKING:  # at run time only where there is work: `--help` answers at once
+    from urm_hf.scoring.jobs.job import ScoreJob
 
 EPILOG = """
 A row is a conversation in any form of docs/data.md, or holds several: `chosen` and `rejected`, or a list `candidates`,
@@ -80,21 +85,39 @@ def main(argv: list[str]) -> int:
     check_positive(args, "num_processes")
     if launched and args.data == "-":
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
-    from urm_hf.data.answers import Columns
     from urm_hf.scoring.jobs.finished import is_remembered
-    from urm_hf.scoring.jobs.job import ScoreJob
     from urm_hf.scoring.jobs.parts import check_job_output, parts_path, remove_if_empty
-    from urm_hf.scoring.jobs.processes import run_alone, run_launched, run_processes, run_ray
 
     remove_if_empty(parts_path(args.out))
     # what this very command may have written is looked at closely below; parts would be work that is still to be done
     known = not (args.overwrite or parts_path(args.out).exists()) and is_remembered(args.out)
     check_job_output(args.out, [args.data], skips=args.on_error == "skip", overwrite=args.overwrite or known)
+    data = _spool_stdin(parts_path(args.out)) if args.data == "-" else args.data
+    job = _build_job(args, data)
+    try:
+        if known and (counts := job.find_finished()) is not None:
+            print(printable(f"Already done. {_format_summary(counts, args.out)}"), file=sys.stderr)
+            return 0
+        counts = _run(job, args, launched=launched)
+    finally:
+        if args.data == "-":  # the copy of standard input lies there
+            remove_if_empty(parts_path(args.out))
+    if counts is not None:
+        print(printable(_format_summary(counts, args.out)), file=sys.stderr)
+    elif not launched:
+        print(printable(f"{args.out} was finished by another run of this job."), file=sys.stderr)
+    return 0
+
+
+def _build_job(args: argparse.Namespace, data: str) -> "ScoreJob":
+    from urm_hf.data.answers import Columns
+    from urm_hf.scoring.jobs.job import ScoreJob
+
     members, revisions = split_members(args.model, args.revision)
     answers = tuple(args.answer_columns) if args.answer_columns else None
-    job = ScoreJob(
+    return ScoreJob(
         models=members,
-        data=_spool_stdin(parts_path(args.out)) if args.data == "-" else args.data,
+        data=data,
         out=args.out,
         revisions=revisions,
         split=args.split,
@@ -117,26 +140,19 @@ def main(argv: list[str]) -> int:
         rows_per_part=args.rows_per_part,
         overwrite=args.overwrite,
     )
-    try:
-        if known and (counts := job.find_finished()) is not None:
-            print(printable(f"Already done. {_format_summary(counts, args.out)}"), file=sys.stderr)
-            return 0
-        if args.engine == "ray":
-            counts = run_ray(job, args.num_processes)
-        elif launched:
-            counts = run_launched(job, args.device)
-        elif args.num_processes > 1:
-            counts = run_processes(job, args.num_processes, args.device)
-        else:
-            counts = run_alone(job, args.device)
-    finally:
-        if args.data == "-":  # the copy of standard input lies there
-            remove_if_empty(parts_path(args.out))
-    if counts is not None:
-        print(printable(_format_summary(counts, args.out)), file=sys.stderr)
-    elif not launched:
-        print(printable(f"{args.out} was finished by another run of this job."), file=sys.stderr)
-    return 0
+
+
+def _run(job: "ScoreJob", args: argparse.Namespace, *, launched: bool) -> dict[str, int] | None:
+    """Counts of all rows; None where another process, or another run of the job, has joined the parts."""
+    from urm_hf.scoring.jobs.processes import run_alone, run_launched, run_processes, run_ray
+
+    if args.engine == "ray":
+        return run_ray(job, args.num_processes)
+    if launched:
+        return run_launched(job, args.device)
+    if args.num_processes > 1:
+        return run_processes(job, args.num_processes, args.device)
+    return run_alone(job, args.device)
 
 
 def _format_summary(counts: dict[str, int], out: Path) -> str:

@@ -30,7 +30,6 @@ from urm_hf.data.content import (
     Messages,
     check_messages,
     messages_from_json,
-    plain_value,
     read_messages,
     split_turns,
 )
@@ -39,6 +38,7 @@ from urm_hf.data.formats.format import UNDECIDED
 from urm_hf.data.formats.reading import read_row
 from urm_hf.data.questions import Question, check_unread, find_question, with_system
 from urm_hf.data.rendering import check_ids, encode_text, encode_turns
+from urm_hf.data.template_columns import read_template_columns
 
 __all__ = [
     "ANSWER_COLUMNS",
@@ -228,7 +228,9 @@ def read_answer(
             raise _no_question(row, column, used)
         else:
             turns = question.turns
-            conversation = Conversation(turns=(*turns, *answer), prompt_length=len(turns), **_for_template(row))
+            conversation = Conversation(
+                turns=(*turns, *answer), prompt_length=len(turns), **read_template_columns(row)
+            )
         if prompt_column is not None:
             check_unread(row, used, _all_text(conversation))
         return conversation
@@ -274,7 +276,7 @@ def _read_whole(row: Mapping[str, Any]) -> Conversation | None:
             raise RowError(f"`messages` must be messages, got {type(value).__name__}.", column="messages")
         turns = read_messages(value)
         _check_same_answer(row, turns)
-        return Conversation(turns=tuple(turns), **_for_template(row))
+        return Conversation(turns=tuple(turns), **read_template_columns(row))
     if row.get("text") is not None:
         if not isinstance(row["text"], str):
             raise RowError(f"`text` must be text, got {type(row['text']).__name__}.", column="text")
@@ -332,12 +334,12 @@ def _answer_of_text(
     if as_text and isinstance(question.value, str) and not question.chat:
         if not question.value.strip() and column in ("chosen", "rejected"):
             raise RowError(f"`prompt` is empty. {FILL_IN}", column="prompt")
-        if _for_template(row).get("tools"):
+        if read_template_columns(row).get("tools"):
             raise RowError("`tools` beside a prompt of plain text: no chat template writes them. Write messages.")
         return Conversation(text=question.value + answer, closed=True, prompt_length=len(question.value))
     turns = question.turns
     said_by = {"role": "assistant", "content": answer}
-    return Conversation(turns=(*turns, said_by), prompt_length=len(turns), **_for_template(row))
+    return Conversation(turns=(*turns, said_by), prompt_length=len(turns), **read_template_columns(row))
 
 
 def _whole_answer(row: Mapping[str, Any], column: str, whole: Messages, question: Question | None) -> Conversation:
@@ -357,7 +359,7 @@ def _whole_answer(row: Mapping[str, Any], column: str, whole: Messages, question
             )
     turns = with_system(whole, question.system) if question else whole
     last = max((number for number, turn in enumerate(turns[:-1]) if turn.get("role") == "user"), default=0)
-    return Conversation(turns=tuple(turns), prompt_length=last + 1, **_for_template(row))
+    return Conversation(turns=tuple(turns), prompt_length=last + 1, **read_template_columns(row))
 
 
 def _spoken(turns: Sequence[Mapping[str, Any]]) -> list[tuple[Any, str]]:
@@ -372,23 +374,6 @@ def _continues(question: Question | None) -> bool:
         and bool(question.value)
         and (question.value[-1].get("role") == "assistant")
     )
-
-
-def _for_template(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns `tools` and `chat_template_kwargs`, as TRL hands them to the chat template."""
-    tools, kwargs = row.get("tools"), row.get("chat_template_kwargs")
-    tools = json.loads(tools) if isinstance(tools, str) and tools.strip() else tools
-    kwargs = json.loads(kwargs) if isinstance(kwargs, str) and kwargs.strip() else kwargs
-    if tools is not None and not isinstance(tools, str) and not isinstance(tools, Mapping):
-        tools = plain_value(tools)
-    if tools and not isinstance(tools, list):
-        raise RowError(f"`tools` must be a list of tool definitions, got {type(tools).__name__}.", column="tools")
-    if kwargs and not isinstance(kwargs, Mapping):
-        raise RowError(
-            f"`chat_template_kwargs` must map names to values, got {type(kwargs).__name__}.",
-            column="chat_template_kwargs",
-        )
-    return {"tools": tools or None, "chat_template_kwargs": plain_value(kwargs or {})}
 
 
 def _no_question(row: Mapping[str, Any], column: str, used: Sequence[str]) -> RowError:
