@@ -232,6 +232,8 @@ class URMAttributeTrainer(
         """Only the value head trains; every dataset becomes indices into hidden states that are computed now."""
         # the value head only: the gate is not in this loss, and weight decay alone would move it
         train_only(self.model, self.model.score.value)
+        if self.args.dry_run:
+            return
         self._features = FeatureStore(self)
         index_datasets(self, self._features, ID_COLUMNS)
         if self.args.standardize_features and self._fresh_head:  # a trained head reads the features it was trained on

@@ -35,6 +35,9 @@ class URMTrainingConfig(RewardConfig):
             If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
         patience (`int`, *optional*):
             With `keep_best`: stop after so many evaluations without improvement. By default never.
+        dry_run (`bool`, *optional*, defaults to `False`):
+            Prepares everything but hidden states, and refuses what cannot work. `urm train` then tells what would
+            train, for how long and in how much memory, and stops.
 
     All other arguments are those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
     """
@@ -75,6 +78,10 @@ class URMTrainingConfig(RewardConfig):
     )
     patience: int | None = field(
         default=None, metadata={"help": "With `keep_best`: stop after so many evaluations without improvement."}
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Tell what would train, for how long and in how much memory, and train nothing."},
     )
 
     def __post_init__(self):

@@ -151,7 +151,7 @@ class URMGatingTrainer(
         train_only(self.model, self.model.score.gate)
         record_stage(self.model.config, "gating_stage", args, self.train_dataset)
         # after the constructor, which has made tokens of the rows: hidden states need the model where it will train
-        if args.cache_features:
+        if args.cache_features and not args.dry_run:
             self._features = FeatureStore(self)
             index_datasets(self, self._features, ID_COLUMNS)
         if data_collator is None:

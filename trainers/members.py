@@ -30,6 +30,8 @@ def train_members(stages: Sequence[Stage], members: int, output_dir: str | Path)
     """
     if members < 2:
         raise ValueError(f"an ensemble needs at least two members, got {members}.")
+    if any(args.dry_run for _, _, args, _ in stages):
+        raise ValueError("`dry_run` is for one stage: `urm train attributes --dry_run`, `urm train gating --dry_run`.")
     _check_one_precision(stages)
     output_dir = Path(output_dir)
     paths = [str(_train_member(stages, member, output_dir)) for member in range(members)]

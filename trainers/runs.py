@@ -13,6 +13,7 @@ from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingCo
 from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.members import train_members
+from urm_hf.trainers.plan import format_plan, plan_run
 from urm_hf.trainers.resuming import find_checkpoint, is_finished
 from urm_hf.trainers.saving import check_base_to_push, check_can_save, save_run
 from urm_hf.trainers.splits import load_splits
@@ -22,7 +23,7 @@ __all__ = ["DataArguments", "load_splits", "train_attributes", "train_gating", "
 Config = TypeVar("Config", URMAttributeConfig, URMGatingConfig)
 
 
-def train_attributes(data: DataArguments, args: URMAttributeConfig, model: ModelConfig) -> Path:
+def train_attributes(data: DataArguments, args: URMAttributeConfig, model: ModelConfig) -> Path | None:
     """
     Stage 1: the value head, and the backbone or an adapter, on rated conversations.
 
@@ -33,7 +34,7 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
             the model is quantized or `save_adapter` is set.
 
     Returns:
-        The folder of the trained model, or adapter.
+        The folder of the trained model, or adapter; None of a dry run.
 
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
@@ -56,7 +57,7 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
     return _run(trainer, args, data)
 
 
-def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig) -> Path:
+def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig) -> Path | None:
     """
     Stage 2: the gate, on preference pairs. With `reward_weights` there is nothing to train: they are written into the
     model.
@@ -67,7 +68,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
         model (`ModelConfig`): TRL's flags of the model, which names what stage 1 saved.
 
     Returns:
-        The folder of the trained model; on an adapter, of an adapter again.
+        The folder of the trained model; on an adapter, of an adapter again; None of a dry run.
 
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
@@ -82,15 +83,21 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
         check_base_to_push(base.name)
     trainer = URMGatingTrainer(_read_name(model), args, train_dataset=train, eval_dataset=held_out)
     path = _run(trainer, args, data, None if base is None else source)
+    if path is None:
+        return None
     print("Gate: weight of each attribute, mean and standard deviation over conversations")
     for attribute, (mean, std) in trainer.gate_report().items():
         print(f"  {attribute:<16} {mean:+.3f} ± {std:.3f}")
     return path
 
 
-def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | None = None) -> Path:
+def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | None = None) -> Path | None:
     """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
     check_can_save(trainer)
+    if args.dry_run:
+        if trainer.is_world_process_zero():
+            print(format_plan(plan_run(trainer), args.output_dir))
+        return None
     checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint)
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # whose weights only `train` can load
     if checkpoint and not sharded and is_finished(checkpoint, args.max_steps, args.num_train_epochs):

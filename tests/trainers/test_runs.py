@@ -60,6 +60,15 @@ def test_helpsteer2_as_published_trains_without_preparation(base, tmp_path):
     assert model.config.training["attribute_stage"]["rows"] == 3
 
 
+def test_a_dry_run_tells_and_trains_nothing(base, tmp_path, capsys):
+    data, out = write(tmp_path / "ratings.jsonl", helpsteer2_rows()), tmp_path / "out"
+    argv = ["--model_name_or_path", base, "--dataset_name", data, "--output_dir", str(out), "--use_cpu", "true"]
+    assert main(["train", "attributes", *argv, "--bf16", "false", "--report_to", "none", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "A dry run: nothing is trained" in told and " steps of " in told and "Saved to" not in told
+    assert not list(out.glob("**/*.safetensors"))
+
+
 def test_lora_flags_train_and_save_a_merged_model(base, tmp_path):
     data = write(tmp_path / "ratings.jsonl", helpsteer2_rows())
     out = tmp_path / "urm"

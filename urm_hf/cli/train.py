@@ -25,12 +25,14 @@ def main(argv: list[str]) -> int:
         print(f"urm train: error: there is no stage {stage!r}{suggest(stage, ('attributes', 'gating', 'ensemble'))}")
         return 2
     folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
-    if int(os.environ.get("RANK", 0)) == 0:  # of the processes that a launcher started, one speaks
+    if (
+        folder is not None and int(os.environ.get("RANK", 0)) == 0
+    ):  # of the processes that a launcher started, one speaks
         print(f"Saved to {folder}")
     return 0
 
 
-def train_stage(stage: str, argv: list[str]) -> Path:
+def train_stage(stage: str, argv: list[str]) -> Path | None:
     function, *parsed = parse_stage(stage, argv)
     return function(*parsed)
 
