@@ -159,7 +159,7 @@ class URMForRewardModeling(PreTrainedModel):
             "output_hidden_states": self._choose("output_hidden_states", output_hidden_states),
             "output_attentions": self._choose("output_attentions", output_attentions),
         }
-        states: dict[str, Any] = {}
+        states: dict[str, Any] = {}  # no key at all where nothing was asked for: the output stays as short as it was
         if pooled_hidden is None:
             pooled_hidden, states = self._pool(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
         elif output_hidden_states or output_attentions:

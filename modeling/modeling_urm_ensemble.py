@@ -159,6 +159,7 @@ class URMEnsemble(PreTrainedModel):
             NonFiniteReward: a member gave a reward that is not finite.
             ValueError: `labels` or states of the backbone, which an ensemble has not one but M of.
         """
+        # dropped in silence they would look as if they had an effect
         for name in ("labels", "output_hidden_states", "output_attentions"):
             value = kwargs.get(name)
             if value is not None and value is not False:

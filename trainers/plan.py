@@ -91,7 +91,7 @@ def count_steps(args: Any, rows: int | None) -> int:
         args (`TrainingArguments`): `max_steps` wins over `num_train_epochs`.
         rows (`int`, *optional*): of the training set; None of a stream, which needs `max_steps`.
     """
-    if args.max_steps > 0 or rows is None:
+    if args.max_steps > 0 or rows is None:  # transformers lets steps win over epochs as well
         return args.max_steps
     batches = math.ceil(rows / (args.per_device_train_batch_size * args.world_size))
     if args.dataloader_drop_last:

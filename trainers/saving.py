@@ -86,7 +86,7 @@ def _merge_parts(trainer: Any, output_dir: str) -> None:
     trainer.save_model(str(folder), _internal_call=True)
     if trainer.is_world_process_zero():
         model = load_adapter(folder, dtype=config.dtype or torch.float32)
-        model.config.name_or_path = config.name_or_path
+        model.config.name_or_path = config.name_or_path  # the base, not the folder that is removed below
         model.save_pretrained(output_dir)
         save_tokenizer(trainer.processing_class, output_dir)
         shutil.rmtree(folder)

@@ -32,7 +32,7 @@ def share_statistics(model: nn.Module) -> None:
     for head in model.modules():
         if isinstance(head, URMHead):
             for name, buffer in list(head.named_buffers(recurse=False)):
-                delattr(head, name)
+                delattr(head, name)  # a name can be a buffer or a parameter, not both
                 head.register_parameter(name, nn.Parameter(buffer, requires_grad=False))
 
 

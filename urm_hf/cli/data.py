@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     if limit is None and args.model is not None:
         limit = _read_limit(args)
     surveyor = Surveyor(tokenizer, limit, args.format, args.ignore_columns, args.head)
-    for item in source.items():
+    for item in source.items():  # one at a time: a survey takes no more memory for a large file
         try:
             row = source.row(item)
         except ValueError as error:
@@ -79,5 +79,6 @@ def _read_limit(args: argparse.Namespace) -> int | None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(args.model, revision=args.revision, trust_remote_code=args.trust_remote_code)
+    # a model of several modalities has its positions in the text part
     positions = getattr(config, "max_position_embeddings", None)
     return positions or getattr(config.get_text_config(), "max_position_embeddings", None)

@@ -135,6 +135,7 @@ def main(argv: list[str]) -> int:
         load_data(source, DataOptions(kind, split, config, revision, format=form, **shared))
         for source, kind, split, config, revision, form in zip(args.data, *each, strict=True)
     ]
+    # two files may be called the same in different folders; their scores are kept by name
     data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
     loading = read_loading(args)
     models = [
@@ -150,6 +151,7 @@ def main(argv: list[str]) -> int:
 def _check_names(names: list[str], option: str, of: list[str], what: str):
     """They are headings of tables, and names of files."""
     check_distinct(names, option, of, what)
+    # "..", and what would lie in another folder
     unfit = next((name for name in names if not name.strip(" .") or "/" in name or "\\" in name), None)
     if unfit is not None:
         raise ValueError(f"{option}: {unfit!r} cannot be the name of a file; leave out '/'.")

@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.scoring.jobs.finished import is_remembered
     from urm_hf.scoring.jobs.parts import check_job_output, parts_path, remove_if_empty
 
-    remove_if_empty(parts_path(args.out))
+    remove_if_empty(parts_path(args.out))  # of a run that was killed before its first part
     # what this very command may have written is looked at closely below; parts would be work that is still to be done
     known = not (args.overwrite or parts_path(args.out).exists()) and is_remembered(args.out)
     check_job_output(args.out, [args.data], skips=args.on_error == "skip", overwrite=args.overwrite or known)

@@ -41,7 +41,7 @@ def train_ensemble(argv: list[str]) -> Path:
     args = build_ensemble_parser().parse_args(argv)
     from urm_hf.trainers.runs import train_members
 
-    # the output folders are made from --out; the stages' configs need one all the same
+    # the output folders are made from --out; the stages' configs need one all the same, as transformers wants it
     placeholder = ["--output_dir", args.out]
     stages = [parse_stage("attributes", ["--config", args.attributes_config, *placeholder])]
     if args.gating_config:

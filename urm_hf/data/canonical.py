@@ -55,6 +55,7 @@ def read_dataset(
         return dataset
     left_out: Counter[str] = Counter()
     given = _Numbered(dataset) if numbered else dataset
+    # read twice: Arrow wants the types of all rows before the first is stored, and all rows do not fit in memory
     types = column_types(_read_rows(given, expand, format, ignore, left_out))
     rows = _read_rows(given, expand, format, ignore, Counter())
     tables = []
@@ -104,7 +105,7 @@ def _read_rows(
             read = read_row(row, format)
             rows = [read] if expand is None else expand(read)
         except ValueError:
-            yield row
+            yield row  # not told here: whoever uses the rows tells all that are wrong at once, or leaves them out
             continue
         if not rows:
             left_out[str(read.get(UNDECIDED) or "its candidates have one score")] += 1

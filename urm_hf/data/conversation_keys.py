@@ -19,6 +19,7 @@ def conversation_key(conversation: Any) -> str:
         read = read_conversation(conversation)
     except RowError:  # told where it is scored, with its place
         return digest(["unread", plain_value(conversation)])
+    # plain text counts as the turns that it stands for, so that a file of scores fits data in either form
     if read.closed and read.prompt_length:
         said = [{"role": "user", "content": read.prompt}, {"role": "assistant", "content": read.answer}]
         return digest(["turns", said, None, {}])

@@ -55,6 +55,7 @@ class Encoder:
     def hold(self, ids: list[int]) -> Encoded:
         """Ids as the model takes them: a RowError if it has no embedding for one, or no room for all."""
         if self.vocab_size is not None:
+            # a padding token that was added to the tokenizer alone would be an index error on the GPU
             check_vocabulary(ids, self.vocab_size)
         kept = limit_length(ids, self.max_length, self.truncation)
         return Encoded(kept, cut=kept is None or len(kept) < len(ids))

@@ -49,6 +49,7 @@ class Source:
             self.count, self.fingerprint = len(self.dataset), self.dataset._fingerprint
         else:
             self.dataset = None
+            # of the bytes, not of the time of change: a copied file is the same data, a touched one too
             self.fingerprint = digest_of([self.path])
             self.count = sum(1 for item in self.items() if not strict or self.row(item) is not None)
         if not self.count:
@@ -112,7 +113,7 @@ class PartReader:
         self.items, self.next = source.items(), 0
 
     def part(self, number: int) -> list[Item]:
-        if number < self.next:
+        if number < self.next:  # another process has taken the parts between; a file can only be read forwards
             self.items, self.next = self.source.items(), 0
         skipped = (number - self.next) * self.size
         next(islice(self.items, skipped, skipped), None)

@@ -81,12 +81,13 @@ def _load_as_written(source: Source, unreadable: list[RowError] | None, *, numbe
             table = parquet.read_table(source.path)
         dataset = dataset_of(number_table(table) if numbered else table)
         return dataset if source.split is None else _rows_of_split(dataset, source.split)
+    # a first pass for the types, a second for the rows: a column may look like numbers for a million rows
     types = column_types(_readable(source, unreadable, numbered=numbered))
     rows, tables = _readable(source, None if unreadable is None else [], numbered=numbered), []
     while some := list(islice(rows, ROWS_AT_ONCE)):
         tables.append(build_table(some, types))
     if not tables and unreadable:
-        raise unreadable[0]
+        raise unreadable[0]  # nothing is left to train on, however rows that cannot be read are treated
     return dataset_of(pyarrow.concat_tables(tables))
 
 

@@ -83,10 +83,12 @@ def _tested(differences: np.ndarray, prompts: Sequence[str]) -> tuple[float, str
     """The p-value, and the test: exact where differences are multiples of one number."""
     by_prompt = _by_prompt(differences, prompts)
     sizes = np.abs(differences)
+    # shares are fractions such as 1/258; as whole multiples of the smallest, their sums can be counted exactly
     unit = sizes[sizes > 1e-12].min() if (sizes > 1e-12).any() else 1.0
     multiples = np.round(differences / unit)
     if np.abs(differences / unit - multiples).max() > 1e-6 or np.abs(multiples).sum() > REACH:
         return sampled_flip_p_value(by_prompt[np.abs(by_prompt) > 1e-12]), SAMPLED_FLIPS
+    # several items of a prompt stand or fall together: flipping each by itself would take them for independent
     if len(by_prompt) < len(prompts):
         return sign_flip_p_value(np.round(by_prompt / unit)), SIGN_FLIPS
     if np.abs(multiples).max() > 1:
@@ -144,6 +146,7 @@ def sign_flip_p_value(differences: np.ndarray) -> float:
     Args:
         differences: whole numbers, one for each prompt.
     """
+    # a prompt on which the models agree adds 0 whatever its sign
     sizes = np.abs(differences[differences != 0]).astype(np.int64)
     reach = int(sizes.sum())
     chances = np.zeros(2 * reach + 1)  # of each sum from -reach to reach
@@ -165,7 +168,7 @@ def sampled_flip_p_value(differences: np.ndarray, seed: int = 0) -> float:
             permutation_type="samples",
             vectorized=True,
             n_resamples=FLIPS,
-            batch=max(1, 2_000_000 // len(differences)),
+            batch=max(1, 2_000_000 // len(differences)),  # 16 MB of flipped signs at a time
             rng=np.random.default_rng(seed),
         ).pvalue
     )
@@ -190,6 +193,7 @@ def _interval_of_mean(
 def _adjust(comparisons: list[Comparison], baselines: Collection[str] = ()) -> list[Comparison]:
     """With p_adjusted: Holm's among the models, and among the comparisons with baselines."""
     adjusted = list(comparisons)
+    # two families: with each baseline that is added, it would otherwise get harder to tell models apart
     for with_baseline in (False, True):
         family = [
             number

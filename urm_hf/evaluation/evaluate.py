@@ -88,7 +88,7 @@ def evaluate_scores(
             _measure_ratings(gathered, cast(RatingSet, one.content), scores[one.name], statistics)
         else:
             _measure_preferences(gathered, cast(PreferenceSet, one.content), scores[one.name], statistics)
-    names = list(scores[data[0].name])
+    names = list(scores[data[0].name])  # every data set was scored by the same models, in this order
     measured = {metric.model for metric in gathered.metrics}
     baselines = [ModelEntry(name, "baseline") for name in (LONGEST, RANDOM, CONSTANT) if name in measured]
     return EvaluationResults(
@@ -148,6 +148,7 @@ def _measure_preferences(
     for name, scored in everybody.items():
         rewards = np.array([score.reward for score in scored])
         measurements = Measurements(accuracy_of(preferences, rewards, samples, seed))
+        # with the same seed for all, models are compared on the same samples of prompts
         judged[name] = judge(preferences, rewards, samples, seed)
         if name != LONGEST:
             pairs = scored_pairs(preferences, scored)
@@ -171,6 +172,7 @@ def _measure_ratings(
         mapping = mappings.get(name, {})
         gathered.add(ratings.name, name, rating_metrics(ratings, one.scores, mapping, samples, seed))
         if mapping:
+            # likelihoods of different attributes are sums of different things, and are not compared
             judged_on = tuple(sorted(mapping.values()))
             losses.setdefault(judged_on, {})[name] = row_nll(ratings, one.scores, mapping)
     baseline = constant_metrics(ratings, samples, seed) + noise_ceiling(ratings, samples, seed)

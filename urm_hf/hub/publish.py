@@ -113,7 +113,7 @@ def _as_folder(model: str | Path | PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 
 def _push_folder(path: str | Path, target: Target, about: CardWishes, dtype: str, *, dry_run: bool) -> PushResult:
-    folder = _check_complete(read_folder(path))
+    folder = _check_complete(read_folder(path))  # before anything is written or asked of the Hub
     check_target(target, dry_run=dry_run)
     notes = [] if folder.adapter is None else pin_base(folder.path, folder.adapter, target.token)
     notes += describe(folder, target.repo_id, about, dtype, target.token)
@@ -124,6 +124,7 @@ def _push_folder(path: str | Path, target: Target, about: CardWishes, dtype: str
         return PushResult(
             target.repo_id, None, folder.files, folder.left_out, [], notes, target.private, target.tag, is_adapter
         )
+    # built from what was just checked: paths of this machine are taken out on the way, and the folder keeps its own
     additions, changed = _build_additions(folder)
     kind = "ensemble" if folder.is_ensemble else "adapter" if is_adapter else "model"
     result = upload(target, additions, f"Upload {kind}")

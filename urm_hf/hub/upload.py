@@ -110,6 +110,7 @@ def upload(target: Target, additions: list[CommitOperationAdd], message: str) ->
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
+        # the parent of our commit: if somebody else pushes in between, the Hub refuses instead of mixing both
         before = api.model_info(repo_id, revision=branch).sha
         ours = {addition.path_in_repo for addition in additions}
         removed = [name for name in api.list_repo_files(repo_id, revision=branch) if _is_superseded(name, ours)]
@@ -117,12 +118,13 @@ def upload(target: Target, additions: list[CommitOperationAdd], message: str) ->
         info = api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=before)
     except Exception as error:  # and of the threads that upload
         raise HubError(_explain_failure(api, repo_id, branch, before, error, existed=existed)) from error
+    # looked at, not believed: this is what others will load, under a commit that can be pinned for ever
     wrong = _differences(api, repo_id, info.oid, additions)
     if wrong:
         raise HubError(
             f"{repo_id} at commit {info.oid} is not what was pushed, do not use it: {', '.join(wrong)}. Push again."
         )
-    if tag is not None:
+    if tag is not None:  # last, so that a tag never stands on a commit that was not looked at
         api.create_tag(repo_id, tag=tag, revision=info.oid)
     state = api.model_info(repo_id, revision=info.oid)
     notes = []
@@ -140,6 +142,7 @@ def _look(api: HfApi, repo_id: str) -> tuple[bool, bool]:
 
 
 def _is_superseded(name: str, ours: set[str]) -> bool:
+    # files in folders are somebody else's: `SUPERSEDED` lists what a push writes, and that lies at the root
     return name not in ours and "/" not in name and any(fnmatch(name, pattern) for pattern in SUPERSEDED)
 
 

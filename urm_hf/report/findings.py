@@ -46,7 +46,7 @@ def overview(results: EvaluationResults) -> list[Finding]:
     ahead: dict[str, list[bool]] = {model: [] for model in results.names}
     for data in results.preferences:
         ranked = results.rank(data.name)
-        if len(ranked) < 2:
+        if len(ranked) < 2:  # nobody leads alone
             continue
         compared = [results.compare(data.name, ranked[0][0], other) for other, _ in ranked[1:]]
         ahead[ranked[0][0]].append(all(found is not None and certainty(found) == "sure" for found in compared))
@@ -76,6 +76,7 @@ def _tell_ranking(results: EvaluationResults, ranked: Ranked, data: DataEntry) -
     text = Markup("{} is right on <b>{}</b> of {}{}").format(
         name_model(best), percent(value.value), noun, add_interval(mean, format_interval(value.interval))
     )
+    # up to three are named with their numbers; of more, a sentence would be a table, and that follows anyway
     if len(others) in (1, 2):
         parts = [Markup("{} on {}").format(name_model(name), format_share(found)) for name, found in others]
         text = Markup("{}; {}").format(text, join_words(parts))

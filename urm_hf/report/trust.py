@@ -30,9 +30,11 @@ COIN = math.log(2)  # NLL of always saying one half
 
 def trust_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
     """The measure that tells each model's errors apart best, if any does, and what filtering by it buys."""
+    # a model none of whose measures has an interval, for want of prompts, is not spoken of
     aurocs = {model: found for model in results.names if (found := _read_aurocs(results, data, model))}
     helped, lost = [], []
     for model, known in aurocs.items():
+        # 0.5 is chance: a measure counts as helpful only if noise does not explain it
         helpful = [v for v, found in known.items() if _lower_bound(found) > 0.5]
         if not helpful:
             lost.append(model)
@@ -109,7 +111,7 @@ def _tell_what_keeping_buys(results: EvaluationResults, data: DataEntry, model: 
 
 def _format_gain(found: Measured) -> str:
     size = add_interval(f"{number(100 * found.value, 1, sign=True)}{SPACE}points", format_interval(found.interval))
-    low, high = found.interval or (0.0, 0.0)
+    low, high = found.interval or (0.0, 0.0)  # without an interval nothing is said to be more than noise
     if low >= 0.0005 or high <= -0.0005:  # as shown
         return f"{size}, unlikely to be noise"
     return f"{size}, which may be noise"

@@ -203,6 +203,7 @@ def _score_candidates(
         told = f"prompts[{number}], the candidate {str(answer)[:60]!r}"
         raise RowError(f'{told}: {error} Or leave such candidates out: `on_error="skip"`.') from error
     known: list[list[_Candidate]] = [[] for _ in prompts]
+    # left out before uncertainties are compared: a candidate without a score has neither
     usable = [(*one, score) for one, score in zip(asked, scores, strict=True) if score is not None]
     report.unscorable += len(asked) - len(usable)
     uncertainties: list[float | None] = [None] * len(usable)

@@ -36,7 +36,7 @@ def choose(
 def choose_by_strength(row: Row, column: str) -> int | None:
     """0 if a strength of preference is negative (the first answer), 1 if positive, None if it is zero."""
     strength = require_number(row, column)
-    if strength == 0:
+    if strength == 0:  # no preference: never read as one for the first answer
         return None
     return int(strength > 0)
 
@@ -85,6 +85,7 @@ def rank_pairs(row: Row) -> list[dict[str, Any]]:
         return []
     scores = [_score_of(candidate) for candidate in candidates]
     rest = {name: value for name, value in row.items() if name != "candidates"}
+    # best first, and stable: candidates of one score stay in their order, and make no pair with each other
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     return [
         {**rest, "chosen": candidates[high]["response"], "rejected": candidates[low]["response"]}

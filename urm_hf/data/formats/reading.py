@@ -88,8 +88,9 @@ def find_format(row: Row, name: str | None = None) -> Format:
             f"{_missing_prompt(row)}the columns {columns} are of no known format. Nearest: "
             f"{'; '.join(_nearest(row))}. Name one with `format`, or rename the columns."
         )
-    if IDS in fitting:  # they were made from what else is there
+    if IDS in fitting:  # they were made from what else is there, which is not read a second time
         return IDS
+    # the one that explains most of the row: `prompt` alone would fit nearly all of them
     most = max(len(one.columns) for one in fitting)
     best = [one for one in fitting if len(one.columns) == most]
     best = [one for one in best if one in trl.FORMATS] or best

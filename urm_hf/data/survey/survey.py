@@ -176,10 +176,13 @@ class Surveyor:
     def _add_conversations(self, number: int, conversations: list[Conversation]):
         found = self.found
         for conversation in conversations:
+            # without a tokenizer in characters, which tells long from short, though not what a model has room for
             length = len(conversation.encode(self.tokenizer)) if self.tokenizer else len(text_of(conversation))
             found.conversations += 1
             found.lengths[length] += 1
-            key = _digest(conversation.key)
+            key = _digest(
+                conversation.key
+            )  # 8 bytes a conversation; by chance two of a million agree once in 10^7 files
             found.repeated_conversations += key in self._conversations
             self._conversations.add(key)
             if len(found.shown) < self.show:

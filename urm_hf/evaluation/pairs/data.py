@@ -46,6 +46,7 @@ def evaluation_rows(
     if on_error == "skip" and local_file(name_or_path) is not None:
         source = Source(name_or_path, split, config, revision)
         return [_row_or_error(source, item) for item in source.items()]
+    # RewardBench's prior sets are splits of one repository, and subsets of one benchmark
     benchmark = find_benchmark_of_repository(name_or_path)
     splits = benchmark.repositories[name_or_path] if benchmark else []
     if len(splits) < 2:
@@ -101,6 +102,7 @@ def preferences_of(
     whole = [row for row, _ in canonical if not isinstance(row, BadRow)]
     if not whole:
         raise ValueError(f"{name} holds no rows{' that can be read' if rows else ''}.")
+    # rows of which none prefers an answer have columns all the same, by which the error below can name them
     readable = [pair for row in whole for pair in _find_pairs(row)] or whole
     _check_columns(readable[0], columns, name)
     benchmark = BY_NAME[kind] if isinstance(kind, str) else kind or find_benchmark(readable, columns)

@@ -73,6 +73,7 @@ def uncertainties(pairs: ScoredPairs, above: str = "either") -> dict[str, np.nda
 
 def _measure_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int, seed: int) -> Measurements:
     wrong, prompts = ~pairs.right, np.asarray(pairs.prompts, dtype=object)
+    # sorted once, not in each of a thousand samples: a sample only changes how often each pair counts
     order, starts = _group_equal(values)
     grid = _choose_shares(values)
 
@@ -89,6 +90,7 @@ def _measure_one(name: str, values: np.ndarray, pairs: ScoredPairs, samples: int
     for metric in ("aurc", "excess_aurc"):
         value, bounds = values_of_all[metric].item(), compute_interval(draws.get(metric))
         metrics.append(Measured(metric, value, bounds, n, distinct, variant=name))
+    # P(a wrong pair is less sure than a right one) needs one of each
     if wrong.all() or not wrong.any():
         absent[f"auroc_errors ({name})"] = "every pair is wrong" if wrong.all() else "no pair is wrong"
     else:
@@ -130,6 +132,7 @@ def _measure_kept(
 
 def _group_equal(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows from the surest on, (P), and where in that order each group of equal values starts."""
+    # stable, so that the result is the same on every machine; within a group the order is averaged over anyway
     order = np.argsort(values, kind="stable")
     return order, np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
 
@@ -138,6 +141,7 @@ def _choose_shares(values: np.ndarray) -> np.ndarray:
     """Shares that a curve shows, POINTS at most, each as ties allow: none twice."""
     ranks = np.unique(np.ceil(np.linspace(0, 1, POINTS + 1)[1:] * len(values)).astype(int))
     ascending = np.sort(values)
+    # the end of a group of ties: a point inside one would show a share that no threshold can keep
     return np.unique(np.searchsorted(ascending, ascending[ranks - 1], side="right")) / len(values)
 
 
@@ -187,7 +191,7 @@ class RiskCoverage:
         """
         harmonic = harmonic_numbers(int(kept[:, -1].max()))
         before, lost_before = kept - self.size, lost - self.wrong
-        share = self.wrong / np.maximum(self.size, 1)
+        share = self.wrong / np.maximum(self.size, 1)  # a sample may hold none of a group: 0 of 0 counts as 0
         sums = self.wrong + (lost_before - before * share) * (harmonic[kept] - harmonic[before])
         return sums.sum(1) / kept[:, -1]
 
