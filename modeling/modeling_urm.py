@@ -86,7 +86,11 @@ class URMForRewardModeling(PreTrainedModel):
 
     def __init__(self, config: URMConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
-        self.model = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        if backbone is None:
+            self.model = AutoModel.from_config(config.backbone_config)
+        else:
+            self.model = backbone
+            config.backbone_config._attn_implementation = backbone.config._attn_implementation  # `from_config` does so
         self.score = URMHead(config)
         self.post_init()
 
