@@ -1,6 +1,8 @@
 """`urm train attributes`, `urm train gating`, `urm train ensemble`: the flags are those of TRL's configs."""
 
+import atexit
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,29 @@ def main(argv: list[str]) -> int:
         print(f"urm train: error: there is no stage {stage!r}{suggest(stage, ('attributes', 'gating', 'ensemble'))}")
         return 2
     folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
-    if (
-        folder is not None and int(os.environ.get("RANK", 0)) == 0
-    ):  # of the processes that a launcher started, one speaks
+    # of the processes that a launcher started, one speaks
+    if folder is not None and int(os.environ.get("RANK", 0)) == 0:
         print(f"Saved to {folder}")
+    end_processes()
     return 0
+
+
+def end_processes() -> None:
+    """
+    Ends a process that a launcher started, together with the others, and at once: the threads of gloo, which DeepSpeed
+    keeps alive, may abort an interpreter that takes itself apart, and a launcher takes that for a failed training.
+    """
+    from accelerate import PartialState
+    from torch.distributed import is_available, is_initialized
+
+    if not (is_available() and is_initialized() and "RANK" in os.environ):
+        return
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+    atexit._run_exitfuncs()  # what tracking tools have registered; `os._exit` leaves it out
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def train_stage(stage: str, argv: list[str]) -> Path | None:
