@@ -169,4 +169,4 @@ def test_the_window_of_a_backbone_is_found():
 
 def test_dropout_is_not_applied_in_packs():
     with pytest.raises(ValueError, match="not plain causal attention"):
-        packed_attention(RunningPack([]), torch.nn.Identity(), *[torch.zeros(1, 1, 2, 4)] * 3, None, dropout=0.1)
+        packed_attention(RunningPack(pack([[1]], [0])), torch.nn.Identity(), *[torch.zeros(1, 1, 2, 4)] * 3, None, dropout=0.1)

@@ -13,24 +13,27 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, PreTrainedModel
 
+from urm_hf.scoring.engine.block_attention import attend_in_blocks, build_block_mask
 from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.padding import pad_batch
-from urm_hf.scoring.engine.prefixes import Pack, Span, pack, prefix_order
+from urm_hf.scoring.engine.prefixes import Pack, pack, prefix_order
+from urm_hf.scoring.engine.readings import Reading, build_readings, cut_paths, read_until
+from urm_hf.scoring.engine.span_attention import attend_in_spans
 
 logger = logging.getLogger(__name__)
 
 ROUNDED = 64  # tokens; lengths of long packs are multiples of it
 UNKNOWN = ("softcap", "s_aux", "position_bias")  # arguments of attention that change what it computes
 NO_MASK = (1, 1, 1, 1)  # shape of the mask of a pack: transformers hands on a mask of four dimensions as it is
+PACK = "urm_pack"  # the keyword by which a pack goes through layers
+BACKENDS = ("auto", "spans", "blocks")
 COMPILED_HERE = "_urm_packs_compiled"  # marks attention modules in layers that `compile_layers` compiled
 
 
@@ -38,28 +41,69 @@ class NotPackable(ValueError):
     """The backbone's attention is of a kind that packs do not cover."""
 
 
-@dataclass
-class Reading:
+class RunningPack:
     """
-    What the tokens of a span attend to.
+    A pack on its way through a backbone: what its tokens read, worked out once for all layers, and how many of these
+    have attended so.
 
     Args:
-        span (`tuple[int, int]`): the m tokens that read.
-        path (`list[tuple[int, int]]`): the spans of the k tokens that they read, themselves the last.
-        mask (`Tensor` or `None`): (m, k), added to the scores of attention; None is plain causal attention.
+        packed ([`Pack`]): the sequences.
+        backend (`str`, *optional*, defaults to `"auto"`): "spans", "blocks", or by the device.
     """
 
-    span: Span
-    path: list[Span]
-    mask: Tensor | None
+    def __init__(self, packed: Pack, backend: str = "auto"):
+        if backend not in BACKENDS:
+            raise ValueError(f"the back end of attention must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        self.packed, self.backend, self.layers = packed, backend, 0
+        self.pack_length = len(packed.tokens)
+        # lengths that recur: libraries keep kernels and memory for each that they have met, gigabytes in bfloat16
+        rounded = self.pack_length >= 16 * ROUNDED
+        self.length = self.pack_length + (-self.pack_length % ROUNDED if rounded else 0)
+        self._block_mask: BlockMask | None = None
+        self._readings: dict[tuple[torch.dtype, torch.device], list[Reading]] = {}
 
+    def readings(self, dtype: torch.dtype, device: torch.device) -> list[Reading]:
+        """What each span reads. Under autocast queries have another precision than the backbone's weights."""
+        if (dtype, device) not in self._readings:
+            self._readings[dtype, device] = build_readings(self.packed, dtype, device)
+        return self._readings[dtype, device]
 
-@dataclass
-class RunningPack:
-    """The readings of the pack that this thread has in a backbone, and how many layers have attended so."""
+    @functools.cached_property
+    def span_sizes(self) -> list[int]:
+        """The tokens of each span, and those that round up; T in all."""
+        sizes = [stop - start for (start, stop), _ in self.packed.queries]
+        return [*sizes, self.length - self.pack_length]
 
-    readings: list[Reading]
-    layers: int = 0
+    @functools.cached_property
+    def pieces(self) -> tuple[list[int], list[list[int]]]:
+        """What all paths are made of, see `cut_paths`."""
+        return cut_paths([path for _, path in self.packed.queries], self.length)
+
+    def block_mask(self, device: torch.device) -> BlockMask:
+        """The whole tree as one mask."""
+        if self._block_mask is None:
+            self._block_mask = build_block_mask(read_until(self.packed, self.length), device)
+        return self._block_mask
+
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """The backbone's arguments for the pack, (1, T) each."""
+        more = [0] * (self.length - self.pack_length)
+        values = {"input_ids": self.packed.tokens + more, "position_ids": self.packed.positions + more}
+        tensors = {name: on_device(torch.tensor([numbers]), device) for name, numbers in values.items()}
+        return tensors | {"attention_mask": torch.ones(NO_MASK, dtype=torch.bool, device=device)}
+
+    def take_last(self, backbone: PreTrainedModel, hidden: Tensor) -> Tensor:
+        """
+        The last token's state of each of the N sequences (N, H), of the states of all (1, T, H).
+
+        Raises:
+            NotPackable: not every layer attended as the pack says; the states would be wrong.
+        """
+        # counted: a layer with an attention of its own would have read across sequences, without an error
+        layers = backbone.config.get_text_config().num_hidden_layers
+        if self.layers != layers:
+            raise NotPackable(f"only {self.layers} of {layers} layers of {type(backbone).__name__} attend as usual.")
+        return hidden[0][torch.tensor(self.packed.last, device=hidden.device)]
 
 
 _running: ContextVar[RunningPack | None] = ContextVar("urm_running_pack", default=None)
@@ -78,20 +122,10 @@ def last_hidden_states(backbone: PreTrainedModel, packed: Pack) -> Tensor:
         NotPackable: not every layer attended as the pack says; its hidden states would be wrong.
     """
     install_attention(backbone)
-    device = execution_device(backbone)
-    # lengths that recur: libraries keep kernels and memory for each that they have met, gigabytes in bfloat16
-    padding = -len(packed.tokens) % ROUNDED if len(packed.tokens) >= 16 * ROUNDED else 0
-    more = [0] * padding
-    inputs = {"input_ids": packed.tokens + more, "position_ids": packed.positions + more}
-    tensors = {name: on_device(torch.tensor([values]), device) for name, values in inputs.items()}
-    tensors["attention_mask"] = torch.ones(NO_MASK, dtype=torch.bool, device=device)
-    with _attend_as(build_readings(packed, backbone.dtype, device)) as running:
-        hidden = backbone(**tensors, use_cache=False, return_dict=True).last_hidden_state[0]
-    # counted: a layer with an attention of its own would have read across sequences, without an error
-    layers = backbone.config.get_text_config().num_hidden_layers
-    if running.layers != layers:
-        raise NotPackable(f"only {running.layers} of {layers} layers of {type(backbone).__name__} attend as usual.")
-    return hidden[torch.tensor(packed.last, device=hidden.device)]
+    running = RunningPack(packed)
+    with _attend_as(running):
+        hidden = backbone(**running.inputs(execution_device(backbone)), use_cache=False, return_dict=True)
+    return running.take_last(backbone, hidden.last_hidden_state)
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -140,43 +174,12 @@ def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_to
     return same
 
 
-def build_readings(packed: Pack, dtype: torch.dtype, device: torch.device) -> list[Reading]:
-    """
-    What each span of a pack attends to.
-
-    Args:
-        packed ([`Pack`]): its `queries`.
-        dtype (`torch.dtype`): of the masks, that of the backbone's queries and keys.
-        device (`torch.device`): where the backbone computes.
-    """
-    lengths = [_count_tokens(path) for _, path in packed.queries]
-    counts = [stop - start for (start, stop), _ in packed.queries]
-    masks: list[Tensor | None] = [None] * len(counts)
-    behind = [number for number, (count, length) in enumerate(zip(counts, lengths, strict=True)) if count < length]
-    if device.type != "cpu":
-        for number in behind:  # kernels know this mask by name
-            masks[number] = causal_lower_right(counts[number], lengths[number])
-    elif behind:
-        # the mask of m tokens after k others is the part of one triangle that begins k before its diagonal
-        most, widest = max(counts[number] for number in behind), max(lengths[number] for number in behind)
-        triangle = torch.full((most, widest + most), float("-inf"), dtype=dtype).triu(widest + 1)
-        for number in behind:
-            begin = widest - lengths[number] + counts[number]
-            masks[number] = triangle[: counts[number], begin : begin + lengths[number]]
-    return [Reading(span, path, mask) for (span, path), mask in zip(packed.queries, masks, strict=True)]
-
-
-def _count_tokens(path: list[Span]) -> int:
-    return sum(stop - start for start, stop in path)
-
-
 @contextmanager
-def _attend_as(readings: list[Reading]) -> Iterator[RunningPack]:
-    """Within it, and in this thread only, wrapped attention reads what `readings` say."""
-    running = RunningPack(readings)
+def _attend_as(running: RunningPack) -> Iterator[None]:
+    """Within it, and in this thread only, wrapped attention reads what the pack says."""
     token = _running.set(running)
     try:
-        yield running
+        yield
     finally:
         _running.reset(token)
 
@@ -207,7 +210,8 @@ def _wrap(own: Callable) -> Callable:
     """An attention function that reads as the running pack says, and without one is `own`."""
 
     def attend(module: torch.nn.Module, *args, **kwargs) -> tuple[Tensor, Any]:
-        running = _running.get()
+        # handed on by the layers where the pack trains, as a context is gone when backward runs a layer once more
+        running = kwargs.pop(PACK, None) or _running.get()
         if running is None:
             return own(module, *args, **kwargs)
         return packed_attention(running, module, *args, **kwargs)
@@ -219,9 +223,10 @@ def _wrap(own: Callable) -> Callable:
         if not torch.compiler.is_compiling():
             return attend(module, *args, **kwargs)
         # A graph would keep for ever what the variable was when it was traced. Only layers that were compiled for
-        # packs pay for leaving the graph here; everybody else's keep their attention in one piece.
-        if getattr(module, COMPILED_HERE, False):
+        # packs, or are given one, pay for leaving the graph here; all others keep their attention in one piece.
+        if getattr(module, COMPILED_HERE, False) or kwargs.get(PACK) is not None:
             return beside_graphs(module, *args, **kwargs)
+        kwargs.pop(PACK, None)
         return own(module, *args, **kwargs)
 
     dispatch.without_packs = own  # type: ignore[attr-defined]
@@ -264,29 +269,10 @@ def packed_attention(
     masked = attention_mask is not None and attention_mask.shape != NO_MASK
     if unknown or not causal or masked or dropout:
         raise NotPackable(f"{type(module).__name__} is not plain causal attention ({unknown}).")
-    groups = query.shape[1] // key.shape[1]
-    if query.device.type != "cpu" and groups > 1:  # kernels for grouped heads are not everywhere
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     running.layers += 1
-    out = query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])  # those that round up read nothing
-    for reading in running.readings:
-        start, stop = reading.span
-        attended = scaled_dot_product_attention(
-            query[:, :, start:stop],
-            _gather(key, reading.path),
-            _gather(value, reading.path),
-            attn_mask=reading.mask,
-            is_causal=reading.mask is None,
-            scale=scaling,
-            enable_gqa=key.shape[1] < query.shape[1],
-        )
-        out[:, start:stop] = attended.transpose(1, 2)
-    return out, None
-
-
-def _gather(states: Tensor, path: list[Span]) -> Tensor:
-    parts = [states[:, :, start:stop] for start, stop in path]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    in_blocks = running.backend == "blocks" or running.backend == "auto" and query.device.type == "cuda"
+    attend = attend_in_blocks if in_blocks else attend_in_spans
+    return attend(running, query, key, value, scaling), None
 
 
 def compile_layers(backbone: PreTrainedModel):

@@ -1,0 +1,53 @@
+"""Attention of a pack as one kernel for all of it, by FlexAttention: the back end of GPUs, where a call is dear."""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+if TYPE_CHECKING:
+    from urm_hf.scoring.engine.packed_attention import RunningPack
+
+
+def attend_in_blocks(
+    running: "RunningPack", query: Tensor, key: Tensor, value: Tensor, scaling: float | None
+) -> Tensor:
+    """
+    As `attend_in_spans`, but tokens that round the pack up read themselves.
+
+    Dong et al. (2024), FlexAttention, arXiv:2412.05496: blocks of 128 x 128 in which no token reads another are not
+    computed at all.
+    """
+    attended: Any = _kernel(query.device.type)(
+        query,
+        key,
+        value,
+        block_mask=running.block_mask(query.device),
+        scale=scaling,
+        enable_gqa=key.shape[1] < query.shape[1],
+    )
+    return attended.transpose(1, 2)
+
+
+def build_block_mask(until: list[int], device: torch.device) -> BlockMask:
+    """
+    The tree of a pack as a mask.
+
+    Args:
+        until (`list[int]`): T numbers, see `read_until`.
+        device (`torch.device`): where the backbone computes.
+    """
+    ends = torch.tensor(until, device=device)
+
+    def reads(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (query < ends[key])
+
+    return create_block_mask(reads, None, None, len(until), len(until), device=str(device))
+
+
+@functools.lru_cache
+def _kernel(device: str) -> Any:
+    """Compiled once for all packs; on a CPU, where its kernels have no backward pass, as written, for tests."""
+    return flex_attention if device == "cpu" else torch.compile(flex_attention, dynamic=True)
