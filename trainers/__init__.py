@@ -1,20 +1,30 @@
-"""TRL `RewardTrainer` subclasses: the attribute stage and the gating stage."""
+"""TRL `RewardTrainer` subclasses: reward models, the attribute stage and the gating stage."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
     from urm_hf.trainers.attribute_trainer import URMAttributeTrainer
-    from urm_hf.trainers.configs import URMAttributeConfig, URMGatingConfig
+    from urm_hf.trainers.configs import URMAttributeConfig, URMGatingConfig, URMRewardConfig
     from urm_hf.trainers.gating_trainer import URMGatingTrainer
+    from urm_hf.trainers.reward_trainer import URMRewardTrainer
 
 _HOMES = {
     "URMAttributeConfig": "urm_hf.trainers.configs",
     "URMAttributeTrainer": "urm_hf.trainers.attribute_trainer",
     "URMGatingConfig": "urm_hf.trainers.configs",
     "URMGatingTrainer": "urm_hf.trainers.gating_trainer",
+    "URMRewardConfig": "urm_hf.trainers.configs",
+    "URMRewardTrainer": "urm_hf.trainers.reward_trainer",
 }
-__all__ = ["URMAttributeConfig", "URMAttributeTrainer", "URMGatingConfig", "URMGatingTrainer"]
+__all__ = [
+    "URMAttributeConfig",
+    "URMAttributeTrainer",
+    "URMGatingConfig",
+    "URMGatingTrainer",
+    "URMRewardConfig",
+    "URMRewardTrainer",
+]
 
 
 def __getattr__(name: str) -> Any:

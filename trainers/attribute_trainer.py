@@ -46,6 +46,7 @@ from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.noise import draw_noise
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
+from urm_hf.trainers.packing import TrainsOnPacks, count_tokens
 from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.rated_rows import RatedRows, plan_rated_rows, read_rated_rows
@@ -71,6 +72,7 @@ class URMAttributeTrainer(
     ResumesBestHead,
     PublishesWholeModels,
     LogsRowMeans,
+    TrainsOnPacks,
     RunsOnOlderTRL,
     RewardTrainer,
 ):
@@ -117,6 +119,7 @@ class URMAttributeTrainer(
 
     _tag_names = ["trl", "urm", "uncertainty", "reward-model"]
     _name = "URM attribute"
+    id_columns = ("input_ids",)
 
     def __init__(
         self,
@@ -177,6 +180,7 @@ class URMAttributeTrainer(
             self._freeze(keep_best)
         if data_collator is None:
             self.data_collator = DataCollatorForRatings(self.processing_class.pad_token_id, self._features or {})
+        self.settle_packing(in_the_way=_find_obstacle(args, data_collator))
 
     def _settle_weights(self):
         """What trains, in which precision, and what FSDP may share."""
@@ -315,12 +319,16 @@ class URMAttributeTrainer(
         # Divided by the mean number over the training set, not over this batch: an attribute that few rows have would
         # weigh more in batches with little of it, and the average over batches would not be that over ratings.
         ratings_per_row = means.new_tensor(self._ratings_per_row).clamp(min=1e-9)  # (n,)
-        loss = (weight[:, None] * per_rating.sum(-1) / ratings_per_row).sum(-1).mean()
+        losses = (weight[:, None] * per_rating.sum(-1) / ratings_per_row).sum(-1)  # (B,)
+        loss = self.mean_over_rows(losses, num_items_in_batch if self.weighs_rows and mode == "train" else None)
 
         if mode == "train":
-            self._log_train_batch(sigma, inputs.get("attention_mask"))
+            self._log_train_batch(sigma, inputs)
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         return (loss, {"attribute_means": means, "attribute_stds": stds}) if return_outputs else loss
+
+    def count_batch_rows(self, inputs: dict[str, Any]) -> int:
+        return len(inputs["ratings"])
 
     def _compute_rating_losses(self, mu: Tensor, sigma: Tensor, s: Tensor, mode: str) -> Tensor:
         """The loss of each rating (B, n, R), in units of the labels' std; the squared error while burning in."""
@@ -336,10 +344,10 @@ class URMAttributeTrainer(
         return attribute_loss(args.loss_type, mu, sigma, s, noise=noise, beta=args.beta, scales=scales)
 
     @torch.no_grad()
-    def _log_train_batch(self, sigma: Tensor, attention_mask: Tensor | None):
+    def _log_train_batch(self, sigma: Tensor, inputs: dict[str, Any]):
         """What TRL logs of a batch, and the mean sigma, which tells early that it collapses or explodes."""
-        if attention_mask is not None:  # cached hidden states pass no token through the backbone
-            tokens = self.accelerator.gather_for_metrics(attention_mask.sum()).sum().item()
+        if "pooled_hidden" not in inputs:  # cached hidden states pass no token through the backbone
+            tokens = self.accelerator.gather_for_metrics(count_tokens(inputs)).sum().item()
             self._total_train_tokens += tokens // self._tp_size
         self._metrics["train"]["mean_std"].append(self.accelerator.gather(sigma.mean()).mean().item())
 
@@ -361,6 +369,13 @@ class URMAttributeTrainer(
             config.label_stds,
             config.attribute_scales,
         )
+
+
+def _find_obstacle(args: URMAttributeConfig, data_collator) -> str | None:
+    """What leaves packs no place."""
+    if args.freeze_backbone:
+        return "hidden states are computed once (`freeze_backbone`), and no token passes the backbone after that"
+    return None if data_collator is None else "the `data_collator` that was passed makes the batches"
 
 
 def _set_scales(config: URMConfig, args: Any):

@@ -11,6 +11,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 from urm_hf.data.ratings import ratings_array
 from urm_hf.scoring.engine.padding import pad_batch
 from urm_hf.scoring.features import Features
+from urm_hf.trainers.packed_models import packed_batch
 
 
 @dataclass
@@ -24,12 +25,16 @@ class DataCollatorForRatings:
     Args:
         pad_token_id (`int`): what fills shorter conversations, to the right.
         features (`dict[str, Features]`, *optional*): hidden states by the name that an example has in `feature_file`.
+        packing (`str`, *optional*, defaults to `"none"`): "tree" and "flat" give a pack in place of a padded batch.
+        backend (`str`, *optional*, defaults to `"auto"`): attention of packs.
     """
 
     pad_token_id: int
     features: Mapping[str, Features] = field(default_factory=dict)
+    packing: str = "none"
+    backend: str = "auto"
 
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = {
             "ratings": torch.from_numpy(ratings_array([example["ratings"] for example in examples])),
             "weight": torch.tensor([example["weight"] for example in examples], dtype=torch.float32),
@@ -37,35 +42,52 @@ class DataCollatorForRatings:
         if "feature" in examples[0]:
             batch["pooled_hidden"] = _read_hidden(self.features, examples, "feature")
             return batch
-        return batch | pad_batch([example["input_ids"] for example in examples], self.pad_token_id)
+        sequences = [example["input_ids"] for example in examples]
+        if self.packing != "none":
+            return packed_batch(sequences, share=self.packing == "tree", backend=self.backend) | batch
+        return batch | pad_batch(sequences, self.pad_token_id)
 
 
 @dataclass
 class DataCollatorForCachedPreference(DataCollatorForPreference):
     """
-    TRL's collator; examples with `chosen_feature` and `rejected_feature` give `pooled_hidden` (2B, H), chosen first.
+    TRL's collator, with packs in place of padded batches if `packing` says so. Examples with `chosen_feature` and
+    `rejected_feature` give `pooled_hidden` (2B, H). Chosen first.
 
     Args:
         pad_token_id (`int`): what fills shorter conversations, to the right.
         pad_to_multiple_of (`int`, *optional*): rounds the length of a batch up.
         features (`dict[str, Features]`, *optional*): hidden states by the name that an example has in `feature_file`.
+        packing (`str`, *optional*, defaults to `"none"`): "tree" and "flat" give a pack in place of a padded batch.
+        backend (`str`, *optional*, defaults to `"auto"`): attention of packs.
     """
 
     features: Mapping[str, Features] = field(default_factory=dict)
+    packing: str = "none"
+    backend: str = "auto"
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        if "chosen_feature" not in examples[0]:
+        cached = "chosen_feature" in examples[0]
+        if not cached and self.packing == "none":
             return super().torch_call(examples)
+        batch = self._read_cached(examples) if cached else self._pack(examples)
+        if "margin" in examples[0]:
+            batch["margin"] = torch.tensor([example["margin"] for example in examples], dtype=torch.float32)
+        return batch
+
+    def _pack(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        sides = ("chosen_ids", "rejected_ids")
+        sequences = [example[side] for side in sides for example in examples]
+        return packed_batch(sequences, share=self.packing == "tree", backend=self.backend)
+
+    def _read_cached(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         chosen = _read_hidden(self.features, examples, "chosen_feature")
         rejected = _read_hidden(self.features, examples, "rejected_feature")
-        batch = {
+        return {
             "pooled_hidden": torch.cat([chosen, rejected]),
             # no columns: no token passes the backbone, and TRL, which sums the mask up to count them, counts none
             "attention_mask": torch.zeros(2 * len(examples), 0, dtype=torch.long),
         }
-        if "margin" in examples[0]:
-            batch["margin"] = torch.tensor([example["margin"] for example in examples], dtype=torch.float32)
-        return batch
 
 
 def _read_hidden(features: Mapping[str, Features], examples: list[dict[str, Any]], column: str) -> torch.Tensor:

@@ -10,12 +10,14 @@ from urm_hf.data.conversations import check_truncation
 from urm_hf.data.encoder import LONGEST
 from urm_hf.trainers.encoding import ON_ERROR
 from urm_hf.trainers.losses import LOSS_TYPES
+from urm_hf.trainers.packing import PackingConfig
 
 
 @dataclass
-class URMTrainingConfig(RewardConfig):
+class RowsConfig(PackingConfig):
     """
-    Arguments of both stages. TRL's defaults hold unless a field says otherwise; bf16 is off where there is no GPU.
+    Arguments of all trainers: how rows are read, and how they become batches ([`PackingConfig`]). TRL's defaults hold
+    unless a field says otherwise; bf16 is off where there is no GPU.
 
     Args:
         max_length (`int`, *optional*, defaults to `4096`):
@@ -27,14 +29,6 @@ class URMTrainingConfig(RewardConfig):
         on_error (`str`, *optional*, defaults to `"raise"`):
             What happens to rows that cannot be used: "raise" names them all, "skip" leaves them out, counts them and
             writes them to `<output_dir>/train.skipped.jsonl`.
-        cache_dir (`str`, *optional*):
-            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
-        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
-            Padded tokens of a batch while hidden states are computed for the cache.
-        keep_best (`bool`, *optional*, defaults to `True`):
-            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
-        patience (`int`, *optional*):
-            With `keep_best`: stop after so many evaluations without improvement. By default never.
         dry_run (`bool`, *optional*, defaults to `False`):
             Prepares everything but hidden states, and refuses what cannot work. `urm train` then tells what would
             train, for how long and in how much memory, and stops.
@@ -63,6 +57,38 @@ class URMTrainingConfig(RewardConfig):
             "out, counts them and writes them to `<output_dir>/train.skipped.jsonl`."
         },
     )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Tell what would train, for how long and in how much memory, and train nothing."},
+    )
+
+    def __post_init__(self):
+        check_truncation(self.truncation)
+        if self.on_error not in ON_ERROR:
+            raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {self.on_error!r}.")
+        if self.bf16 is None and not torch.cuda.is_available():
+            self.bf16 = False
+        super().__post_init__()
+
+
+@dataclass
+class URMTrainingConfig(RowsConfig):
+    """
+    Arguments of the attribute stage and the gating stage.
+
+    Args:
+        cache_dir (`str`, *optional*):
+            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
+        max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
+            Padded tokens of a batch while hidden states are computed for the cache.
+        keep_best (`bool`, *optional*, defaults to `True`):
+            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
+        patience (`int`, *optional*):
+            With `keep_best`: stop after so many evaluations without improvement. By default never.
+
+    All other arguments are those of [`RowsConfig`].
+    """
+
     cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for cached hidden states. Default: $URM_CACHE or ~/.cache/urm-hf."}
     )
@@ -79,18 +105,6 @@ class URMTrainingConfig(RewardConfig):
     patience: int | None = field(
         default=None, metadata={"help": "With `keep_best`: stop after so many evaluations without improvement."}
     )
-    dry_run: bool = field(
-        default=False,
-        metadata={"help": "Tell what would train, for how long and in how much memory, and train nothing."},
-    )
-
-    def __post_init__(self):
-        check_truncation(self.truncation)
-        if self.on_error not in ON_ERROR:
-            raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {self.on_error!r}.")
-        if self.bf16 is None and not torch.cuda.is_available():
-            self.bf16 = False
-        super().__post_init__()
 
 
 @dataclass
@@ -242,3 +256,11 @@ class URMGatingConfig(URMTrainingConfig):
         default=True,
         metadata={"help": "Compute each conversation's hidden state once, keep it on disk, and train on these."},
     )
+
+
+@dataclass
+class URMRewardConfig(RowsConfig):
+    """
+    Arguments of [`URMRewardTrainer`]: those of [`~trl.RewardConfig`] with its defaults, those of how rows are read
+    ([`RowsConfig`]) and of packs ([`PackingConfig`]).
+    """

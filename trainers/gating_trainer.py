@@ -5,7 +5,6 @@ The loss is TRL's Bradley-Terry loss, as it is: URM's `logits` are the gated rew
 state of each distinct conversation is computed once, and an epoch costs no more than the gate.
 """
 
-import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,6 @@ from transformers import DataCollator, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
-from urm_hf.data.canonical import read_dataset
-from urm_hf.data.errors import RowError
-from urm_hf.data.formats.choices import rank_pairs
-from urm_hf.data.row_numbers import NUMBER
 from urm_hf.data.template_dates import fix_dates
 from urm_hf.trainers.argument_types import (
     ComputeMetrics,
@@ -33,12 +28,13 @@ from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
-from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset, encoder_for, longest_for
+from urm_hf.trainers.encoding import column_names, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
 from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
+from urm_hf.trainers.pairs import encode_pairs
+from urm_hf.trainers.preferences import LearnsPreferences
 from urm_hf.trainers.publishing import PublishesWholeModels
-from urm_hf.trainers.row_means import LogsRowMeans
 from urm_hf.trainers.sharding import load_everywhere, share_statistics
 from urm_hf.trainers.stage_records import record_stage
 from urm_hf.trainers.whole_checkpoints import SavesWholeCheckpoints
@@ -55,7 +51,7 @@ class URMGatingTrainer(
     SavesWholeCheckpoints,
     ResumesBestHead,
     PublishesWholeModels,
-    LogsRowMeans,
+    LearnsPreferences,
     RunsOnOlderTRL,
     RewardTrainer,
 ):
@@ -102,7 +98,6 @@ class URMGatingTrainer(
 
     _tag_names = ["trl", "urm", "uncertainty", "reward-model"]
     _name = "URM gating"
-    row_means = ("accuracy", "margin", "mean_reward")
 
     def __init__(
         self,
@@ -158,6 +153,7 @@ class URMGatingTrainer(
             self.data_collator = DataCollatorForCachedPreference(
                 self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
+        self.settle_packing(in_the_way=_find_obstacle(args, data_collator))
         if eval_dataset is not None and args.keep_best:
             gate = self.model.score.gate
             self.add_callback(KeepBestHead(gate, "eval_accuracy", greater_is_better=True, patience=args.patience))
@@ -168,26 +164,8 @@ class URMGatingTrainer(
         if "chosen_feature" in columns:
             return dataset
         if "chosen_ids" not in columns:
-            if not isinstance(dataset, IterableDataset):  # of a stream each row is read as it comes
-                dataset = read_dataset(dataset, rank_pairs, name=f"the {dataset_name} dataset", numbered=True)
-                columns = column_names(dataset)
-            _check_sides(columns, dataset_name)
-            with_margin = "margin" in columns
-            plan = RowPlan(
-                {"chosen_ids": "chosen", "rejected_ids": "rejected"},
-                extra=lambda row, number: {"margin": _read_margin(row["margin"])} if with_margin else {},
-                blank={"margin": 0.0} if with_margin else {},
-                check=_check_distinct,
-            )
-            dataset = encode_dataset(
-                dataset,
-                encoder_for(self._urm_config, processing_class, args),
-                plan,
-                name=dataset_name,
-                on_error=args.on_error,
-                folder=args.output_dir,
-                num_proc=args.dataset_num_proc,
-            )
+            encoder = encoder_for(self._urm_config, processing_class, args)
+            dataset = encode_pairs(dataset, encoder, args, dataset_name)
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
 
     def _set_signature_columns_if_needed(self):
@@ -228,10 +206,7 @@ class URMGatingTrainer(
             # Trainer puts the whole model in training mode before each step: dropout in a frozen backbone would train
             # the gate on other hidden states than those it will see
             self.model.model.eval()
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        result = super().compute_loss(model, inputs, *args, **kwargs)
-        self.count_rows(len(inputs["attention_mask"]) // 2)  # (2B, T): the chosen side of B pairs, then the other
-        return result
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 def _load(model: Any, args: URMGatingConfig, tokenizer: Any, quantization_config: Any) -> tuple[Any, Any]:
@@ -243,24 +218,6 @@ def _load(model: Any, args: URMGatingConfig, tokenizer: Any, quantization_config
     if args.cache_features:
         load_everywhere("cache_features=True")
     return load_urm(model, args, fresh_heads=False, quantization_config=quantization_config), tokenizer
-
-
-def _check_sides(columns: list[str], name: str):
-    """A ValueError if the two sides of pairs are not there at all: then no row is at fault."""
-    missing = [side for side in ("chosen", "rejected") if side not in columns]
-    if missing:
-        told = " and ".join(f"`{side}`" for side in missing)
-        listed = ", ".join(column for column in columns if column != NUMBER)
-        raise ValueError(f"the {name} dataset has no column {told}; it has {listed}. Pairs need both.")
-
-
-def _check_distinct(row):
-    """A RowError if the sides of a pair are the same to the model, which could learn nothing from it but noise."""
-    if row["chosen_ids"] is not None and row["chosen_ids"] == row["rejected_ids"]:
-        raise RowError(
-            f"`chosen` and `rejected` are equal once encoded ({len(row['chosen_ids'])} tokens): the same text, what "
-            "the chat template does not write, or what `truncation` cuts off. No reward can differ between them."
-        )
 
 
 def _check_settings(args: URMGatingConfig, train_dataset, eval_dataset, peft_config):
@@ -275,15 +232,16 @@ def _check_settings(args: URMGatingConfig, train_dataset, eval_dataset, peft_con
         raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
 
 
+def _find_obstacle(args: URMGatingConfig, data_collator) -> str | None:
+    """What leaves packs no place."""
+    if args.cache_features:
+        return "hidden states are computed once (`cache_features`), and no token passes the backbone after that"
+    return None if data_collator is None else "the `data_collator` that was passed makes the batches"
+
+
 def _set_evaluations(args: URMGatingConfig):
     """Evaluations to choose the best gate by, where none were asked for."""
     if args.eval_strategy == IntervalStrategy.NO:
         args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
         # 40 looks at a run: on cached hidden states they cost little
         args.eval_steps = max(1, args.max_steps // 40)
-
-
-def _read_margin(value) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"column `margin` has {value!r}; it must be a finite number in every row.")
-    return float(value)

@@ -10,7 +10,7 @@ import yaml
 from trl import ModelConfig, RewardConfig, TrlParser
 
 from urm_hf.cli.parser import describe_unknown, list_flags, spell_flags, suggest
-from urm_hf.trainers.configs import URMTrainingConfig
+from urm_hf.trainers.packing import PackingConfig
 from urm_hf.trainers.runs import DataArguments
 
 # what the other commands call a flag, and what the configs of TRL and transformers call it
@@ -84,7 +84,10 @@ class TrainingParser(TrlParser):
 
     def format_help(self) -> str:
         """The flags in groups, ours first: the configs' own order mixes them with two hundred of transformers'."""
-        ours = set(URMTrainingConfig.__annotations__) | set(self.config.__annotations__)
+        ours: set[str] = set()
+        for config in self.config.__mro__:
+            if issubclass(config, PackingConfig):
+                ours |= set(config.__annotations__)
         groups: dict[str, set[str] | None] = {
             "data": set(DataArguments.__annotations__),
             "this stage": ours | {"output_dir", "seed"},

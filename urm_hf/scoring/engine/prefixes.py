@@ -7,7 +7,7 @@ before: a prefix tree without a tree. The only tokens computed twice are those s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,11 @@ class Pack:
     positions: list[int]
     last: list[int]
     queries: list[tuple[Span, list[Span]]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each of the N sequences."""
+        return [self.positions[place] + 1 for place in self.last]
 
 
 def prefix_order(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
@@ -119,6 +124,23 @@ def pack(sequences: Sequence[Sequence[int]], shared: Sequence[int], block: int =
         positions += range(common, len(sequence))
         last.append(len(tokens) - 1)
     return Pack(tokens, positions, last, queries)
+
+
+def pack_rows(sequences: Sequence[Sequence[int]], *, share: bool) -> Pack:
+    """
+    Lays out sequences in any order; the pack tells of each, in that order, where it ends.
+
+    Args:
+        sequences (`Sequence[Sequence[int]]`): the token ids of N sequences.
+        share (`bool`): whether common prefixes are there once, or every sequence is whole.
+    """
+    order, shared = prefix_order(sequences) if share else (list(range(len(sequences))), [0] * len(sequences))
+    ordered = [sequences[index] for index in order]
+    packed = pack(ordered, worth_sharing([len(sequence) for sequence in ordered], shared))
+    last = [0] * len(order)
+    for place, index in enumerate(order):
+        last[index] = packed.last[place]
+    return replace(packed, last=last)
 
 
 def _take_first(path: list[Span], count: int) -> list[Span]:

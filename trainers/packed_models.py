@@ -1,0 +1,113 @@
+"""
+Models that take a pack of conversations in place of a padded batch, and otherwise stay as they are.
+
+The model is called with the last token of each of N conversations, (N, 1), and with the pack as a keyword, which every
+layer of wrapping hands on: DDP, FSDP, PEFT, the model itself. At the backbone's door the tokens are exchanged for those
+of the pack, (1, T), and behind it the states of N last tokens come out, (N, 1, H). The head sees a batch of N
+conversations of one token each.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from urm_hf.scoring.engine.devices import execution_device
+from urm_hf.scoring.engine.packed_attention import (
+    PACK,
+    RunningPack,
+    differ,
+    install_attention,
+    probe_rows,
+)
+from urm_hf.scoring.engine.padding import pad_batch
+from urm_hf.scoring.engine.prefixes import pack_rows
+
+TAKES_PACKS = "_urm_takes_packs"  # marks a backbone whose hooks are set
+
+
+def packed_batch(sequences: Sequence[Sequence[int]], *, share: bool, backend: str = "auto") -> dict[str, Any]:
+    """
+    A model's inputs for N conversations.
+
+    Args:
+        sequences (`Sequence[Sequence[int]]`): their token ids.
+        share (`bool`): whether common prefixes are computed once.
+        backend (`str`, *optional*, defaults to `"auto"`): of attention, see [`RunningPack`].
+    """
+    running = RunningPack(pack_rows(sequences, share=share), backend)
+    last = torch.tensor([[sequence[-1]] for sequence in sequences])
+    return {"input_ids": last, "attention_mask": torch.ones_like(last), PACK: running}
+
+
+def find_backbone(model: nn.Module) -> PreTrainedModel | None:
+    """The decoder inside of a reward model, or of an adapter of one; None if there is none to be told from it."""
+    whole: Any = model.get_base_model() if is_peft_model(model) else model  # type: ignore[operator]  # of peft
+    backbone = getattr(whole, "base_model", None)
+    return backbone if isinstance(backbone, PreTrainedModel) and backbone is not whole else None
+
+
+def take_packs(backbone: PreTrainedModel) -> None:
+    """Has a backbone take packs, besides what it takes."""
+    if not getattr(backbone, TAKES_PACKS, False):
+        setattr(backbone, TAKES_PACKS, True)
+        backbone.register_forward_pre_hook(_unpack_inputs, with_kwargs=True)
+        backbone.register_forward_hook(_take_last_states, with_kwargs=True)
+
+
+def _unpack_inputs(backbone: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]] | None:
+    running = kwargs.get(PACK)
+    if running is None:
+        return None
+    install_attention(backbone)
+    running.layers = 0
+    device = args[0].device if args else kwargs["input_ids"].device
+    # what was there for one token each: ids, positions and masks
+    return (), {**kwargs, "inputs_embeds": None, "use_cache": False, **running.inputs(device)}
+
+
+def _take_last_states(backbone: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    running = kwargs.get(PACK)
+    if running is not None:
+        output.last_hidden_state = running.take_last(backbone, output.last_hidden_state)[:, None]  # (N, 1, H)
+    return output
+
+
+@torch.no_grad()
+def explain_padding(model: nn.Module, sequence: Sequence[int], pad_token_id: int, backend: str = "auto") -> str | None:
+    """
+    Why a model cannot be trained on packs; None if it can: then a small pack gives the rewards of a padded batch.
+
+    Args:
+        model (`Module`): a reward model, or an adapter of one, that is not sharded yet.
+        sequence (`Sequence[int]`): token ids that it knows; its first 24 are used.
+        pad_token_id (`int`): for the padded batch.
+        backend (`str`, *optional*, defaults to `"auto"`): of attention.
+    """
+    backbone, name = find_backbone(model), type(model).__name__
+    if backbone is None:
+        return f"{name} has no backbone that can be told from its head"
+    trained, rows = model.training, probe_rows(sequence)
+    take_packs(backbone)
+    seen: list[Tensor] = []
+    watch = backbone.register_forward_hook(lambda module, args, output: seen.append(output.last_hidden_state.float()))
+    device = execution_device(backbone)
+    try:
+        model.eval()
+        for batch in (packed_batch(rows, share=True, backend=backend), pad_batch(rows, pad_token_id)):
+            on_device = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+            logits = model(**on_device, use_cache=False).logits
+            if len(logits) != len(rows):
+                return f"{name} gives {len(logits)} rewards for a pack of {len(rows)} conversations"
+    except Exception as error:  # of any kind: it need not be a decoder, nor take positions
+        return f"{name} does not take packs ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    finally:
+        watch.remove()
+        model.train(trained)
+    packed, padded = seen
+    expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+    difference = differ(packed.squeeze(1), expected, backbone.dtype)
+    return None if difference is None else f"hidden states of packs differ by {difference:.1e} in {name}"
