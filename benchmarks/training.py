@@ -13,13 +13,12 @@ read the processor times.
 import argparse
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+from in_turn import run_in_turn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 
 from urm_hf.data.tables import load_rows
@@ -28,34 +27,6 @@ from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingCo
 
 PAPER_EPOCHS = 4000 * 256 / 76_000  # of the gating stage: Skywork-80K less 4000 held-out pairs
 QUIET = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", "bf16": False}
-
-
-class InTurn(TrainerCallback):
-    """Two trainers in two threads, of which one runs at a time, a step each: what slows the machine slows both."""
-
-    def __init__(self, mine: Semaphore, other: Semaphore):
-        self.mine, self.other = mine, other
-        self.seconds: list[np.ndarray] = []  # (wall, processor) of each optimisation step
-
-    def run(self, trainer: RewardTrainer) -> np.ndarray:
-        trainer.add_callback(self)
-        try:
-            trainer.train()
-        finally:
-            self.other.release(10**6)  # from now on the other needs to wait no more
-        return np.stack(self.seconds[1:])
-
-    def wait(self):
-        self.mine.acquire()
-        self.started = np.array([time.perf_counter(), time.process_time()])
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.wait()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.seconds.append(np.array([time.perf_counter(), time.process_time()]) - self.started)
-        self.other.release()
-        self.wait()
 
 
 def step(base: str, steps: int = 41, sequences: int = 16, length: int = 128):
@@ -69,7 +40,7 @@ def step(base: str, steps: int = 41, sequences: int = 16, length: int = 128):
     rated = Dataset.from_dict({"input_ids": rows, "ratings": ratings, "weight": [1.0] * sequences})
     common = {**QUIET, "max_steps": steps, "gradient_checkpointing": False, "max_length": None, "use_cpu": True}
     common |= {"weight_decay": 1e-3, "learning_rate": 2e-6}
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+    with tempfile.TemporaryDirectory() as folder:
         ours = URMAttributeTrainer(
             URMForRewardModeling.from_backbone(base, dtype=torch.float32),
             URMAttributeConfig(folder, per_device_train_batch_size=sequences, **common),
@@ -82,9 +53,7 @@ def step(base: str, steps: int = 41, sequences: int = 16, length: int = 128):
             train_dataset=pairs,
             processing_class=tokenizer,
         )
-        turns = Semaphore(1), Semaphore(0)
-        runs = [pool.submit(InTurn(*turns).run, ours), pool.submit(InTurn(*turns[::-1]).run, theirs)]
-        a, b = (run.result() for run in runs)  # (steps, 2)
+        a, b = run_in_turn(ours, theirs)  # (steps, 2)
     print(f"step of {sequences} x {length} tokens, {len(a)} steps of each trainer in turn:")
     for kind, mine, trl in zip(("wall", "processor"), a.T, b.T, strict=True):
         low, middle, high = np.quantile(mine / trl, [0.25, 0.5, 0.75])

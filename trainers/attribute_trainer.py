@@ -307,7 +307,7 @@ class URMAttributeTrainer(
         mode = "train" if self.model.training else "eval"
         ratings, weight = inputs["ratings"], inputs["weight"]  # (B, n, R), (B,)
         model_inputs = {name: tensor for name, tensor in inputs.items() if name not in ("ratings", "weight")}
-        outputs = model(**model_inputs, use_cache=False)
+        outputs = self.run_model(model, model_inputs)
         config, means, stds = self._urm_config, outputs.attribute_means, outputs.attribute_stds  # (B, n)
 
         # The model predicts on the rating scale, as its users read it. The loss is taken in units of the labels' std,

@@ -50,7 +50,7 @@ def find_backbone(model: nn.Module) -> PreTrainedModel | None:
     return backbone if isinstance(backbone, PreTrainedModel) and backbone is not whole else None
 
 
-def take_packs(backbone: PreTrainedModel) -> None:
+def take_packs(backbone: Any) -> None:
     """Has a backbone take packs, besides what it takes."""
     if not getattr(backbone, TAKES_PACKS, False):
         setattr(backbone, TAKES_PACKS, True)

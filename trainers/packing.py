@@ -15,7 +15,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import RewardConfig
 
 from urm_hf.scoring.engine.packed_attention import BACKENDS, PACK, longest_window
-from urm_hf.trainers.packed_models import explain_padding, find_backbone
+from urm_hf.trainers.packed_models import explain_padding, find_backbone, take_packs
 from urm_hf.trainers.token_batches import TokenBatches
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,7 @@ class TrainsOnPacks:
         if self.args.packing != "none" and self.train_dataset is not None:
             self.packing = self._choose_packing(in_the_way)
         if self.packing != "none":
+            take_packs(find_backbone(self.model))  # in every process, of which only one tried it out
             self.data_collator.packing, self.data_collator.backend = self.packing, self.args.packed_attention
         # transformers then leaves it to the loss to weigh micro-batches
         self.model_accepts_loss_kwargs = self.weighs_rows
@@ -163,6 +164,21 @@ class TrainsOnPacks:
             return None
         return max(len(ids) for column in self.id_columns for ids in self.train_dataset[column])
 
+    def run_model(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """
+        The model's output for a batch.
+
+        Raises:
+            RuntimeError: the pack got lost on its way to the backbone, so that the output is of something else.
+        """
+        outputs = model(**inputs, use_cache=False)
+        if PACK in inputs and not inputs[PACK].layers:
+            raise RuntimeError(
+                f"the backbone of {type(self.model).__name__} was not handed the pack of this batch: its rewards would "
+                'be of the last tokens alone. Set `packing="none"`.'
+            )
+        return outputs
+
     @property
     def weighs_rows(self) -> bool:
         """Whether a step's loss is divided by its rows, and not by its micro-batches."""
@@ -183,7 +199,7 @@ class TrainsOnPacks:
         raise NotImplementedError
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        if not self.weighs_rows or not self.model.training:
+        if not self.weighs_rows:
             return super()._get_num_items_in_batch(batch_samples, device)  # type: ignore[misc]  # of the trainer
         rows = torch.tensor(sum(self.count_batch_rows(batch) for batch in batch_samples), device=device)
         return self.accelerator.gather(rows).sum()

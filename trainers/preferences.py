@@ -57,7 +57,7 @@ class LearnsPreferences(LogsRowMeans, TrainsOnPacks):
 
     def _compute_weighed_loss(self, model, inputs, return_outputs, rows):
         mode = "train" if self.model.training else "eval"
-        outputs = model(**{name: value for name, value in inputs.items() if name != "margin"}, use_cache=False)
+        outputs = self.run_model(model, {name: value for name, value in inputs.items() if name != "margin"})
         chosen, rejected = outputs.logits.squeeze(-1).chunk(2)  # (B,) each
         losses = bradley_terry_losses(chosen, rejected, inputs.get("margin"), self.args.center_rewards_coefficient)
         loss = self.mean_over_rows(losses, rows if mode == "train" else None)

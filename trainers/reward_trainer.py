@@ -41,7 +41,13 @@ if TYPE_CHECKING:  # both are optional
     from transformers import BitsAndBytesConfig
 
 
-class URMRewardTrainer(StopsWhenDiverged, SavesWholeCheckpoints, LearnsPreferences, RunsOnOlderTRL, RewardTrainer):
+class URMRewardTrainer(
+    StopsWhenDiverged,
+    SavesWholeCheckpoints,
+    LearnsPreferences,
+    RunsOnOlderTRL,
+    RewardTrainer,
+):
     """
     Trains any scalar reward model on preference pairs: stage 0 of a URM, or a reward model by itself.
 

@@ -9,7 +9,14 @@ from urm_hf.checkpoints.files import explain_full_disk
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMForRewardModeling
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
-from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
+from urm_hf.trainers import (
+    URMAttributeConfig,
+    URMAttributeTrainer,
+    URMGatingConfig,
+    URMGatingTrainer,
+    URMRewardConfig,
+    URMRewardTrainer,
+)
 from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.members import train_members
@@ -18,9 +25,39 @@ from urm_hf.trainers.resuming import find_checkpoint, is_finished
 from urm_hf.trainers.saving import check_base_to_push, check_can_save, save_run
 from urm_hf.trainers.splits import load_splits
 
-__all__ = ["DataArguments", "load_splits", "train_attributes", "train_gating", "train_members"]
+__all__ = ["DataArguments", "load_splits", "train_attributes", "train_gating", "train_members", "train_reward"]
 
-Config = TypeVar("Config", URMAttributeConfig, URMGatingConfig)
+Config = TypeVar("Config", URMAttributeConfig, URMGatingConfig, URMRewardConfig)
+
+
+def train_reward(data: DataArguments, args: URMRewardConfig, model: ModelConfig) -> Path | None:
+    """
+    Stage 0: a scalar reward model on preference pairs, by the Bradley-Terry loss.
+
+    Args:
+        data (`DataArguments`): the rows, and what to save.
+        args (`URMRewardConfig`): settings of the trainer.
+        model (`ModelConfig`): TRL's flags of the model. With those of LoRA (`use_peft`) the adapter is merged, unless
+            the model is quantized or `save_adapter` is set.
+
+    Returns:
+        The folder of the trained model, or adapter; None of a dry run.
+
+    Raises:
+        ValueError: settings that exclude each other, or data that cannot be read.
+    """
+    skipped_to = args.output_dir if args.on_error == "skip" else None
+    train, held_out = load_splits(data, args.seed, skipped_to=skipped_to)
+    model.lora_task_type = "SEQ_CLS"
+    trainer = URMRewardTrainer(
+        _read_name(model),
+        _add_model_flags(args, model),
+        train_dataset=train,
+        eval_dataset=held_out,
+        peft_config=get_peft_config(model),
+        quantization_config=get_quantization_config(model),
+    )
+    return _run(trainer, args, data)
 
 
 def train_attributes(data: DataArguments, args: URMAttributeConfig, model: ModelConfig) -> Path | None:

@@ -1,4 +1,4 @@
-"""`urm train attributes`, `urm train gating`, `urm train ensemble`: the flags are those of TRL's configs."""
+"""`urm train reward`, `attributes`, `gating`, `ensemble`: the flags are those of TRL's configs."""
 
 import atexit
 import os
@@ -8,13 +8,16 @@ from typing import Any
 
 from urm_hf.cli.parser import Parser, suggest
 
-USAGE = """usage: urm train {attributes,gating,ensemble} [--config FILE.yaml] [options]
+USAGE = """usage: urm train {reward,attributes,gating,ensemble} [--config FILE.yaml] [options]
 
+  reward      Train a scalar reward model on preference pairs: a base for the two stages of a URM, or a model by itself.
   attributes  Train the value head (and the backbone) on rated conversations.
   gating      Train the gate on preference pairs; all else is frozen.
   ensemble    Run both stages for each of several members, from the two stages' config files.
 
 `urm train attributes --help` lists all options. Flags override those of a --config file."""
+
+STAGES = ("reward", "attributes", "gating", "ensemble")
 
 
 def main(argv: list[str]) -> int:
@@ -22,9 +25,9 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         return 0
     stage, *options = argv
-    if stage not in ("attributes", "gating", "ensemble"):
+    if stage not in STAGES:
         print(USAGE)
-        print(f"urm train: error: there is no stage {stage!r}{suggest(stage, ('attributes', 'gating', 'ensemble'))}")
+        print(f"urm train: error: there is no stage {stage!r}{suggest(stage, STAGES)}")
         return 2
     folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
     # of the processes that a launcher started, one speaks
@@ -91,10 +94,11 @@ def parse_stage(stage: str, argv: list[str]) -> tuple[Any, ...]:
     """The stage's function and its three groups of arguments."""
     # TRL takes seconds to import, which `urm train --help` should not
     from urm_hf.cli.training_parser import TrainingParser
-    from urm_hf.trainers import URMAttributeConfig, URMGatingConfig
-    from urm_hf.trainers.runs import train_attributes, train_gating
+    from urm_hf.trainers import URMAttributeConfig, URMGatingConfig, URMRewardConfig
+    from urm_hf.trainers.runs import train_attributes, train_gating, train_reward
 
     function, config = {
+        "reward": (train_reward, URMRewardConfig),
         "attributes": (train_attributes, URMAttributeConfig),
         "gating": (train_gating, URMGatingConfig),
     }[stage]
