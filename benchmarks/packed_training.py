@@ -50,9 +50,11 @@ def encode(folder: Path, name: str, tokenizer: Any, n: int) -> Dataset:
         args = RewardConfig(tempfile.mkdtemp(), bf16=False)
         args.on_error = "raise"
         encoder = Encoder(tokenizer, LONGEST, "drop")
-        return encode_pairs(rows.select(range(min(2 * n, len(rows)))), encoder, args, name).select_columns(
-            ["chosen_ids", "rejected_ids"]
-        ).take(n)
+        return (
+            encode_pairs(rows.select(range(min(2 * n, len(rows)))), encoder, args, name)
+            .select_columns(["chosen_ids", "rejected_ids"])
+            .take(n)
+        )
     encoder = Encoder(tokenizer, LONGEST, "left")
     # whole groups: an answer whose siblings are elsewhere shares with nobody
     rows = sorted(rows, key=lambda row: str(row["prompt"]))[:n]
@@ -112,14 +114,19 @@ def compare(label: str, ours: Any, theirs: Any, rows: int) -> None:
     rng = np.random.default_rng(0)
     count = min(len(mine), len(trl))
     draws = rng.integers(0, count, (2000, count))
-    low, high = np.quantile(trl[draws, 1].sum(1) / mine[draws, 1].sum(1), [0.025, 0.975]) if len(mine) == len(trl) else (
-        np.nan,
-        np.nan,
+    low, high = (
+        np.quantile(trl[draws, 1].sum(1) / mine[draws, 1].sum(1), [0.025, 0.975])
+        if len(mine) == len(trl)
+        else (
+            np.nan,
+            np.nan,
+        )
     )
     shares = [entry["computed_tokens"] for entry in ours.state.log_history if "computed_tokens" in entry]
     computed = f"{np.mean(shares):.2f} of the padded tokens" if shares else ""
     print(
-        f"| {label} | {rows} | {len(mine)} | {cpu:.2f}x [{low:.2f}, {high:.2f}] | {wall:.2f}x | {computed} |", flush=True
+        f"| {label} | {rows} | {len(mine)} | {cpu:.2f}x [{low:.2f}, {high:.2f}] | {wall:.2f}x | {computed} |",
+        flush=True,
     )
 
 
@@ -147,12 +154,16 @@ def main():
                 ours = attribute_trainer(*make, max_tokens_per_step=tokens)
                 theirs = attribute_trainer(*make, packing="none", per_device_train_batch_size=BATCH)
             else:
-                rows = equal_rows(tokenizer, args.n) if name == "equal" else encode(args.folder, name, tokenizer, args.n)
+                rows = (
+                    equal_rows(tokenizer, args.n) if name == "equal" else encode(args.folder, name, tokenizer, args.n)
+                )
                 make = (args.base, rows, folder, args.peft)
                 more = {"train_sampling_strategy": "group_by_length"} if args.grouped else {}
                 ours = reward_trainer(URMRewardTrainer, *make)
                 lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
-                theirs = reward_trainer(RewardTrainer, args.base, rows.add_column("length", lengths), *make[2:], **more)
+                theirs = reward_trainer(
+                    RewardTrainer, args.base, rows.add_column("length", lengths), *make[2:], **more
+                )
             compare(name, ours, theirs, len(rows))
 
 
@@ -178,7 +189,12 @@ def print_memory(args: argparse.Namespace) -> None:
     rows = encode(args.folder, args.rows[0], tokenizer, args.n)
     with tempfile.TemporaryDirectory() as folder:
         trainer = reward_trainer(
-            URMRewardTrainer, args.base, rows, folder, max_steps=3, packing="tree" if args.memory == "packs" else "none"
+            URMRewardTrainer,
+            args.base,
+            rows,
+            folder,
+            max_steps=3,
+            packing="tree" if args.memory == "packs" else "none",
         )
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         trainer.train()

@@ -118,8 +118,8 @@ class TrainsOnPacks:
         if self.packing != "none":
             take_packs(find_backbone(self.model))  # in every process, of which only one tried it out
             self.data_collator.packing, self.data_collator.backend = self.packing, self.args.packed_attention
-        # transformers then leaves it to the loss to weigh micro-batches
-        self.model_accepts_loss_kwargs = self.weighs_rows
+        # whether transformers leaves it to the loss to weigh micro-batches, under its name and those before 5.19
+        self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = self.weighs_rows
 
     def _choose_packing(self, in_the_way: str | None) -> str:
         asked = self.args.packing

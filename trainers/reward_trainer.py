@@ -25,6 +25,7 @@ from urm_hf.trainers.argument_types import (
     PreprocessLogits,
     TrainDataset,
 )
+from urm_hf.trainers.best_head import ResumesBestHead
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMRewardConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # both are optional
 class URMRewardTrainer(
     StopsWhenDiverged,
     SavesWholeCheckpoints,
+    ResumesBestHead,
     LearnsPreferences,
     RunsOnOlderTRL,
     RewardTrainer,

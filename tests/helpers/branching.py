@@ -8,6 +8,16 @@ from tests.helpers.tiny import pad_rows, tiny_tokenizer
 from urm_hf import RewardScorer
 
 
+def tree(seed: int) -> list[list[int]]:
+    """Sequences that branch off from one another at random places; some end where others go on."""
+    rng = random.Random(seed)
+    rows = [[rng.randrange(256) for _ in range(rng.randint(1, 40))] for _ in range(3)]
+    for _ in range(12):
+        parent = rng.choice(rows)
+        rows.append(parent[: rng.randint(0, len(parent))] + [rng.randrange(256) for _ in range(rng.randint(1, 20))])
+    return sorted(map(list, set(map(tuple, rows))))
+
+
 def branching(seed: int, count: int = 30) -> list[dict]:
     """Token ids of conversations that branch off from one another anywhere, with some said twice."""
     rng = random.Random(seed)

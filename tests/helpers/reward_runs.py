@@ -44,8 +44,11 @@ def answered_prompts(prompts: int = 6, answers: int = 3) -> Dataset:
 def train_reward(trainer: type, model: Any, rows: Dataset, folder: Any, **settings: Any) -> tuple[Any, Any]:
     """The trainer and its trained model; a copy trains, so that runs can be compared."""
     config = RewardConfig if trainer is RewardTrainer else URMRewardConfig
+    peft_config = settings.pop("peft_config", None)
     args = config(str(folder), **(QUIET | STEP | settings))
-    made = trainer(copy.deepcopy(model), args, train_dataset=rows, processing_class=tiny_tokenizer())
+    made = trainer(
+        copy.deepcopy(model), args, train_dataset=rows, processing_class=tiny_tokenizer(), peft_config=peft_config
+    )
     made.train()
     return made, made.model
 
@@ -61,4 +64,3 @@ def gradients(trainer: type, model: Any, rows: Dataset, folder: Any, **settings:
 def losses(trainer: Any) -> list[float]:
     """The logged losses."""
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-

@@ -10,7 +10,7 @@ from urm_hf.cli.parser import Parser, suggest
 
 USAGE = """usage: urm train {reward,attributes,gating,ensemble} [--config FILE.yaml] [options]
 
-  reward      Train a scalar reward model on preference pairs: a base for the two stages of a URM, or a model by itself.
+  reward      Train a scalar reward model on preference pairs: a base for a URM, or a model by itself.
   attributes  Train the value head (and the backbone) on rated conversations.
   gating      Train the gate on preference pairs; all else is frozen.
   ensemble    Run both stages for each of several members, from the two stages' config files.

@@ -1,12 +1,12 @@
 """Packs against padded batches of the same sequences, on every family; and what packs are not for."""
 
-import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
+from tests.helpers.branching import tree
 from tests.helpers.tiny import FAMILIES, PAD, pad_rows, tiny_backbone_config
 from tests.helpers.tolerances import assert_close
 from urm_hf.scoring.engine.packed_attention import (
@@ -25,16 +25,6 @@ FULL = {"mistral": {"sliding_window": None}}
 def backbone_of(family: str, **kwargs):
     torch.manual_seed(0)
     return AutoModel.from_config(tiny_backbone_config(family, **(FULL.get(family, {}) | kwargs))).eval()
-
-
-def tree(seed: int) -> list[list[int]]:
-    """Sequences that branch off from one another at random places; some end where others go on."""
-    rng = random.Random(seed)
-    rows = [[rng.randrange(256) for _ in range(rng.randint(1, 40))] for _ in range(3)]
-    for _ in range(12):
-        parent = rng.choice(rows)
-        rows.append(parent[: rng.randint(0, len(parent))] + [rng.randrange(256) for _ in range(rng.randint(1, 20))])
-    return sorted(map(list, set(map(tuple, rows))))
 
 
 @torch.no_grad()
@@ -169,4 +159,6 @@ def test_the_window_of_a_backbone_is_found():
 
 def test_dropout_is_not_applied_in_packs():
     with pytest.raises(ValueError, match="not plain causal attention"):
-        packed_attention(RunningPack(pack([[1]], [0])), torch.nn.Identity(), *[torch.zeros(1, 1, 2, 4)] * 3, None, dropout=0.1)
+        packed_attention(
+            RunningPack(pack([[1]], [0])), torch.nn.Identity(), *[torch.zeros(1, 1, 2, 4)] * 3, None, dropout=0.1
+        )
