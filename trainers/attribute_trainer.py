@@ -221,7 +221,7 @@ class URMAttributeTrainer(
                 )
             return
         if set(dataset.column_names) >= ENCODED:
-            ratings = np.asarray(dataset["ratings"], dtype=np.float32)
+            ratings = ratings_array(dataset["ratings"])
         else:
             rated = read_rated_rows(dataset, config.attributes, config.attribute_scales)
             self._read = (dataset, rated)

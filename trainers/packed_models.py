@@ -16,15 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from urm_hf.scoring.engine.devices import execution_device
-from urm_hf.scoring.engine.packed_attention import (
-    PACK,
-    RunningPack,
-    differ,
-    install_attention,
-    probe_rows,
-)
+from urm_hf.scoring.engine.packed_attention import differ, install_attention, probe_rows
 from urm_hf.scoring.engine.padding import pad_batch
 from urm_hf.scoring.engine.prefixes import pack_rows
+from urm_hf.scoring.engine.running_pack import PACK, RunningPack
 
 TAKES_PACKS = "_urm_takes_packs"  # marks a backbone whose hooks are set
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import RewardConfig
 
-from urm_hf.scoring.engine.packed_attention import BACKENDS, PACK, longest_window
+from urm_hf.scoring.engine.packed_attention import longest_window
+from urm_hf.scoring.engine.running_pack import BACKENDS, PACK
 from urm_hf.trainers.packed_models import explain_padding, find_backbone, take_packs
 from urm_hf.trainers.token_batches import TokenBatches
 

@@ -11,7 +11,8 @@ import torch
 from tests.helpers.adapters import edit, save_adapter
 from tests.helpers.tiny import random_rows, save_members, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.scoring.engine.packed_attention import NotPackable, install_attention
+from urm_hf.scoring.engine.packed_attention import install_attention
+from urm_hf.scoring.engine.running_pack import NotPackable
 
 THREADS = 4
 

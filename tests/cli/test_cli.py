@@ -58,7 +58,7 @@ def test_the_training_help_holds_the_flags_of_the_stage_and_of_trl(capsys):
 @pytest.mark.parametrize("argv, code", [([], 0), (["--help"], 0), (["gates"], 2)])
 def test_train_without_a_stage_prints_its_usage(capsys, argv, code):
     assert main(["train", *argv]) == code
-    assert "usage: urm train {attributes,gating" in capsys.readouterr().out
+    assert "usage: urm train {reward,attributes,gating" in capsys.readouterr().out
 
 
 def test_the_installed_command_prints_its_help():

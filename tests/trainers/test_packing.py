@@ -13,8 +13,8 @@ from tests.helpers.reward_runs import answered_prompts, gradients, losses, tiny_
 from tests.helpers.tiny import FAMILIES, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from tests.helpers.training import attribute_trainer, gating_trainer, logged, pair_rows, rated_rows
-from urm_hf.scoring.engine.packed_attention import PACK, RunningPack
 from urm_hf.scoring.engine.prefixes import pack_rows
+from urm_hf.scoring.engine.running_pack import PACK, RunningPack
 from urm_hf.trainers import URMRewardConfig, URMRewardTrainer
 from urm_hf.trainers.packed_models import packed_batch
 

@@ -9,9 +9,10 @@ from transformers import AutoModel
 from tests.helpers.branching import tree
 from tests.helpers.tiny import tiny_backbone_config
 from tests.helpers.tolerances import assert_close
-from urm_hf.scoring.engine.packed_attention import RunningPack, last_hidden_states
+from urm_hf.scoring.engine.packed_attention import last_hidden_states
 from urm_hf.scoring.engine.prefixes import pack_rows
 from urm_hf.scoring.engine.readings import build_readings, cut_paths, read_until
+from urm_hf.scoring.engine.running_pack import RunningPack
 
 
 def reads(packed) -> torch.Tensor:

@@ -10,14 +10,14 @@ from tests.helpers.branching import tree
 from tests.helpers.tiny import FAMILIES, PAD, pad_rows, tiny_backbone_config
 from tests.helpers.tolerances import assert_close
 from urm_hf.scoring.engine.packed_attention import (
-    RunningPack,
-    build_readings,
     gives_same_states,
     last_hidden_states,
     longest_window,
     packed_attention,
 )
 from urm_hf.scoring.engine.prefixes import pack, prefix_order
+from urm_hf.scoring.engine.readings import build_readings
+from urm_hf.scoring.engine.running_pack import RunningPack
 
 FULL = {"mistral": {"sliding_window": None}}
 

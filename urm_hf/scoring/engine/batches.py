@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
-from urm_hf.scoring.engine.devices import execution_device
-from urm_hf.scoring.engine.packed_attention import last_hidden_states, on_device
+from urm_hf.scoring.engine.devices import execution_device, on_device
+from urm_hf.scoring.engine.packed_attention import last_hidden_states
 from urm_hf.scoring.engine.padding import pad_batch
 from urm_hf.scoring.engine.prefixes import next_cut, pack, prefix_order, worth_sharing
 

@@ -1,19 +1,16 @@
 """Attention of a pack as one kernel for all of it, by FlexAttention: the back end of GPUs, where a call is dear."""
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import flex_attention
 
-if TYPE_CHECKING:
-    from urm_hf.scoring.engine.packed_attention import RunningPack
+from urm_hf.scoring.engine.running_pack import RunningPack
 
 
-def attend_in_blocks(
-    running: "RunningPack", query: Tensor, key: Tensor, value: Tensor, scaling: float | None
-) -> Tensor:
+def attend_in_blocks(running: RunningPack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     """
     As `attend_in_spans`, but tokens that round the pack up read themselves.
 
@@ -29,22 +26,6 @@ def attend_in_blocks(
         enable_gqa=key.shape[1] < query.shape[1],
     )
     return attended.transpose(1, 2)
-
-
-def build_block_mask(until: list[int], device: torch.device) -> BlockMask:
-    """
-    The tree of a pack as a mask.
-
-    Args:
-        until (`list[int]`): T numbers, see `read_until`.
-        device (`torch.device`): where the backbone computes.
-    """
-    ends = torch.tensor(until, device=device)
-
-    def reads(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (query < ends[key])
-
-    return create_block_mask(reads, None, None, len(until), len(until), device=str(device))
 
 
 @functools.lru_cache

@@ -1,6 +1,7 @@
-"""Where a model computes, which is not always where its weights lie."""
+"""Where a model computes, which is not always where its weights lie, and how tensors get there."""
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 
@@ -15,3 +16,10 @@ def execution_device(model: PreTrainedModel) -> torch.device:
         return model.device
     tensors = (*model.parameters(), *model.buffers())
     return next((tensor.device for tensor in tensors if tensor.device.type != "meta"), torch.device("cpu"))
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device. A copy to a GPU goes on while the CPU prepares the next batch."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from urm_hf.scoring.engine.prefixes import Pack, Span
 
@@ -89,6 +90,22 @@ def read_until(packed: Pack, length: int) -> list[int]:
             until[begin:end] = [stop] * (end - begin)
         until[start:stop] = [stop] * (stop - start)
     return until
+
+
+def build_block_mask(until: list[int], device: torch.device) -> BlockMask:
+    """
+    The tree of a pack as a mask.
+
+    Args:
+        until (`list[int]`): T numbers, see `read_until`.
+        device (`torch.device`): where the backbone computes.
+    """
+    ends = torch.tensor(until, device=device)
+
+    def reads(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (query < ends[key])
+
+    return create_block_mask(reads, None, None, len(until), len(until), device=str(device))
 
 
 def _count_tokens(path: list[Span]) -> int:

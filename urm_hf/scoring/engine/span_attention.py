@@ -1,21 +1,16 @@
 """Attention of a pack as one call for each of its spans: the back end of CPUs, where a call costs little."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from urm_hf.scoring.engine.prefixes import Span
-
-if TYPE_CHECKING:
-    from urm_hf.scoring.engine.packed_attention import RunningPack
+from urm_hf.scoring.engine.running_pack import RunningPack
 
 
-def attend_in_spans(
-    running: "RunningPack", query: Tensor, key: Tensor, value: Tensor, scaling: float | None
-) -> Tensor:
+def attend_in_spans(running: RunningPack, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     """
     Args:
         running ([`RunningPack`]): what the tokens read.
