@@ -246,4 +246,3 @@ class TrainsOnPacks:
 def has_dropout(model: nn.Module) -> bool:
     """Whether any layer drops activations while the model trains."""
     return any(module.p > 0 for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
-

@@ -50,6 +50,18 @@ def test_states_are_those_of_spans(monkeypatch, family):
     assert_close(states["blocks"], states["spans"])
 
 
+def test_autocast_gives_blocks_one_precision(monkeypatch):
+    """Rotated queries are float32 under autocast, values bfloat16: kernels take one precision only."""
+    torch.manual_seed(0)
+    backbone = AutoModel.from_config(tiny_backbone_config()).eval()
+    packed = pack_rows(tree(1), share=True)
+    expected = last_hidden_states(backbone, packed)
+    make = functools.partial(RunningPack, backend="blocks")
+    monkeypatch.setattr("urm_hf.scoring.engine.packed_attention.RunningPack", make)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_close(last_hidden_states(backbone, packed).float(), expected, dtype=torch.bfloat16, roundings=16)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_paths_are_made_of_pieces(seed):
     packed = pack_rows(tree(seed), share=True)

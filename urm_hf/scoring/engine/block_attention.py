@@ -17,6 +17,9 @@ def attend_in_blocks(running: RunningPack, query: Tensor, key: Tensor, value: Te
     Dong et al. (2024), FlexAttention, arXiv:2412.05496: blocks of 128 x 128 in which no token reads another are not
     computed at all.
     """
+    if torch.is_autocast_enabled(query.device.type):  # which knows other attention, but not this
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     attended: Any = _kernel(query.device.type)(
         query,
         key,
