@@ -158,7 +158,8 @@ def main():
                     equal_rows(tokenizer, args.n) if name == "equal" else encode(args.folder, name, tokenizer, args.n)
                 )
                 make = (args.base, rows, folder, args.peft)
-                more = {"train_sampling_strategy": "group_by_length"} if args.grouped else {}
+                by_length = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+                more = by_length if args.grouped else {}
                 ours = reward_trainer(URMRewardTrainer, *make)
                 lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
                 theirs = reward_trainer(

@@ -14,7 +14,7 @@ Messages = list[dict[str, str]]
 
 
 def arithmetic(rng: np.random.Generator, n: int) -> list[Messages]:
-    """Products with a wrong result, as in the paper's appendix A.2; much shorter than most conversations."""
+    """Products with a wrong result (those of the paper's A.2 are right); much shorter than most conversations."""
     pairs = rng.integers(100, 99999, (n, 2))
     return [conversation(f"{a} * {b} =?", str(a * b + rng.integers(1, 10**6))) for a, b in pairs.tolist()]
 

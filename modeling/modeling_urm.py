@@ -10,7 +10,8 @@ Where this differs from the paper:
 3. The head may read standardised features, and predict and weigh in units of the ratings' spread (`URMHead`,
    `URMConfig.label_stds`), so that it learns as well from ratings of 0..100 as from 0..4; by default both are the
    identity.
-4. log sigma bends beyond `URMConfig.log_std_bounds`, by default far from where trained models are.
+4. log sigma bends beyond `URMConfig.log_std_bounds`. Models trained by a likelihood stay far inside the default ones;
+   Eq. 5, which drives sigma to 0, reaches the lower one.
 5. A fresh gate starts near equal weights 1/n: until it is trained, the reward is about the mean attribute.
 """
 
