@@ -19,6 +19,7 @@ from accelerate.utils import is_peft_model
 from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import DataCollator, EvalPrediction, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
 
 from urm_hf.checkpoints.adapters import complete_adapter
@@ -41,7 +42,7 @@ from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encode_dataset, encoder_for, longest_for
-from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, train_only
+from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, refuse_streams, train_only
 from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.noise import draw_noise
@@ -141,10 +142,13 @@ class URMAttributeTrainer(
         model, source = _read_source(model, args)
         if processing_class is None and source is not None:
             processing_class = load_tokenizer_of(source, args)
-        keep_best = read_keep_best(args, eval_dataset)
+        keep_best = read_keep_best(args, eval_dataset, heads_alone=args.freeze_backbone)
+        if keep_best and args.eval_strategy == IntervalStrategy.NO:
+            args.eval_strategy = IntervalStrategy.EPOCH
         if peft_config is not None:
             peft_config = _add_head(peft_config, source, args)
         if args.freeze_backbone:
+            refuse_streams([train_dataset, eval_dataset], "freeze_backbone=False")
             load_everywhere("freeze_backbone=True")
         model = load_urm(
             model,
@@ -211,8 +215,6 @@ class URMAttributeTrainer(
         config = self._urm_config
         n = len(config.attributes)
         self._ratings_per_row = np.ones(n)  # of a stream, which is not measured, each rating weighs 1
-        if isinstance(dataset, IterableDataset) and args.freeze_backbone:
-            raise ValueError("a streaming dataset has no end to compute in advance: set `freeze_backbone=False`.")
         if dataset is None or isinstance(dataset, IterableDataset):
             if args.standardize_labels and dataset is not None:
                 raise ValueError(

@@ -129,11 +129,19 @@ class KeepBestHead(TrainerCallback):
             logger.info("Kept the head of step %s: %s = %.4f.", self.best_step, self.metric, self.best)
 
 
-def read_keep_best(args: Any, eval_dataset: Any) -> bool:
-    """Whether the heads that did best on the eval set are kept, which needs an evaluation every epoch at least."""
-    keep_best = eval_dataset is not None and args.freeze_backbone and args.keep_best
-    if keep_best and isinstance(eval_dataset, dict):
-        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
-    if keep_best and args.eval_strategy == IntervalStrategy.NO:
-        args.eval_strategy = IntervalStrategy.EPOCH
-    return keep_best
+def read_keep_best(args: Any, eval_dataset: Any, heads_alone: bool) -> bool:
+    """
+    Whether the heads that did best on the eval set are kept.
+
+    Args:
+        args (`URMTrainingConfig`): `keep_best`; None is yes where there is one eval dataset.
+        eval_dataset (`Dataset`, `dict` or `None`): what is evaluated on.
+        heads_alone (`bool`): whether nothing else trains.
+
+    Raises:
+        ValueError: asked for, and there are several eval datasets.
+    """
+    several = isinstance(eval_dataset, dict)
+    if several and args.keep_best and heads_alone:
+        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: leave it out.")
+    return heads_alone and eval_dataset is not None and not several and args.keep_best is not False

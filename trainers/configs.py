@@ -81,8 +81,9 @@ class URMTrainingConfig(RowsConfig):
             Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
         max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
             Padded tokens of a batch while hidden states are computed for the cache.
-        keep_best (`bool`, *optional*, defaults to `True`):
-            If only heads train and there is an eval dataset: evaluate, and end with the heads that did best there.
+        keep_best (`bool`, *optional*):
+            If only heads train and there is one eval dataset: evaluate, and end with the heads that did best there. By
+            default so; `False` ends with the last heads.
         patience (`int`, *optional*):
             With `keep_best`: stop after so many evaluations without improvement. By default never.
 
@@ -95,11 +96,11 @@ class URMTrainingConfig(RowsConfig):
     max_tokens_per_batch: int = field(
         default=4096, metadata={"help": "Padded tokens of a batch while hidden states are computed for the cache."}
     )
-    keep_best: bool = field(
-        default=True,
+    keep_best: bool | None = field(
+        default=None,
         metadata={
-            "help": "If only heads train and there is an eval dataset: evaluate (every epoch, or as `eval_strategy` "
-            "says) and end with the heads that did best there."
+            "help": "If only heads train and there is one eval dataset: evaluate (every epoch, or as `eval_strategy` "
+            "says) and end with the heads that did best there. Default: true."
         },
     )
     patience: int | None = field(

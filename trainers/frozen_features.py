@@ -1,9 +1,10 @@
 """What stays frozen while a head trains: its weights, and the hidden states that are computed from it once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import nn
 
 from urm_hf.scoring.features import Features, deduplicate, pooled_features, weights_fingerprint
@@ -111,6 +112,24 @@ def find_share(lengths: Sequence[int], process: int, processes: int) -> slice:
     done = np.concatenate([[0], np.cumsum(lengths)])  # tokens before each sequence, and of all
     bounds = np.searchsorted(done, [done[-1] * part / processes for part in (process, process + 1)])
     return slice(int(bounds[0]), len(lengths) if process == processes - 1 else int(bounds[1]))
+
+
+def refuse_streams(datasets: Sequence[Any], remedy: str) -> None:
+    """
+    Refuses to cache hidden states of what has no end.
+
+    Args:
+        datasets (`Sequence[Dataset | IterableDataset | dict | None]`): to train and to evaluate on.
+        remedy (`str`): the setting by which none are cached.
+
+    Raises:
+        ValueError: one of them is streaming.
+    """
+    each = [part for dataset in datasets for part in (dataset.values() if isinstance(dataset, dict) else [dataset])]
+    if any(isinstance(dataset, IterableDataset) for dataset in each):
+        raise ValueError(
+            f"a streaming dataset has no end to compute in advance: set `{remedy}`, or load the dataset whole."
+        )
 
 
 def index_datasets(trainer, store: FeatureStore, id_columns: dict[str, str]):

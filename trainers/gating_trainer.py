@@ -9,7 +9,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import IterableDataset
 from transformers import DataCollator, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
@@ -24,12 +23,18 @@ from urm_hf.trainers.argument_types import (
     PreprocessLogits,
     TrainDataset,
 )
-from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead
+from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead, read_keep_best
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
 from urm_hf.trainers.configs import URMGatingConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encoder_for, longest_for
-from urm_hf.trainers.frozen_features import FeatureStore, frozen_fingerprint, index_datasets, train_only
+from urm_hf.trainers.frozen_features import (
+    FeatureStore,
+    frozen_fingerprint,
+    index_datasets,
+    refuse_streams,
+    train_only,
+)
 from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.pairs import encode_pairs
@@ -121,7 +126,8 @@ class URMGatingTrainer(
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
-        if eval_dataset is not None and args.keep_best:
+        keep_best = read_keep_best(args, eval_dataset, heads_alone=True)
+        if keep_best:
             _set_evaluations(args)
         # before TRL prepares the datasets in its own constructor, which reads both
         self._features: FeatureStore | None = None
@@ -154,7 +160,7 @@ class URMGatingTrainer(
                 self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
         self.settle_packing(in_the_way=_find_obstacle(args, data_collator))
-        if eval_dataset is not None and args.keep_best:
+        if keep_best:
             gate = self.model.score.gate
             self.add_callback(KeepBestHead(gate, "eval_accuracy", greater_is_better=True, patience=args.patience))
 
@@ -224,12 +230,10 @@ def _check_settings(args: URMGatingConfig, train_dataset, eval_dataset, peft_con
     """What can be told before anything is loaded."""
     if peft_config is not None:
         raise ValueError("the gating stage freezes the backbone, so that `peft_config` would have nothing to adapt.")
-    if args.cache_features and isinstance(train_dataset, IterableDataset):
-        raise ValueError("a streaming dataset has no end to compute in advance: set `cache_features=False`.")
+    if args.cache_features:
+        refuse_streams([train_dataset, eval_dataset], "cache_features=False")
     if args.reward_weights is not None:
         raise ValueError("`reward_weights` replace the gate: call `model.fix_reward_weights(...)`, nothing trains.")
-    if isinstance(eval_dataset, dict) and args.keep_best:
-        raise ValueError("`keep_best` needs one eval dataset to choose by, got a dict: set `keep_best=False`.")
 
 
 def _find_obstacle(args: URMGatingConfig, data_collator) -> str | None:

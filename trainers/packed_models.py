@@ -2,9 +2,9 @@
 Models that take a pack of conversations in place of a padded batch, and otherwise stay as they are.
 
 The model is called with the last token of each of N conversations, (N, 1), and with the pack as a keyword, which every
-layer of wrapping hands on: DDP, FSDP, PEFT, the model itself. At the backbone's door the tokens are exchanged for those
-of the pack, (1, T), and behind it the states of N last tokens come out, (N, 1, H). The head sees a batch of N
-conversations of one token each.
+layer of wrapping hands on: DDP, FSDP, PEFT, the model itself. At the backbone's door the tokens are exchanged for the
+pack's, (1, T), and behind it the states of N last tokens come out, (N, 1, H). The head sees a batch of N conversations
+of one token each.
 """
 
 from collections.abc import Sequence

@@ -175,8 +175,8 @@ class TrainsOnPacks:
         outputs = model(**inputs, use_cache=False)
         if PACK in inputs and not inputs[PACK].layers:
             raise RuntimeError(
-                f"the backbone of {type(self.model).__name__} was not handed the pack of this batch: its rewards would "
-                'be of the last tokens alone. Set `packing="none"`.'
+                f"the backbone of {type(self.model).__name__} was not handed the pack of this batch: its rewards "
+                'would be of the last tokens alone. Set `packing="none"`.'
             )
         return outputs
 

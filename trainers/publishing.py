@@ -89,7 +89,8 @@ class PublishesWholeModels:
         Returns:
             The `CommitInfo`, or a future of it; None in all processes but the first.
         """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if hasattr(self.callback_handler, "on_push_begin"):  # transformers 5
+            self.callback_handler.on_push_begin(self.args, self.state, self.control)
         token = token or self.args.hub_token
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
