@@ -43,9 +43,14 @@ RATINGS = {
 LORA = {"r": 8, "target_modules": "all-linear", "task_type": "SEQ_CLS"}
 
 
+def find(folder: Path, name: str) -> Path:
+    """The file of that name, compressed or not."""
+    return next(path for path in (folder / f"{name}.jsonl.gz", folder / f"{name}.jsonl") if path.is_file())
+
+
 def encode(folder: Path, name: str, tokenizer: Any, n: int) -> Dataset:
     """`n` rows of a file, drawn with seed 0, as token ids."""
-    rows = load_rows(str(folder / f"{name}.jsonl.gz"), None).shuffle(seed=0)
+    rows = load_rows(str(find(folder, name)), None).shuffle(seed=0)
     if name.startswith("pairs"):
         args = RewardConfig(tempfile.mkdtemp(), bf16=False)
         args.on_error = "raise"
