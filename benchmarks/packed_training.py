@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from urm_hf.data.encoder import Encoder
 from urm_hf.data.ratings import read_ratings
 from urm_hf.data.tables import load_rows
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.scoring.engine.running_pack import PACK
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMRewardConfig, URMRewardTrainer
+from urm_hf.trainers.packed_models import find_backbone
 from urm_hf.trainers.pairs import encode_pairs
 from urm_hf.trainers.token_batches import TokenBatches
 
@@ -101,36 +104,51 @@ def attribute_trainer(base: str, rows: Dataset, attributes: list[str], folder: s
     return URMAttributeTrainer(model, args, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(base))
 
 
-def count_distinct(rows: Dataset, batches: list[list[int]]) -> tuple[int, int]:
-    """Distinct and padded tokens of batches."""
-    columns = [name for name in ("input_ids", "chosen_ids", "rejected_ids") if name in rows.column_names]
-    distinct = padded = 0
-    for batch in batches:
-        sequences = [row[name] for row in rows.select(batch) for name in columns]
-        distinct += len({tuple(ids[:end]) for ids in sequences for end in range(1, len(ids) + 1)})
-        padded += len(sequences) * max(map(len, sequences))
-    return distinct, padded
+class CountTokens:
+    """A trainer's collator that counts what its batches hold: computed, distinct and padded tokens."""
+
+    def __init__(self, collator: Any):
+        self.collator, self.counts = collator, np.zeros(3)
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = self.collator(examples)
+        columns = [name for name in ("input_ids", "chosen_ids", "rejected_ids") if name in examples[0]]
+        sequences = [example[name] for name in columns for example in examples]
+        distinct = len({tuple(ids[:end]) for ids in sequences for end in range(1, len(ids) + 1)})
+        padded = len(sequences) * max(map(len, sequences))
+        self.counts += [batch[PACK].pack_length if PACK in batch else padded, distinct, padded]
+        return batch
+
+
+def measure_products(hidden: int, seconds: float = 2.0) -> float:
+    """Operations a second of float32 matrix products of a shape that occurs in the model."""
+    left, right = torch.randn(2048, hidden), torch.randn(hidden, 3 * hidden)
+    started, count = time.process_time(), 0
+    while time.process_time() - started < seconds:
+        left @ right
+        count += 1
+    return count * 2 * left.numel() * right.shape[1] / (time.process_time() - started)
 
 
 def compare(label: str, ours: Any, theirs: Any, rows: int) -> None:
     """One line of the table."""
+    rate = measure_products(ours.model.config.get_text_config().hidden_size)
+    ours.data_collator = counting = CountTokens(ours.data_collator)
     mine, trl = run_in_turn(ours, theirs)
-    cpu, wall = (trl.sum(0) / mine.sum(0))[::-1]
-    rng = np.random.default_rng(0)
-    count = min(len(mine), len(trl))
-    draws = rng.integers(0, count, (2000, count))
-    low, high = (
-        np.quantile(trl[draws, 1].sum(1) / mine[draws, 1].sum(1), [0.025, 0.975])
-        if len(mine) == len(trl)
-        else (
-            np.nan,
-            np.nan,
-        )
-    )
-    shares = [entry["computed_tokens"] for entry in ours.state.log_history if "computed_tokens" in entry]
-    computed = f"{np.mean(shares):.2f} of the padded tokens" if shares else ""
+    wall, cpu = trl.sum(0) / mine.sum(0)
+    computed, distinct, padded = counting.counts
+    layers = find_backbone(ours.model).layers
+    weights = sum(weight.numel() for weight in layers.parameters() if weight.ndim == 2)
+    # forward once and backward twice, of which the steps that were measured had their share; attention not counted
+    operations = 6 * weights * computed * len(mine) / (len(mine) + 1)
+    interval = ""
+    if len(mine) == len(trl):
+        draws = np.random.default_rng(0).integers(0, len(mine), (2000, len(mine)))
+        low, high = np.quantile(trl[draws, 1].sum(1) / mine[draws, 1].sum(1), [0.025, 0.975])
+        interval = f" [{low:.2f}, {high:.2f}]"
     print(
-        f"| {label} | {rows} | {len(mine)} | {cpu:.2f}x [{low:.2f}, {high:.2f}] | {wall:.2f}x | {computed} |",
+        f"| {label} | {rows} | {len(mine)} | {cpu:.2f}x{interval} | {wall:.2f}x | {computed / padded:.2f} "
+        f"| {computed / distinct:.3f} | {operations / mine[:, 1].sum() / rate:.0%} |",
         flush=True,
     )
 
@@ -149,7 +167,8 @@ def main():
         return print_memory(args)
     tokenizer = AutoTokenizer.from_pretrained(args.base)
     print(f"threads: {torch.get_num_threads()}, batches of {BATCH} rows")
-    print("| rows | n | steps | processor time, padded / packed | wall | computed |\n|---|---|---|---|---|---|")
+    print("| rows | n | steps | processor time, padded / packed | wall | computed / padded | / distinct | products |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in args.rows:
         with tempfile.TemporaryDirectory() as folder:
             if name in RATINGS:

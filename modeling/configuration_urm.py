@@ -1,5 +1,6 @@
 """Configuration of an uncertainty-aware reward model (URM). This file travels with every checkpoint."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,25 @@ AUTO_MAP = {
     "AutoModel": "modeling_urm.URMForRewardModeling",
     "AutoModelForSequenceClassification": "modeling_urm.URMForRewardModeling",
 }
+
+
+def tell_peft_targets(backbone_type: str) -> None:
+    """
+    Has PEFT adapt by default what it adapts in the backbone's own class.
+
+    PEFT looks the default `target_modules` of a method up by the type that `config.to_dict()` tells, right after it
+    has asked for it, in one table for each method. So the backbone's entries are put there under "urm" whenever it is
+    asked for: URMs on several backbones do not disturb one another.
+
+    Args:
+        backbone_type (`str`): `model_type` of the backbone, such as "llama".
+    """
+    constants = sys.modules.get("peft.utils.constants")  # nobody adapts anything before it is imported
+    for name, table in ({} if constants is None else vars(constants)).items():
+        if name.startswith("TRANSFORMERS_MODELS_TO_") and name.endswith("_MODULES_MAPPING"):
+            table.pop(URMConfig.model_type, None)
+            if backbone_type in table:
+                table[URMConfig.model_type] = table[backbone_type]
 
 
 class URMConfig(PretrainedConfig):
@@ -118,6 +138,7 @@ class URMConfig(PretrainedConfig):
             name: getattr(backbone, name) for name in BACKBONE_SIZES if isinstance(getattr(backbone, name, None), int)
         }
         output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
+        tell_peft_targets(backbone.model_type)
         return output
 
     # What generic tools read from the top level (DeepSpeed, Trainer, TRL, vLLM). Kept in one place, the backbone's

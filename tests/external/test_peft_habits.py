@@ -1,10 +1,22 @@
 """Adapters that PEFT's users put on classifiers: LoRA by `all-linear` or by name, and virtual tokens."""
 
+from functools import partial
+
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
+from peft import (
+    IA3Config,
+    LoHaConfig,
+    LoraConfig,
+    PromptTuningConfig,
+    RoadConfig,
+    TaskType,
+    VeraConfig,
+    get_peft_model,
+)
+from transformers import AutoModelForSequenceClassification
 
-from tests.helpers.tiny import FAMILIES, pad_rows, random_rows, tiny_urm
+from tests.helpers.tiny import FAMILIES, pad_rows, random_rows, tiny_backbone_config, tiny_urm
 from urm_hf.modeling import URMConfig
 
 BATCH = pad_rows(random_rows([5, 12, 3]))
@@ -18,6 +30,32 @@ def test_all_linear_adapts_the_decoder_and_leaves_the_head(family):
     assert names and all(".model." in name for name in names), names
     adapted(**BATCH, labels=torch.zeros(3)).loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for n, p in adapted.named_parameters() if "lora_" in n)
+
+
+METHODS = [LoraConfig, IA3Config, LoHaConfig, VeraConfig, partial(RoadConfig, group_size=32)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["lora", "ia3", "loha", "vera", "road"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
+def test_what_is_adapted_by_default_is_what_the_classifier_adapts(family, method):
+    stock = AutoModelForSequenceClassification.from_config(tiny_backbone_config(family, num_labels=1))
+    adapted, expected = (
+        get_peft_model(model, method(task_type=TaskType.SEQ_CLS)) for model in (tiny_urm(family), stock)
+    )
+    found, wanted = (
+        {name for name, weight in model.named_parameters() if weight.requires_grad and ".score." not in name}
+        for model in (adapted, expected)
+    )
+    assert found == wanted and found
+
+
+def test_models_on_several_backbones_are_told_apart():
+    """PEFT has one table for all; what is found there is of the model that it adapts."""
+    made = {family: tiny_urm(family) for family in ("llama", "gpt2")}
+    for family, names in (("llama", {"q_proj", "v_proj"}), ("gpt2", {"c_attn"})):
+        adapted = get_peft_model(made[family], LoraConfig(task_type=TaskType.SEQ_CLS))
+        targets = {name.split(".lora_A")[0].rsplit(".")[-1] for name, _ in adapted.named_modules() if "lora_A" in name}
+        assert targets == names
 
 
 def test_virtual_tokens_need_no_sizes():
