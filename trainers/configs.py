@@ -12,6 +12,9 @@ from urm_hf.trainers.encoding import ON_ERROR
 from urm_hf.trainers.losses import LOSS_TYPES
 from urm_hf.trainers.packing import PackingConfig
 
+# of the gating stage: the paper's 4000 steps of 256 pairs are so many passes over 160,000
+GATING_STEPS, GATING_EPOCHS = 4000, 6.4
+
 
 @dataclass
 class RowsConfig(PackingConfig):
@@ -218,7 +221,8 @@ class URMAttributeConfig(URMTrainingConfig):
 @dataclass
 class URMGatingConfig(URMTrainingConfig):
     """
-    Arguments of [`URMGatingTrainer`]. Steps and batch size default to the paper's 4000 and 256.
+    Arguments of [`URMGatingTrainer`]. The batch size is the paper's 256, and so is the number of epochs for 160,000
+    pairs, where they make its 4000 steps: few pairs get few steps, or the gate would learn them by heart.
 
     > The gating stage
 
@@ -226,8 +230,10 @@ class URMGatingConfig(URMTrainingConfig):
             Learning rate of the gate.
         weight_decay (`float`, *optional*, defaults to `0.01`):
             Weight decay of the gate.
-        max_steps (`int`, *optional*, defaults to `4000`):
-            Optimization steps; -1 counts `num_train_epochs`.
+        num_train_epochs (`float`, *optional*):
+            Passes over the pairs. By default 6.4.
+        max_steps (`int`, *optional*):
+            Optimization steps, in place of `num_train_epochs`. By default 4000 of a stream, whose length is not known.
         per_device_train_batch_size (`int`, *optional*, defaults to `256`):
             Pairs in a batch of one device.
         per_device_eval_batch_size (`int`, *optional*, defaults to `256`):
@@ -245,7 +251,12 @@ class URMGatingConfig(URMTrainingConfig):
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of the gate."})
     weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of the gate."})
-    max_steps: int = field(default=4000, metadata={"help": "Optimisation steps; -1 counts `num_train_epochs`."})
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the pairs. Default: 6.4, the paper's number for 160,000 pairs."}
+    )
+    max_steps: int | None = field(
+        default=None, metadata={"help": "Optimisation steps, in place of `num_train_epochs`."}
+    )
     per_device_train_batch_size: int = field(default=256, metadata={"help": "Pairs in a batch of one device."})
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Pairs in an evaluation batch."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "The frozen backbone needs none."})
@@ -257,6 +268,20 @@ class URMGatingConfig(URMTrainingConfig):
         default=True,
         metadata={"help": "Compute each conversation's hidden state once, keep it on disk, and train on these."},
     )
+
+    def __post_init__(self):
+        steps = self.max_steps is not None and self.max_steps > 0
+        if steps and self.num_train_epochs is not None:
+            raise ValueError(
+                f"`max_steps={self.max_steps}` and `num_train_epochs={self.num_train_epochs:g}` both say how long to "
+                "train: leave one out."
+            )
+        self.length_is_given = steps or self.num_train_epochs is not None
+        if not steps:
+            self.max_steps = -1  # transformers' way to say that epochs count
+        if self.num_train_epochs is None:
+            self.num_train_epochs = GATING_EPOCHS
+        super().__post_init__()
 
 
 @dataclass

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
+from datasets import IterableDataset
 from transformers import DataCollator, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from trl import RewardTrainer
@@ -25,7 +26,7 @@ from urm_hf.trainers.argument_types import (
 )
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead, read_keep_best
 from urm_hf.trainers.collators import DataCollatorForCachedPreference
-from urm_hf.trainers.configs import URMGatingConfig
+from urm_hf.trainers.configs import GATING_STEPS, URMGatingConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import (
@@ -35,6 +36,7 @@ from urm_hf.trainers.frozen_features import (
     refuse_streams,
     train_only,
 )
+from urm_hf.trainers.lengths import warn_of_many_epochs
 from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.pairs import encode_pairs
@@ -126,6 +128,8 @@ class URMGatingTrainer(
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")
+        if isinstance(train_dataset, IterableDataset) and not args.length_is_given:
+            args.max_steps = GATING_STEPS
         keep_best = read_keep_best(args, eval_dataset, heads_alone=True)
         if keep_best:
             _set_evaluations(args)
@@ -160,6 +164,7 @@ class URMGatingTrainer(
                 self.processing_class.pad_token_id, args.pad_to_multiple_of, features=self._features or {}
             )
         self.settle_packing(in_the_way=_find_obstacle(args, data_collator))
+        warn_of_many_epochs(args, self.train_dataset)
         if keep_best:
             gate = self.model.score.gate
             self.add_callback(KeepBestHead(gate, "eval_accuracy", greater_is_better=True, patience=args.patience))
@@ -246,6 +251,6 @@ def _find_obstacle(args: URMGatingConfig, data_collator) -> str | None:
 def _set_evaluations(args: URMGatingConfig):
     """Evaluations to choose the best gate by, where none were asked for."""
     if args.eval_strategy == IntervalStrategy.NO:
-        args.eval_strategy = IntervalStrategy.STEPS if args.max_steps > 0 else IntervalStrategy.EPOCH
+        args.eval_strategy = IntervalStrategy.STEPS if (args.max_steps or 0) > 0 else IntervalStrategy.EPOCH
         # 40 looks at a run: on cached hidden states they cost little
-        args.eval_steps = max(1, args.max_steps // 40)
+        args.eval_steps = max(1, (args.max_steps or 0) // 40)

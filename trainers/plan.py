@@ -1,10 +1,11 @@
 """What a training run would do, told before it does it: what trains, in which precision, how long, in what memory."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from datasets import IterableDataset
+
+from urm_hf.trainers.lengths import count_steps
 
 ID_COLUMNS = ("input_ids", "chosen_ids", "rejected_ids")
 GPUS = (1, 2, 4, 8)  # for which memory is told
@@ -68,6 +69,9 @@ def plan_run(trainer: Any) -> Plan:
         dtypes[name] = dtypes.get(name, 0) + weight.numel()
     lengths = _read_lengths(trainer.train_dataset)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if args.max_tokens_per_step is not None and lengths is not None:  # as many rows as fit, on average
+        parts = len(trainer.get_train_dataloader()) * args.world_size
+        batch = round(len(trainer.train_dataset) / parts * args.gradient_accumulation_steps * args.world_size)
     return Plan(
         parameters=sum(weight.numel() for weight in model.parameters()),
         trained=sum(weight.numel() for weight in trained),
@@ -76,28 +80,11 @@ def plan_run(trainer: Any) -> Plan:
         tokens=None if lengths is None else sum(lengths),
         longest=None if lengths is None else max(lengths),
         batch=batch,
-        steps=count_steps(args, None if lengths is None else len(trainer.train_dataset)),
+        steps=count_steps(args, None if lengths is None else len(trainer.get_train_dataloader())),
         fixed_bytes=sum(weight.numel() * weight.element_size() for weight in frozen),
         trained_bytes=sum(weight.numel() * (2 * weight.element_size() + ADAM) for weight in trained),
         activation_bytes=None if lengths is None else _estimate_activations(trainer, max(lengths)),
     )
-
-
-def count_steps(args: Any, rows: int | None) -> int:
-    """
-    Optimization steps, as transformers counts them.
-
-    Args:
-        args (`TrainingArguments`): `max_steps` wins over `num_train_epochs`.
-        rows (`int`, *optional*): of the training set; None of a stream, which needs `max_steps`.
-    """
-    if args.max_steps > 0 or rows is None:  # transformers lets steps win over epochs as well
-        return args.max_steps
-    batches = math.ceil(rows / (args.per_device_train_batch_size * args.world_size))
-    if args.dataloader_drop_last:
-        batches = rows // (args.per_device_train_batch_size * args.world_size)
-    steps = max(1, math.ceil(batches / args.gradient_accumulation_steps))
-    return math.ceil(args.num_train_epochs * steps)
 
 
 def format_plan(plan: Plan, output_dir: str) -> str:
@@ -136,7 +123,7 @@ def _estimate_activations(trainer: Any, longest: int) -> int | None:
     """Bytes for a batch of the longest conversations; with checkpointing one hidden state a layer, and one layer."""
     args, config = trainer.args, trainer.model.config
     answers = sum(name in trainer.train_dataset.column_names for name in ID_COLUMNS)  # two of a pair
-    tokens = args.per_device_train_batch_size * answers * longest
+    tokens = args.max_tokens_per_step or args.per_device_train_batch_size * answers * longest
     width = 2 if args.bf16 or args.fp16 else 4
     layer = LAYER_BYTES * width // 2 * config.hidden_size
     if not any(weight.requires_grad for weight in trainer.model.base_model.parameters()):

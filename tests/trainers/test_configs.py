@@ -7,10 +7,13 @@ import re
 from dataclasses import fields
 
 import pytest
+from datasets import Dataset
 from transformers import HfArgumentParser
 from trl import RewardConfig, TrlParser
 
-from urm_hf.trainers import URMAttributeConfig, URMGatingConfig
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.training import gating_trainer, pair_rows
+from urm_hf.trainers import URMAttributeConfig, URMGatingConfig, URMGatingTrainer
 from urm_hf.trainers.configs import URMTrainingConfig
 
 CONFIGS = [URMAttributeConfig, URMGatingConfig]
@@ -48,7 +51,8 @@ def test_gradient_checkpointing_is_off_for_a_frozen_backbone_only():
 
 def test_the_gating_stage_has_the_paper_s_steps_and_batch_size():
     config = URMGatingConfig("out")
-    assert (config.max_steps, config.per_device_train_batch_size) == (4000, 256)
+    assert (config.max_steps, config.num_train_epochs, config.per_device_train_batch_size) == (-1, 6.4, 256)
+    assert 6.4 * 160_000 / 256 == 4000  # the paper's steps
 
 
 @pytest.mark.parametrize("config_class", CONFIGS)
@@ -170,3 +174,26 @@ def test_help_explains_each_field_with_its_type_and_default(config):
         default = fields[name].default
         told = re.search(r"defaults to `(.*)`", kind)
         assert (None if told is None else ast.literal_eval(told[1])) == default, name
+
+
+def test_steps_and_epochs_of_the_gate_exclude_each_other():
+    with pytest.raises(ValueError, match="`max_steps=4` and `num_train_epochs=3` both say how long to train"):
+        URMGatingConfig("out", max_steps=4, num_train_epochs=3)
+    assert URMGatingConfig("out", num_train_epochs=3).max_steps == -1
+    assert URMGatingConfig("out", max_steps=4).max_steps == 4
+
+
+def test_many_passes_over_few_pairs_are_told(tmp_path, caplog):
+    gating_trainer(tmp_path, pair_rows(12), max_steps=70)
+    assert "`max_steps=70` of 4 rows are 23 passes over the 12 that there are" in caplog.text
+    caplog.clear()
+    gating_trainer(tmp_path, pair_rows(12), max_steps=60)
+    assert "passes" not in caplog.text
+
+
+def test_a_stream_of_pairs_has_the_papers_steps(tmp_path):
+    stream = Dataset.from_list(pair_rows(12)).to_iterable_dataset()
+    settings = {"use_cpu": True, "report_to": "none", "cache_features": False}
+    args = URMGatingConfig(str(tmp_path), **settings)
+    URMGatingTrainer(tiny_urm(), args, train_dataset=stream, processing_class=tiny_tokenizer())
+    assert args.max_steps == 4000

@@ -13,6 +13,7 @@ from urm_hf.trainers.plan import LAYER_BYTES, format_bytes, format_plan, plan_ru
         {"num_train_epochs": 2, "max_steps": -1, "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2},
         {"num_train_epochs": 1.5, "max_steps": -1, "per_device_train_batch_size": 5, "dataloader_drop_last": True},
         {"max_steps": 4, "per_device_train_batch_size": 4},
+        {"num_train_epochs": 2, "max_tokens_per_step": 90},
     ],
 )
 def test_the_steps_are_those_that_are_made(tmp_path, config):
