@@ -89,6 +89,7 @@ class URMEnsemble(PreTrainedModel):
         self.members: Any = nn.ModuleList(members)
         self.sources, self._load_kwargs = sources, load_kwargs
         self._adapter_lock = AdapterLock()
+        self.attribute_losses = [config.attribute_loss for config in configs]  # by which members were trained
         config.attributes = list(configs[0].attributes)
         config.pad_token_id, config.eos_token_id = configs[0].pad_token_id, configs[0].eos_token_id
         limits = [c.max_position_embeddings for c in configs if c.max_position_embeddings is not None]

@@ -13,6 +13,9 @@ class RewardScore(ModelOutput):
     """
     One conversation's score. Fields read as attributes or keys; those that a model does not give are absent.
 
+    Of a model that was trained by the squared error (`loss_type="deterministic"`) nothing is given that is read from
+    sigma, which that loss never trains.
+
     Args:
         reward: higher is better; compares answers to one prompt.
         reward_std: in the unit of the reward; higher = less sure. Of an ensemble: root of the total variance.
@@ -44,6 +47,20 @@ class RewardScore(ModelOutput):
     member_rewards: list[float] | None = None
     n_tokens: int | None = None
     truncated: bool | None = None
+
+
+SIGMA_FIELDS = ("reward_std", "attribute_stds", "attribute_variance", "covariance_norm")  # that are read from sigma
+
+
+def has_sigma(model: Any) -> bool:
+    """
+    Whether a model's sigma means anything: the squared error (`loss_type="deterministic"`) never trains it.
+
+    Args:
+        model (`PreTrainedModel`): of an ensemble, whether any member's does.
+    """
+    losses = getattr(model, "attribute_losses", [getattr(model.config, "attribute_loss", None)])
+    return any(loss != "deterministic" for loss in losses)
 
 
 def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -171,7 +171,7 @@ def _measure_ratings(
     for name, one in scores.items():
         mapping = mappings.get(name, {})
         gathered.add(ratings.name, name, rating_metrics(ratings, one.scores, mapping, samples, seed))
-        if mapping:
+        if mapping and one.scores[0].get("attribute_stds") is not None:
             # likelihoods of different attributes are sums of different things, and are not compared
             judged_on = tuple(sorted(mapping.values()))
             losses.setdefault(judged_on, {})[name] = row_nll(ratings, one.scores, mapping)

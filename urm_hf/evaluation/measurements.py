@@ -23,6 +23,17 @@ class Measurements:
     curves: Sequence[Curve] = field(default_factory=list)
     absent: Mapping[str, str] = field(default_factory=dict)
 
+    def without(self, names: Sequence[str], reason: str) -> "Measurements":
+        """
+        What is left where metrics mean nothing.
+
+        Args:
+            names (`Sequence[str]`): of metrics.
+            reason (`str`): why they have no value.
+        """
+        left = [measured for measured in self.metrics if measured.metric not in names]
+        return Measurements(left, self.curves, {**self.absent, **dict.fromkeys(names, reason)})
+
     def __add__(self, other: "Measurements") -> "Measurements":
         return Measurements(
             [*self.metrics, *other.metrics], [*self.curves, *other.curves], {**self.absent, **other.absent}

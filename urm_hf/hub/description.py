@@ -112,6 +112,8 @@ def _score_reference(folder: Path, dtype: str, token: str | None) -> dict[str, A
 
 def _plot(folder: Path, reference: dict[str, Any]) -> tuple[str | None, list[str]]:
     """The name of the plot that was drawn, if it could be, and what to say where it could not."""
+    if any("attribute_stds" not in row for row in reference["conversations"]):
+        return None, []  # a model without sigma has no distributions to draw
     try:
         from urm_hf.hub.card.plot import plot_reference
 

@@ -20,7 +20,7 @@ from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.modeling_urm import URMOutput
 from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward, URMEnsemble
-from urm_hf.scores import RewardScore, output_rows
+from urm_hf.scores import SIGMA_FIELDS, RewardScore, has_sigma, output_rows
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass, Report
 from urm_hf.scoring.engine.padding import pad_token_id
@@ -292,6 +292,8 @@ class RewardScorer:
             reward = float(output.logits[unusable[0], 0])
             raise _not_finite(unusable, index_of, rows, f"the model gave the reward {reward}.")
         scores = output_rows(output, self.attributes)
+        if not has_sigma(self.model):
+            scores = [{name: score[name] for name in score if name not in SIGMA_FIELDS} for score in scores]
         return [
             RewardScore(**scores[index], n_tokens=len(sequence), truncated=truncated)
             for index, sequence, truncated in zip(index_of, sequences, cut, strict=True)

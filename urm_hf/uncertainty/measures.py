@@ -33,6 +33,8 @@ class Measure:
         needs_ensemble (`bool`, *optional*, defaults to `False`): whether only several members can give it.
         by_attribute (`bool`, *optional*, defaults to `True`): whether it is computed from attributes, so that
             `scales` apply to it.
+        needs_sigma (`bool`, *optional*, defaults to `False`): whether it is read from sigma, which models trained by
+            the squared error do not have.
     """
 
     description: str
@@ -40,6 +42,7 @@ class Measure:
     higher: str
     needs_ensemble: bool = False
     by_attribute: bool = True
+    needs_sigma: bool = False
 
 
 MEASURES: dict[str, Measure] = {
@@ -47,16 +50,19 @@ MEASURES: dict[str, Measure] = {
         "sum over attributes of sigma^2 (section 5.2.3); of an ensemble: its mean over members",
         "squared ratings",
         "noisier ratings",
+        needs_sigma=True,
     ),
     "covariance_norm": Measure(
         "largest Frobenius norm of a member's covariance (Eq. 8); of a single URM: that of its own",
         "squared ratings",
         "noisier ratings",
+        needs_sigma=True,
     ),
     "aleatoric": Measure(
         "sum over attributes of the mean over members of sigma^2: the same number as attribute_variance",
         "squared ratings",
         "noisier ratings",
+        needs_sigma=True,
     ),
     "epistemic": Measure(
         "sum over attributes of the variance over members of mu (divisor M)",
@@ -64,7 +70,13 @@ MEASURES: dict[str, Measure] = {
         "less known",
         needs_ensemble=True,
     ),
-    "total": Measure("aleatoric + epistemic", "squared ratings", "less sure, for either reason", needs_ensemble=True),
+    "total": Measure(
+        "aleatoric + epistemic",
+        "squared ratings",
+        "less sure, for either reason",
+        needs_ensemble=True,
+        needs_sigma=True,
+    ),
     "attribute_gap": Measure(
         "largest difference between two members' means of one attribute (Eq. 7), over all attributes",
         "ratings",
@@ -76,6 +88,7 @@ MEASURES: dict[str, Measure] = {
         "reward",
         "less sure",
         by_attribute=False,
+        needs_sigma=True,
     ),
     "reward_gap": Measure(
         "largest difference between two members' rewards (Eq. 7)",
@@ -187,13 +200,18 @@ def _read_rows(scores: Any) -> list[Any]:
 
 def _check_given(row: Any, name: str, where: str):
     """Whether the model behind `row`, a score or an output, gives this measure."""
-    if row.get("reward_std") is None:
+    if row.get("reward_std") is None and row.get("attribute_means") is None:
         raise ValueError(
             f"{where} has no uncertainty (no `reward_std`): it comes from a scalar reward model, which gives a reward "
             f"and nothing else. {name} needs a URM or an ensemble."
         )
     if MEASURES[name].needs_ensemble and row.get("reward_gap") is None:
         raise ValueError(f"{where} comes from a single URM; {name} compares members: score with a URMEnsemble.")
+    if MEASURES[name].needs_sigma and row.get("reward_std") is None:
+        raise ValueError(
+            f'{where} has no sigma: its model was trained by the squared error (`loss_type="deterministic"`), which '
+            f'does not teach it. {name} needs a model trained by a likelihood, such as the default "mle".'
+        )
     if name == "attribute_gap" and row.get("attribute_gaps") is None:
         raise ValueError(f"{where} has no `attribute_gaps`: score the conversations again.")
 
@@ -202,7 +220,7 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
     """A measure from each row's numbers by attribute, divided by scales."""
     if not rows:
         return np.zeros(0)
-    names = list(rows[0]["attribute_stds"])  # in the order of the head
+    names = list(rows[0]["attribute_means"])  # in the order of the head
     if isinstance(scales, Mapping):
         if set(scales) != set(names):
             raise ValueError(f"`scales` must name the attributes {names}, got {list(scales)}.")
@@ -226,13 +244,13 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
             )
         # the covariance is diagonal: its Frobenius norm is the norm of the variances
         return np.linalg.norm(read_scaled("attribute_stds") ** 2, axis=-1)
+    if name == "epistemic":
+        return (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
     # The stds of an ensemble are of the total variance, aleatoric + epistemic; only the latter is given by itself.
     total = (read_scaled("attribute_stds") ** 2).sum(-1)  # (N,)
     if name == "total" or not ensemble:
         return total
     epistemic = (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
-    if name == "epistemic":
-        return epistemic
     return np.maximum(total - epistemic, 0)  # rounding may take a difference of equals below 0
 
 

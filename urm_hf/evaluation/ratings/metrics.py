@@ -31,6 +31,7 @@ REPORTED = (
     "single_pearson",
 )
 IN_RATINGS = ("crps", "sharpness")  # in the unit of a rating
+OF_SIGMA = ("nll", "crps", "coverage50", "coverage68", "coverage95", "sharpness", "spread_pearson")
 OF_ROWS = ("pearson", "spearman", "spread_pearson", "sharpness")  # of conversations, not of ratings
 
 
@@ -67,6 +68,8 @@ def rating_metrics(
         columns = [data.attributes.index(attribute) for attribute in names]
         means, stds = predictions(scores, names)
         found = measured_ratings(data, list(names), means, stds, samples, seed)
+        if scores[0].get("attribute_stds") is None:
+            found = found.without(OF_SIGMA, "the model was trained without sigma (by the squared error)")
     rewards = np.array([score["reward"] for score in scores], dtype=np.float64)
     attributes = [data.attributes[k] for k in columns]
 
@@ -78,9 +81,12 @@ def rating_metrics(
 
 
 def predictions(scores: Sequence[Any], names: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Means and stds (N, n) of the attributes `names`, the model's by those of the data, from scores."""
+    """
+    Means and stds (N, n) of the attributes `names`, the model's by those of the data, from scores. The stds of a model
+    without sigma are 1.
+    """
     means, stds = (
-        np.array([[score[field][own] for own in names.values()] for score in scores], dtype=np.float64)
+        np.array([[_read(score, field)[own] for own in names.values()] for score in scores], dtype=np.float64)
         for field in ("attribute_means", "attribute_stds")
     )
     unsound = np.flatnonzero(~(np.isfinite(means) & np.isfinite(stds) & (stds > 0)).all(1))
@@ -90,6 +96,11 @@ def predictions(scores: Sequence[Any], names: Mapping[str, str]) -> tuple[np.nda
             f"scores[{row}] has means {means[row]} and stds {stds[row]}: finite, and stds positive, needed."
         )
     return means, stds
+
+
+def _read(score: Any, field: str) -> Mapping[str, float]:
+    values = score.get(field)
+    return dict.fromkeys(score["attribute_means"], 1.0) if values is None else values
 
 
 def measured_ratings(
@@ -118,6 +129,8 @@ def single_correlation(means: np.ndarray, ratings: np.ndarray) -> float:
 def row_nll(data: RatingSet, scores: Sequence[Any], mapping: Mapping[str, str] | None = None) -> np.ndarray:
     """(N,) NLL of a rating, averaged within each conversation: what two models are compared by, row by row."""
     _check_scores(data, scores)
+    if scores[0].get("attribute_stds") is None:
+        raise ValueError("a model without sigma gives ratings no likelihood.")
     names = matched(data, list(scores[0]["attribute_means"]), mapping)
     means, stds = predictions(scores, names)
     ratings = data.ratings[:, [data.attributes.index(attribute) for attribute in names]]

@@ -155,7 +155,9 @@ def examples_section(reference: dict[str, Any], plot: str | None) -> str:
     rows = ["| | conversation | reward ± std |" + (" gap |" if ensemble else ""), "|---|---|---|" + "---|" * ensemble]
     for row in reference["conversations"]:
         turns = " **/** ".join(_short(message["content"]) for message in row["messages"])
-        score = f"{row['reward']:+.3f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row['reward_std']:.3f}"
+        score = f"{row['reward']:+.3f}"
+        if row.get("reward_std") is not None:
+            score += f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{row['reward_std']:.3f}"
         cells = [escape_markdown(row["name"]), turns, score]
         if ensemble:
             cells.append(f"{row['reward_gap']:.3f}")
@@ -214,7 +216,12 @@ def limits_section(config: dict[str, Any], results: Sequence[Result]) -> str:
     """What the numbers must not be taken for."""
     loss, ensemble = config.get("attribute_loss"), "members" in config
     limits = ["Rewards compare answers to one prompt. Across prompts they do not: the training data never asked that."]
-    if loss in ("regression", "deterministic"):
+    if loss == "deterministic":
+        limits.append(
+            "**There is no σ.** The squared error that trained this model never trains it: scores have no "
+            "`attribute_stds` and no `reward_std`, and what `forward` gives under these names means nothing."
+        )
+    if loss == "regression":
         limits.append(
             "**σ is not the noise of ratings.** The loss that trained this model does not teach it "
             f"(`attribute_loss: {loss}`); `attribute_stds` and `reward_std` are not calibrated."
