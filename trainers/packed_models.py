@@ -8,6 +8,7 @@ of one token each.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -71,10 +72,25 @@ def _take_last_states(backbone: Any, args: Any, kwargs: dict[str, Any], output: 
     return output
 
 
-@torch.no_grad()
-def explain_padding(model: nn.Module, sequence: Sequence[int], pad_token_id: int, backend: str = "auto") -> str | None:
+@dataclass(frozen=True)
+class Trial:
     """
-    Why a model cannot be trained on packs; None if it can: then a small pack gives the rewards of a padded batch.
+    What a small pack showed of a model.
+
+    Args:
+        reason (`str`, *optional*): why it cannot be trained on packs; None if it can.
+        drops (`bool`): whether activations are dropped while it trains: conversations that share a prefix would share
+            what is dropped there.
+    """
+
+    reason: str | None
+    drops: bool = False
+
+
+def try_packs(model: nn.Module, sequence: Sequence[int], pad_token_id: int, backend: str = "auto") -> Trial:
+    """
+    Tries a small pack: it must give the states of a padded batch, and one reward a conversation, also while the model
+    trains.
 
     Args:
         model (`Module`): a reward model, or an adapter of one, that is not sharded yet.
@@ -84,25 +100,40 @@ def explain_padding(model: nn.Module, sequence: Sequence[int], pad_token_id: int
     """
     backbone, name = find_backbone(model), type(model).__name__
     if backbone is None:
-        return f"{name} has no backbone that can be told from its head"
-    trained, rows = model.training, probe_rows(sequence)
+        return Trial(f"{name} has no backbone that can be told from its head")
+    rows = probe_rows(sequence)
     take_packs(backbone)
+    trained = model.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng():  # dropout must not move on what the run draws later
+            packed = _run(model.eval(), backbone, packed_batch(rows, share=True, backend=backend))
+            padded = _run(model, backbone, pad_batch(rows, pad_token_id))
+            training = _run(model.train(), backbone, packed_batch(rows, share=True, backend=backend))
+    except Exception as error:  # of any kind: it need not be a decoder, nor take positions
+        return Trial(
+            f"{name} does not take packs ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        )
+    finally:
+        model.train(trained)
+    expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+    difference = differ(packed[:, 0], expected, backbone.dtype)
+    if difference is not None:
+        return Trial(f"hidden states of packs differ by {difference:.1e} in {name}")
+    # an adapter whose last matrix is still 0 shows nothing of what is dropped before it
+    layers = any(module.p > 0 for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
+    return Trial(None, drops=layers or not training.equal(packed))
+
+
+def _run(model: Any, backbone: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
+    """The backbone's states for a batch, by way of the whole model."""
     seen: list[Tensor] = []
     watch = backbone.register_forward_hook(lambda module, args, output: seen.append(output.last_hidden_state.float()))
     device = execution_device(backbone)
+    inputs = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
     try:
-        model.eval()
-        for batch in (packed_batch(rows, share=True, backend=backend), pad_batch(rows, pad_token_id)):
-            on_device = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-            logits = model(**on_device, use_cache=False).logits
-            if len(logits) != len(rows):
-                return f"{name} gives {len(logits)} rewards for a pack of {len(rows)} conversations"
-    except Exception as error:  # of any kind: it need not be a decoder, nor take positions
-        return f"{name} does not take packs ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        logits = model(**inputs, use_cache=False).logits
     finally:
         watch.remove()
-        model.train(trained)
-    packed, padded = seen
-    expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
-    difference = differ(packed.squeeze(1), expected, backbone.dtype)
-    return None if difference is None else f"hidden states of packs differ by {difference:.1e} in {name}"
+    if len(logits) != len(batch["input_ids"]):
+        raise ValueError(f"{len(logits)} rewards for {len(batch['input_ids'])} conversations")
+    return seen[0]

@@ -9,14 +9,14 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from datasets import IterableDataset
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import RewardConfig
 
 from urm_hf.scoring.engine.packed_attention import longest_window
 from urm_hf.scoring.engine.running_pack import BACKENDS, PACK
-from urm_hf.trainers.packed_models import explain_padding, find_backbone, take_packs
+from urm_hf.trainers.packed_models import Trial, find_backbone, take_packs, try_packs
 from urm_hf.trainers.token_batches import TokenBatches
 
 logger = logging.getLogger(__name__)
@@ -124,13 +124,13 @@ class TrainsOnPacks:
 
     def _choose_packing(self, in_the_way: str | None) -> str:
         asked = self.args.packing
-        reason = in_the_way or self._explain_padding()
-        if reason is not None and asked is not None:
-            raise ValueError(f'`packing="{asked}"`: {reason}. Set `packing="none"`, which pads.')
-        if reason is not None:
-            logger.info('Padded batches (`packing="none"`): %s.', reason)
+        trial = self._try_packs() if in_the_way is None else Trial(in_the_way)
+        if trial.reason is not None and asked is not None:
+            raise ValueError(f'`packing="{asked}"`: {trial.reason}. Set `packing="none"`, which pads.')
+        if trial.reason is not None:
+            logger.info('Padded batches (`packing="none"`): %s.', trial.reason)
             return "none"
-        if asked != "flat" and has_dropout(self.model):
+        if asked != "flat" and trial.drops:
             told = "conversations that share a prefix would share its dropout"
             if asked == "tree":
                 raise ValueError(f'`packing="tree"`: {told}. Set the dropout to 0, or `packing="flat"`.')
@@ -138,26 +138,24 @@ class TrainsOnPacks:
             return "flat"
         return asked or "tree"
 
-    def _explain_padding(self) -> str | None:
-        """Why this model and these rows cannot be packed; found out by the first process, where there are several."""
+    def _try_packs(self) -> Trial:
+        """Whether this model and these rows can be packed; the first process finds out, where there are several."""
         if is_deepspeed_zero3_enabled():
-            return "under DeepSpeed ZeRO-3 no process can try packs out, as none has the whole model"
+            return Trial("under DeepSpeed ZeRO-3 no process can try packs out, as none has the whole model")
         backbone = find_backbone(self.model)
         if backbone is not None:
-            if getattr(backbone.config.get_text_config(), "attention_dropout", 0):
-                return "the backbone's attention has dropout"
-            longest = self._longest_row()
-            window = longest_window(backbone)
+            longest, window = self._longest_row(), longest_window(backbone)
             if window is not None and longest is not None and longest > window:
-                return f"a conversation of {longest} tokens exceeds the attention window of {window}"
-        verdict: list[str | None] = [None]
+                return Trial(f"a conversation of {longest} tokens exceeds the attention window of {window}")
+        trials: list[Trial | None] = [None]
         if self.accelerator.is_main_process:
             first = next(iter(self.train_dataset))
             pad, backend = self.data_collator.pad_token_id, self.args.packed_attention
-            verdict[0] = explain_padding(self.model, first[self.id_columns[0]], pad, backend)
+            trials[0] = try_packs(self.model, first[self.id_columns[0]], pad, backend)
         if self.accelerator.num_processes > 1:
-            broadcast_object_list(verdict)
-        return verdict[0]
+            broadcast_object_list(trials)
+        assert trials[0] is not None  # the first process has tried
+        return trials[0]
 
     def _longest_row(self) -> int | None:
         """Tokens of the longest conversation; None of a stream."""
@@ -241,8 +239,3 @@ class TrainsOnPacks:
             padded = len(lengths) * max(lengths)
             self._metrics["train"]["computed_tokens"].append(running.pack_length / padded)
         return super().training_step(*args, **kwargs)  # type: ignore[misc]
-
-
-def has_dropout(model: nn.Module) -> bool:
-    """Whether any layer drops activations while the model trains."""
-    return any(module.p > 0 for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd))

@@ -173,6 +173,9 @@ def test_fewer_tokens_are_computed_and_logged(tmp_path, rows):
     assert len(distinct) <= tokens["tree"] <= len(distinct) + 64 < tokens["flat"] < tokens["none"]
 
 
+DROPOUT = "would share its dropout. Set the dropout to 0, or"
+
+
 def dropping_model():
     model = tiny_reward_model()
     model.model.layers[0].mlp.act_fn = torch.nn.Sequential(model.model.layers[0].mlp.act_fn, torch.nn.Dropout(0.5))
@@ -196,8 +199,9 @@ def test_bad_settings_are_told(tmp_path, rows, settings, message):
 @pytest.mark.parametrize(
     "model, settings, message",
     [
-        (dropping_model, {"disable_dropout": False}, "would share its dropout. Set the dropout to 0, or"),
-        (lambda: tiny_reward_model(attention_dropout=0.1), {}, "the backbone's attention has dropout"),
+        (dropping_model, {"disable_dropout": False}, DROPOUT),
+        (lambda: tiny_reward_model(attention_dropout=0.1), {}, "is not plain causal attention"),
+        (lambda: tiny_reward_model("opt", dropout=0.1, word_embed_proj_dim=64, ffn_dim=96), {}, DROPOUT),
         (lambda: tiny_reward_model("mistral", sliding_window=40), {}, "exceeds the attention window of 40"),
         (lambda: tiny_reward_model(_attn_implementation="eager"), {}, "has the attention 'eager'"),
     ],
@@ -206,7 +210,7 @@ def test_what_cannot_be_packed_is_refused_or_padded(tmp_path, rows, model, setti
     with pytest.raises(ValueError, match=f'`packing="tree"`: .*{message}'):
         train_reward(URMRewardTrainer, model(), rows, tmp_path, packing="tree", **settings)
     made, _ = train_reward(URMRewardTrainer, model(), rows, tmp_path, **settings)
-    assert made.packing == ("flat" if "dropout to 0" in message else "none")
+    assert made.packing == ("flat" if message == DROPOUT else "none")
 
 
 def test_a_collator_of_ones_own_makes_the_batches(tmp_path, rows):

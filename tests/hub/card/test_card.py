@@ -136,7 +136,12 @@ def test_the_scale_of_each_attribute_is_told():
 
 @pytest.mark.parametrize(
     ("loss", "told"),
-    [("mle", None), (None, None), ("regression", "σ is not the noise of ratings"), ("deterministic", "There is no σ.")],
+    [
+        ("mle", None),
+        (None, None),
+        ("regression", "σ is not the noise of ratings"),
+        ("deterministic", "There is no σ."),
+    ],
 )
 def test_a_loss_that_does_not_teach_sigma_is_a_limit(loss, told):
     card = str(model_card(config(attribute_loss=loss), "org/urm"))
