@@ -218,20 +218,20 @@ class BatchQueue:
 
     def _score_rows(self, sequences: list[list[int]]) -> list[Result]:
         """A score for each of the sequences, and an error for those whose reward is not finite."""
+        try:
+            return list(self.score(sequences))
+        except NonFiniteScores as error:
+            if len(sequences) == 1:
+                return [NotFinite()]
+            wrong = set(error.indices)
+        # Those that shared a prefix in a batch with the one at fault may have got its NaN through attention, where a
+        # weight of 0 does not silence it. So each is asked for again by itself.
         results: list[Any] = [None] * len(sequences)
-        left = list(range(len(sequences)))
-        while left:
-            try:
-                scores = self.score([sequences[place] for place in left])
-            except NonFiniteScores as error:
-                for index in error.indices:
-                    results[left[index]] = NotFinite()
-                wrong = set(error.indices)
-                left = [place for index, place in enumerate(left) if index not in wrong]
-                continue
-            for place, score in zip(left, scores, strict=True):
-                results[place] = score
-            break
+        sound = [place for place in range(len(sequences)) if place not in wrong]
+        for places in [sound, *([place] for place in sorted(wrong))]:
+            if places:
+                for place, result in zip(places, self._score_rows([sequences[p] for p in places]), strict=True):
+                    results[place] = result
         return results
 
 

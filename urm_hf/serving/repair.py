@@ -132,10 +132,13 @@ class TextRepair:
         done.append("ending")
         # the longest beginning of the ending that is there, as long as it has a whole token of its own: a "<" at the
         # end of an answer that was cut is no beginning of "<|im_end|>"
-        for stop in range(len(ending) - 1, _end_of_first_token(ending, self._special) - 1, -1):
-            if stop and text.endswith(ending[:stop]):
+        first = _find_first_token(ending, self._special)
+        for stop in range(len(ending) - 1, max(1, first[1]) - 1, -1):
+            if text.endswith(ending[:stop]) and self._strip_tokens(text[:-stop]) == text[:-stop]:
                 return text + ending[stop:]
-        return self._strip_tokens(text) + ending
+        # the answer was cut, or ended by other tokens than the template's
+        answer, lead = self._strip_tokens(text), ending[: first[0]]
+        return answer + (ending[len(lead) :] if lead and answer != text and answer.endswith(lead) else ending)
 
     def _strip_tokens(self, text: str) -> str:
         while token := next((token for token in self._ends if text.endswith(token)), None):
@@ -176,7 +179,7 @@ def read_frame(tokenizer: PreTrainedTokenizerBase) -> Frame | None:
     return Frame(bool(bos) and text.startswith(str(bos)), before.rpartition(_QUESTION)[2], ending)
 
 
-def _end_of_first_token(text: str, tokens: list[str]) -> int:
-    """Where the first of these tokens ends in a text; the length of the text where it has none."""
+def _find_first_token(text: str, tokens: list[str]) -> tuple[int, int]:
+    """Where the first of these tokens begins and ends in a text; twice its length where it has none."""
     found = re.search("|".join(map(re.escape, tokens)), text) if tokens else None
-    return found.end() if found else len(text)
+    return found.span() if found else (len(text), len(text))

@@ -68,4 +68,4 @@ def write(answered: Answered) -> dict[str, Any]:
     }
 
 
-PREFERENCES = Protocol("preferences", ("/v1/preferences",), read, write, repairs=False)
+PREFERENCES = Protocol("preferences", ("/v1/preferences",), read, write, repairs=False, sides=("a", "b"))

@@ -80,6 +80,7 @@ class Protocol:
         write (`Callable`): what is sent as JSON.
         repairs (`bool`, *optional*, defaults to `True`): whether it is a framework's, which may agree on a reward for
             what cannot be scored.
+        sides (`tuple[str, ...]`, *optional*): what the rows of one item of a request are called, where it has several.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Protocol:
     read: Callable[[Asked, RewardService], None]
     write: Callable[[Answered], Any]
     repairs: bool = True
+    sides: tuple[str, ...] = ()
 
     def prepare(self, body: dict[str, Any], query: Mapping[str, str], service: RewardService):
         """The request and its token ids; made in a thread, for both take time."""
@@ -113,16 +115,18 @@ class Protocol:
         if errors:
             answered.service.metrics.unscorable.labels(self.name).inc(len(errors))
         if errors and not answered.asked.skips:
-            raise refuse_rows(errors)
+            raise refuse_rows(errors, self.sides)
         return json.dumps(self.write(answered), allow_nan=False).encode()
 
 
-def refuse_rows(errors: Mapping[int, RowError]) -> Refusal:
+def refuse_rows(errors: Mapping[int, RowError], sides: tuple[str, ...] = ()) -> Refusal:
     """The refusal of a request some of whose rows cannot be scored, told by the first of them."""
-    first = min(errors)
-    told = f"row {first}: {errors[first]}"
-    unsound = [number for number, error in errors.items() if isinstance(error, NotFinite)]
-    if first in unsound:
+    count = max(1, len(sides))
+    number = min(errors)
+    first = number // count
+    told = f"row {first}{f', `{sides[number % count]}`' if sides else ''}: {errors[number]}"
+    unsound = list(dict.fromkeys(place // count for place, error in errors.items() if isinstance(error, NotFinite)))
+    if isinstance(errors[number], NotFinite):
         more = "" if len(unsound) == 1 else f" So it is with {len(unsound)} rows: {unsound[:8]}."
         return Refusal(500, told + more, row=first, rows=unsound)
     return Refusal(422, told, row=first)
