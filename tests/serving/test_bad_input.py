@@ -176,7 +176,7 @@ def test_a_reward_that_is_not_finite_is_500_and_named_and_alone():
         assert data[0]["reward"] == close(scorer.score(["a"])[0].reward) and "not finite" in data[1]["error"]
         assert server.post("/v1/rewards", {"conversations": ["a"]}).status_code == 200
     with running_server(scorer, unscorable=0.5) as server:
-        query = ["<|im_start|>assistant\na~<|im_end|>\n", "<|im_start|>assistant\nb<|im_end|>\n"]
+        query = [f"<|bos|><|im_start|>assistant\n{answer}<|im_end|>\n" for answer in ("a~", "b")]
         rewards = server.post("/get_reward", {"query": query}).json()["rewards"]
         (wanted,) = scorer.score(query[1:])  # which alone does not meet the other's NaN
         assert rewards == close([0.5, wanted.reward])

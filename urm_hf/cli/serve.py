@@ -75,11 +75,16 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     check_positive(args, "max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
     unscorable = read_unscorable(args.unscorable)
+    if not 0 <= args.coefficient < math.inf:
+        raise ValueError(f"--coefficient must be finite and not negative, got {args.coefficient}.")
     # all that can be told without a model is told before one is loaded
     from urm_hf.serving.access import check_host, read_token
     from urm_hf.serving.server import open_socket, serve
     from urm_hf.serving.settings import MEGABYTE, Settings
+    from urm_hf.uncertainty.measures import MEASURES
 
+    if args.measure is not None and args.measure not in MEASURES:
+        raise ValueError(f"--measure must be one of {', '.join(MEASURES)}, got {args.measure!r}.")
     token = read_token(args.token_file)
     if args.no_auth and token is not None:
         raise ValueError("--no-auth and a token contradict each other: leave out --no-auth, or unset the token.")

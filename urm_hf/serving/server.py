@@ -22,6 +22,8 @@ def open_socket(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: the port is taken, or the host is none of this machine.
     """
+    if not 0 <= port < 2**16:  # the resolver takes it modulo 65536
+        raise ValueError(f"--port must lie between 0 and 65535, got {port}.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         opened = socket.socket(family, kind, protocol)
