@@ -8,7 +8,7 @@ import pytest
 
 from urm_hf import RewardScore
 from urm_hf.scoring.scorer import NonFiniteScores
-from urm_hf.serving.batching import BatchQueue, Job, NotFinite, PrefixCounter
+from urm_hf.serving.batching import BatchQueue, Job, NotFinite, PrefixCounter, as_key
 from urm_hf.serving.metrics import Metrics
 from urm_hf.serving.refusals import Refusal
 
@@ -82,14 +82,14 @@ def test_common_prefixes_count_once():
 
 
 def test_those_that_share_the_oldest_ones_prefix_go_before_others():
-    bench = Bench(limit=220)
+    bench = Bench(limit=150)
     one, other = list(range(1000, 1100)), list(range(2000, 2100))
     for n in range(1, 4):
         bench.queue.submit([[*one, n]])
         bench.queue.submit([[*other, n]])
     bench.finish()
-    assert [[ids[0] for ids in step] for step in bench.steps][0][:3] == [1000, 1000, 1000]
-    assert sum(map(len, bench.steps)) == 6
+    assert [[ids[0] for ids in step] for step in bench.steps] == [[1000] * 3, [2000] * 3]
+    assert [ids[-1] for step in bench.steps for ids in step] == [1, 2, 3, 1, 2, 3]
 
 
 def test_a_request_larger_than_the_limit_goes_alone_and_whole():
@@ -171,5 +171,5 @@ def test_distinct_tokens_are_those_of_a_prefix_tree(sequences: Sequence[list[int
     assert distinct == len({tuple(ids[:stop]) for ids in sequences for stop in range(1, len(ids) + 1)})
     counter = PrefixCounter()
     for ids in sequences:
-        counter.add(ids)
+        counter.add(as_key(ids))
     assert counter.distinct == distinct

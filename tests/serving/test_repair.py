@@ -117,3 +117,17 @@ def test_ids_are_repaired_as_the_text_that_they_are():
     # half of a character is no text; ids beyond the vocabulary are told by whoever encodes them
     for odd in ([195, 195], [5, 100_000]):
         assert list(repair.repair_ids(odd)[0].ids) == odd
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>So.",
+        "<s>[INST] Why? [/INST] So.",
+        "<bos><start_of_turn>user\nWhy?<end_of_turn>\n<start_of_turn>model\nSo.",
+    ],
+)
+def test_the_template_of_another_model_is_refused_and_not_taken_for_a_question(text):
+    repair = TextRepair(tiny_tokenizer())
+    with pytest.raises(RowError, match="chat template of another model"):
+        repair.repair(text, text.removesuffix("So."))

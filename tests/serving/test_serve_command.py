@@ -75,6 +75,7 @@ def test_a_port_that_is_taken_is_told(saved_urm, capsys):
         process.wait(LIMIT)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_served_and_sigterm_answers_what_is_in_flight(folders):
     process, url = start(",".join(folders), URM_SERVE_TOKEN="s3cret")
     session = requests.Session()
@@ -104,6 +105,7 @@ def test_an_ensemble_is_served_and_sigterm_answers_what_is_in_flight(folders):
         process.wait(LIMIT)
 
 
+@pytest.mark.slow
 def test_a_server_is_ready_when_the_model_gives_the_scores_it_was_published_with(saved_urm):
     scores = reference_scores(Path(saved_urm))
     (path := Path(saved_urm) / SCORES).write_text(json.dumps(scores))

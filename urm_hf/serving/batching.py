@@ -2,15 +2,16 @@
 Batches across requests: one thread scores, and each of its steps takes as many waiting requests as fit.
 
 Reinforcement learning sends one conversation a request, many at once. What a step takes: the request that waits
-longest, then those that share the most with its prefix (tokens that cost nothing more), then first in, first out.
+longest, then those that share its prefix (tokens that cost nothing more), then in the same way the next that waits.
 """
 
 import logging
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from urm_hf.serving.refusals import Refusal
 logger = logging.getLogger(__name__)
 
 PATIENCE = 0.003  # seconds that a request waits for company, where it would be alone
-BLOCK = 64  # tokens; shorter common prefixes, such as those of a template, do not reorder requests
+LEAST_SHARED = 64  # tokens; shorter common prefixes, such as those of a template, do not reorder requests
 
 Result: TypeAlias = RewardScore | Exception
 Score: TypeAlias = Callable[[list[list[int]]], list[RewardScore]]
@@ -49,6 +50,11 @@ class Job:
     def __post_init__(self):
         self.tokens = sum(map(len, self.sequences))  # each conversation counted by itself
 
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """The sequences as bytes that sort as they do; made where they are needed first, in the scoring thread."""
+        return [as_key(ids) for ids in self.sequences]
+
 
 class PrefixCounter:
     """Counts tokens of sequences that are added one by one, those of common prefixes once."""
@@ -57,14 +63,18 @@ class PrefixCounter:
         self.distinct = 0
         self._keys: list[bytes] = []
 
-    def add(self, ids: Sequence[int]):
-        """Counts what a sequence does not share with those before."""
-        key = np.asarray(ids, dtype=">u4").tobytes()  # big-endian: bytes sort as numbers do
+    def add(self, key: bytes):
+        """Counts what a sequence, as `as_key` gives it, does not share with those before."""
         place = bisect_left(self._keys, key)
         # in lexicographic order nothing shares more with a sequence than its two neighbors
         neighbors = self._keys[max(0, place - 1) : place + 1]
-        self.distinct += len(ids) - max((count_common(key, other) for other in neighbors), default=0)
+        self.distinct += len(key) // 4 - max((count_common(key, other) for other in neighbors), default=0)
         self._keys.insert(place, key)
+
+
+def as_key(ids: Sequence[int]) -> bytes:
+    """Token ids as bytes that sort as they do."""
+    return np.asarray(ids, dtype=">u4").tobytes()  # big-endian
 
 
 def count_common(one: bytes, other: bytes) -> int:
@@ -73,6 +83,28 @@ def count_common(one: bytes, other: bytes) -> int:
     first, second = (np.frombuffer(key, dtype=">u4", count=length) for key in (one, other))
     different = np.flatnonzero(first != second)
     return int(different[0]) if len(different) else length
+
+
+def order_jobs(waiting: Sequence[Job]) -> Iterator[Job]:
+    """
+    Waiting jobs in the order in which steps take them: the oldest, then those that share half of themselves with it;
+    of the others again the oldest, and so on.
+
+    Args:
+        waiting (`Sequence[Job]`): the oldest first.
+    """
+    left = list(waiting)
+    while left:
+        lead, *others = left
+        yield lead
+        left = []
+        for job in others:
+            key = job.keys[0]
+            half = len(key) // 8 * 4
+            if half >= 4 * LEAST_SHARED and lead.keys[0].startswith(key[:half]):
+                yield job
+            else:
+                left.append(job)
 
 
 class BatchQueue:
@@ -176,16 +208,13 @@ class BatchQueue:
         if not waiting:
             return []
         limit, counter = self.limit(), PrefixCounter()
-        oldest, *others = waiting
-        key = _key_of(oldest)
-        others.sort(key=lambda job: -(count_common(key, _key_of(job)) // BLOCK))  # stable: else first in, first out
         step: list[Job] = []
         tokens = 0
-        for job in (oldest, *others):
-            for ids in job.sequences:
+        for job in order_jobs(waiting):
+            for key in job.keys:
                 if step and counter.distinct > limit:
                     break
-                counter.add(ids)
+                counter.add(key)
             if step and counter.distinct > limit:
                 break
             step.append(job)
@@ -240,7 +269,3 @@ class NotFinite(RowError):
 
     def __init__(self):
         super().__init__(f"{NOT_FINITE}.")
-
-
-def _key_of(job: Job) -> bytes:
-    return np.asarray(job.sequences[0], dtype=">u4").tobytes()

@@ -18,6 +18,8 @@ from urm_hf.data.errors import RowError
 from urm_hf.data.template_dates import template_without_clock
 
 _QUESTION, _ANSWER = "Sentinel question", "Sentinel answer"
+# what chat templates of others write; in a user's turn of ours it would be noise, and the reward of something else
+_FOREIGN = re.compile(r"<\|[^<>|]{1,40}\|>|<\uff5c[^<>]{1,40}\uff5c>|\[/?INST\]|</?(?:start|end)_of_turn>|<s>")
 KINDS = ("begin", "doubled_begin", "ending", "template", "closed")
 
 
@@ -116,6 +118,11 @@ class TextRepair:
         return any(token in text for token in marks) if marks else bool(mark) and mark in text
 
     def _render(self, text: str, prompt: Any) -> Conversation:
+        if _FOREIGN.search(self.strip(text)):
+            raise RowError(
+                "the text is in the chat template of another model than this one. Let the framework send messages "
+                "(slime, NeMo Gym, verl do, or a reward function of your own), or train a policy of the same template."
+            )
         if isinstance(prompt, str) and prompt.strip() and text.startswith(prompt):
             return read_conversation({"prompt": prompt, "response": self.strip(text[len(prompt) :])})
         raise RowError(

@@ -99,7 +99,7 @@ class RewardService:
         results = [known[number] for number in range(len(rows.ids))]
         broken = next((result for result in results if not isinstance(result, (RewardScore, RowError))), None)
         if broken is not None:
-            told = f"the model failed ({type(broken).__name__}); the server goes on, and its log has the time."
+            told = f"the model failed ({type(broken).__name__}); the server goes on, and its log names the fault."
             raise Refusal(500, told)
         self.metrics.rows.inc(sum(isinstance(result, RewardScore) for result in results))
         return [
