@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
         UncertaintyPenalizedReward,
     )
     from urm_hf.scores import RewardScore
+    from urm_hf.scoring.remote import RemoteScorer
     from urm_hf.scoring.scorer import RewardScorer
     from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_pairs, filter_scores, pair_values
     from urm_hf.uncertainty.measures import (
@@ -55,6 +56,7 @@ __all__ = [  # in full: type checkers read it
     "AttributeRewards",
     "LowerConfidenceBoundReward",
     "MEASURES",
+    "RemoteScorer",
     "RewardScore",
     "RewardScorer",
     "URMConfig",
@@ -90,6 +92,7 @@ _HOMES = {
     "URMEnsembleConfig": "urm_hf.modeling",
     "URMEnsembleOutput": "urm_hf.modeling",
     "RewardScore": "urm_hf.scores",
+    "RemoteScorer": "urm_hf.scoring.remote",
     "RewardScorer": "urm_hf.scoring.scorer",
     "MEASURES": "urm_hf.uncertainty.measures",
     "compute_uncertainty": "urm_hf.uncertainty.measures",

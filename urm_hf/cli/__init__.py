@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("urm_hf.cli.evaluate", "Measure how good reward models are, and how honest their uncertainty is."),
     "bestofn": ("urm_hf.cli.bestofn", "Choose the best of each prompt's candidates, and see how good that is."),
     "judge": ("urm_hf.cli.judge", "Ask an LLM which of two answers is better, both ways round."),
+    "serve": ("urm_hf.cli.serve", "Answer HTTP requests for rewards, from programs and frameworks that train."),
     "merge": ("urm_hf.cli.merge", "Average the weights of two or more models into one."),
     "convert": ("urm_hf.cli.convert", "Rewrite a URM of the published layout as one of this package, or back."),
     "push": ("urm_hf.cli.push", "Publish a model or an ensemble on the Hub with its code, card and scores."),
@@ -28,7 +29,12 @@ COMMANDS = {
 
 
 # what brings the modules that are optional
-EXTRAS = {"peft": "urm-hf[peft]", "matplotlib": "urm-hf[report]", "ray": "urm-hf[ray]"}
+EXTRAS = {
+    "peft": "urm-hf[peft]",
+    "matplotlib": "urm-hf[report]",
+    "ray": "urm-hf[ray]",
+    **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "urm-hf[serve]"),
+}
 
 
 def describe_missing_module(error: ImportError) -> str | None:

@@ -14,12 +14,13 @@ from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.rendering import encode_turns
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scores import RewardScore
+from urm_hf.scoring.remote import NOT_FINITE, RemoteScorer, is_url
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.measures import MEASURES
 
 logger = logging.getLogger(__name__)
 
-Scorer: TypeAlias = RewardScorer | PreTrainedModel | str | os.PathLike | list[str]
+Scorer: TypeAlias = RewardScorer | RemoteScorer | PreTrainedModel | str | os.PathLike | list[str]
 Texts: TypeAlias = Sequence[str | Messages]
 
 
@@ -28,16 +29,18 @@ class CompletionScorer:
     Scores the completions of a batch, once for all functions that are called with it one after the other.
 
     Args:
-        scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): a [`RewardScorer`], or what one
-            is made of: a model, or the name of a repository or folder; a list of names makes an ensemble. What is
-            named moves to the trainer's device; an instance stays where it is.
+        scorer (`RewardScorer`, `RemoteScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`): a scorer, or
+            what one is made of: a model, the name of a repository or folder, or the URL of `urm serve`; a list of
+            names makes an ensemble. What is named moves to the trainer's device; an instance stays where it is.
     """
 
     def __init__(self, scorer: Scorer):
-        self.follows_trainer = not isinstance(scorer, (RewardScorer, PreTrainedModel))
+        if isinstance(scorer, str) and is_url(scorer):
+            scorer = RemoteScorer(scorer)
+        self.follows_trainer = not isinstance(scorer, (RewardScorer, RemoteScorer, PreTrainedModel))
         if isinstance(scorer, (list, tuple)):
             scorer = URMEnsemble.from_pretrained(list(scorer))
-        self.scorer = scorer if isinstance(scorer, RewardScorer) else RewardScorer(scorer)
+        self.scorer = scorer if isinstance(scorer, (RewardScorer, RemoteScorer)) else RewardScorer(scorer)
         # TRL calls its reward functions one after the other with the same batch: the last one is all there is to keep
         self.batch: str | None = None
         self.last: list[RewardScore | None] = []
@@ -89,19 +92,26 @@ class CompletionScorer:
         batch = repr((prompts, completions, given, on_error))
         if batch == self.batch:
             return self.last
-        if self.follows_trainer and trainer_state is not None:
+        if self.follows_trainer and trainer_state is not None and isinstance(self.scorer, RewardScorer):
             # not before: the trainer's device is known only once it has started the processes
             self.scorer.model.to(PartialState().device)
         rows = []
         for number, (prompt, answer) in enumerate(zip(prompts, completions, strict=True)):
             own = {name: values[number] for name, values in given.items() if values}
             rows.append(self._build_row(prompt, answer, own))
-        self.last = list(self.scorer.score(rows)) if on_error == "raise" else self._score_rows(rows)
+        if on_error != "raise":
+            self.last = self._score_rows(rows)
+        elif isinstance(self.scorer, RemoteScorer):
+            self.last = list(_raise_first(self.scorer.score_usable(rows)))
+        else:
+            self.last = list(self.scorer.score(rows))
         self.batch = batch  # last, so that a batch that failed is not taken for scored when it comes again
         return self.last
 
     def _score_rows(self, rows: Sequence[Any]) -> list[RewardScore | None]:
         """The scores of the rows that can be scored, and None for the others."""
+        if isinstance(self.scorer, RemoteScorer):
+            return self._score_remotely(self.scorer, rows)
         # In two steps: the scorer names the first row that it cannot encode and scores none, but tells all of those
         # without a finite reward at once.
         encoder, usable = self.scorer.encoder, dict[int, Any]()
@@ -126,6 +136,17 @@ class CompletionScorer:
                     del usable[numbers[index]]
         return scores
 
+    def _score_remotely(self, scorer: RemoteScorer, rows: Sequence[Any]) -> list[RewardScore | None]:
+        scores: list[RewardScore | None] = []
+        for number, score in enumerate(results := scorer.score_usable(rows)):
+            if isinstance(score, RowError):
+                logger.warning("completion %d gets no reward: %s", number, score)
+            scores.append(None if isinstance(score, RowError) else score)
+        # as of a model in this process: where every reward is not finite no run would teach anything
+        if results and all(isinstance(score, RowError) and NOT_FINITE in str(score) for score in results):
+            raise NonFiniteScores(str(results[0]), row=0, indices=list(range(len(results))))
+        return scores
+
     def _build_row(self, prompt: str | Messages, completion: str | Messages, given: dict[str, Any]) -> Any:
         """
         What the scorer reads. A policy may answer nothing, or stop at a tool's output: no row of a dataset may, but
@@ -142,6 +163,8 @@ class CompletionScorer:
                     return answered
                 before = split_turns(prompt) if isinstance(prompt, str) else prompt
                 unanswered = read_conversation({**given, "messages": [*before, *answer]})
+                if isinstance(self.scorer, RemoteScorer):
+                    return unanswered  # the server has the template that writes it
                 turns, kwargs = list(unanswered.turns or ()), unanswered.chat_template_kwargs
                 ids = encode_turns(self.scorer.tokenizer, turns, unanswered.tools, kwargs)
         except RowError:
@@ -149,7 +172,7 @@ class CompletionScorer:
         return {"input_ids": ids}
 
 
-def check_measure(name: str, scorer: RewardScorer) -> str:
+def check_measure(name: str, scorer: RewardScorer | RemoteScorer) -> str:
     """
     `name`, if it is a measure and the scorer's model gives it. Asked before a training starts, not in its first step.
 
@@ -159,7 +182,20 @@ def check_measure(name: str, scorer: RewardScorer) -> str:
     if name not in MEASURES:
         raise ValueError(f"`measure` must be one of {', '.join(MEASURES)}, got {name!r}.")
     if not scorer.attributes:
-        raise ValueError(f"{name} needs a URM or an ensemble; {type(scorer.model).__name__} gives no uncertainty.")
-    if MEASURES[name].needs_ensemble and not isinstance(scorer.model, URMEnsemble):
+        raise ValueError(f"{name} needs a URM or an ensemble; {_describe(scorer)} gives no uncertainty.")
+    has_members = scorer.is_ensemble if isinstance(scorer, RemoteScorer) else isinstance(scorer.model, URMEnsemble)
+    if MEASURES[name].needs_ensemble and not has_members:
         raise ValueError(f"{name} compares members, so it needs an ensemble; reward_std is for a single URM as well.")
     return name
+
+
+def _describe(scorer: RewardScorer | RemoteScorer) -> str:
+    return f"{scorer.name} of {scorer.url}" if isinstance(scorer, RemoteScorer) else type(scorer.model).__name__
+
+
+def _raise_first(results: Sequence[RewardScore | RowError]) -> list[RewardScore]:
+    """The scores, if there are no errors among them."""
+    for result in results:
+        if isinstance(result, RowError):
+            raise result
+    return [result for result in results if isinstance(result, RewardScore)]

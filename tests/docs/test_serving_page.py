@@ -1,0 +1,166 @@
+"""
+Every command and program of docs/serving.md runs as printed, on tiny members and free ports.
+
+The frameworks are not installed: where an example starts one, a program of the same name writes down what it was told.
+"""
+
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from tests.helpers.programs import LIMIT
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from urm_hf.cli import serve
+from urm_hf.serving.access import check_host
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Shell:
+    """
+    A folder with the models of `urm demo`, and the commands of the page in it.
+
+    Attributes:
+        told: what the frameworks' programs were told, one argument a line.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self.told = folder, folder / "told.txt"
+        self.ports = dict(zip(("8770", "8771"), map(str, free_ports(2))))
+        self.servers: list[subprocess.Popen] = []
+        for seed in range(3):
+            save_with_tokenizer(tiny_urm(seed=seed), folder / "urm-demo" / f"member-{seed}")
+        (folder / "examples").symlink_to(ROOT / "examples")
+        programs = folder / "bin"
+        programs.mkdir()
+        self._write(programs / "urm", f'exec "{sys.executable}" -m urm_hf "$@"')
+        framework = (
+            f'case "$1" in -c) exec "{sys.executable}" "$@";; esac; for word; do echo "$word"; done >> told.txt'
+        )
+        self._write(programs / "python", framework)
+        paths = os.pathsep.join([str(programs), os.environ["PATH"]])
+        self.environment = os.environ | {"PATH": paths, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
+        self.environment.pop("URM_SERVE_TOKEN", None)
+
+    @staticmethod
+    def _write(path: Path, line: str):
+        path.write_text(f"#!/bin/sh\n{line}\n")
+        path.chmod(path.stat().st_mode | stat.S_IEXEC)
+
+    def translate(self, text: str) -> str:
+        for written, free in self.ports.items():
+            text = text.replace(written, free)
+        # other machines are not to reach a test
+        return text.replace("--host 0.0.0.0", "--host 127.0.0.1")
+
+    def run(self, block: str) -> str:
+        """What a block prints; a server in it, its last line, goes on in the background."""
+        *lines, last = self.translate(block).replace("\\\n", " ").strip().split("\n")
+        printed = ""
+        if not last.startswith("urm serve"):
+            lines.append(last)
+        if lines:
+            done = subprocess.run(
+                ["sh", "-ec", "\n".join(lines)], cwd=self.folder, env=self.environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            printed = done.stdout
+        if last.startswith("urm serve"):
+            port = re.search(r"--port (\d+)", last)
+            if port is None:
+                last += f" --port {self.ports['8770']}"
+            self.servers.append(subprocess.Popen(["sh", "-c", f"exec {last}"], cwd=self.folder, env=self.environment))
+            self.wait(port[1] if port else self.ports["8770"])
+        return printed
+
+    def wait(self, port: str):
+        until = time.monotonic() + LIMIT
+        while time.monotonic() < until and self.servers[-1].poll() is None:
+            try:
+                assert requests.get(f"http://127.0.0.1:{port}/ready", timeout=60).status_code == 200
+                return
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        raise AssertionError("the server of the page did not start")
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    shell = Shell(tmp_path_factory.mktemp("page"))
+    yield shell
+    for server in shell.servers:
+        server.terminate()
+        server.wait(LIMIT)
+
+
+@pytest.mark.slow
+def test_the_commands_and_programs_run_as_printed(shell, monkeypatch):
+    assert shutil.which("curl"), "the page asks with curl"
+    *commands, benchmark = blocks("bash")
+    printed = [shell.run(block) for block in commands]
+    served, rewards, preference, frameworks, token, models = printed
+    assert served == token == ""
+    assert '"reward_gap"' in rewards and '"member_rewards"' in rewards
+    assert '"probability"' in preference and '"trusted"' in preference
+    assert '"kind":"urm"' in models
+    assert frameworks == ""
+    told = shell.told.read_text().split("\n")
+    for flag, route in (("--remote_rm_url", "/get_reward"), ("--rm-url", "/reward")):
+        url = told[told.index(flag) + 1]
+        assert url == f"http://any:none@127.0.0.1:8770{route}"
+        body = {"query": [], "prompt": "What is 2 + 2?", "response": "It is 4."}
+        assert requests.post(shell.translate(url), json=body, timeout=60).status_code == 200
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    names: dict = {}
+    for program in blocks("python"):
+        exec(compile(shell.translate(program), "serving.md", "exec"), names)
+    assert names["score"].reward_gap > 0
+    assert f'"reward": {names["score"].reward}' in rewards
+    assert benchmark.startswith("OMP_NUM_THREADS=1 python benchmarks/serving.py")
+
+
+def test_the_units_start_servers_that_may_be_reached(monkeypatch):
+    """What they say is a command of this version, with a token."""
+    (unit,), (pod,) = blocks("ini"), blocks("yaml")
+    _, *service = re.search(r"^ExecStart=\S+/urm (.*)$", unit, flags=re.MULTILINE)[1].split()
+    args = serve.build_parser().parse_args(service)
+    assert args.host == "0.0.0.0" and args.token_file
+    (container,) = yaml.safe_load(pod)["containers"]
+    urm, command, *arguments = container["args"]
+    assert (urm, command) == ("urm", "serve") and container["env"][0]["name"] == "URM_SERVE_TOKEN"
+    args = serve.build_parser().parse_args(arguments)
+    check_host(args.host, "a token")
+    ports = {probe["httpGet"]["port"] for name, probe in container.items() if name.endswith("Probe")}
+    assert ports == {args.port}
+
+
+def test_the_table_of_routes_names_routes_that_there_are():
+    from urm_hf.serving.protocols import PROTOCOLS
+
+    paths = {path for protocol in PROTOCOLS for path in protocol.paths}
+    named = set(re.findall(r"(?<=`)(/\w[\w/]*)(?=[`?])|(?<=8770)(/\w[\w/]*)", PAGE))
+    named = {one or other for one, other in named} - {"/health", "/ready", "/metrics"}
+    assert named <= paths and {"/v1/rewards", "/v1/preferences", "/get_reward", "/reward", "/verify"} <= named

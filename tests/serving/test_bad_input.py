@@ -1,0 +1,196 @@
+"""What a client does wrong is told with a status and a sentence, and the server goes on."""
+
+import gzip
+import json
+import socket
+import time
+
+import pytest
+import torch
+
+from tests.helpers.chats import ROWS
+from tests.helpers.reward_server import running_server
+from tests.helpers.tiny import tiny_tokenizer, tiny_urm
+from tests.helpers.tolerances import close
+from urm_hf import RewardScorer, URMEnsemble
+
+
+@pytest.fixture(autouse=True)
+def goes_on(urm):
+    """Whatever was sent, the next good request is answered."""
+    yield
+    (entry,) = urm.post("/v1/rewards", {"conversations": ROWS[:1]}).json()["data"]
+    assert entry["reward"] == close(urm.scorer.score(ROWS[:1])[0].reward)
+    assert urm.get("/health").status_code == 200
+
+
+def error_of(answer) -> dict:
+    body = answer.json()
+    assert list(body) == ["error"] and {"message", "row"} <= body["error"].keys()
+    return body["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"\xff\xfe",
+        b'{"conversations": [NaN]}',
+        b'{"conversations": [' + b"[" * 200_000,
+        b'{"conversations": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"conversations": [' + b"9" * 5000 + b"]}",
+    ],
+    ids=["empty", "cut", "list", "null", "text", "no utf-8", "nan", "deep and cut", "deep", "long number"],
+)
+def test_what_is_no_json_object_is_400(urm, body):
+    answer = urm.post("/v1/rewards", data=body)
+    assert answer.status_code == 400 and len(error_of(answer)["message"]) < 200
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ([{"role": "user", "content": "Why?"}], "answer"),
+        ([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}], "role"),
+        ([{"role": "wizard", "content": "a"}], "wizard"),
+        ({"prompt": "Why?", "response": "  "}, "empty"),
+        ({"prompt": "Why?"}, "columns"),
+        ({"text": "x" * 600}, "600 tokens"),
+        ({"input_ids": [3, 260]}, "260"),
+        ({"input_ids": [-1]}, "-1"),
+        ({"input_ids": [1.5]}, "1.5"),
+        ({"input_ids": []}, "empty"),
+        ({"text": "\ud800"}, "surrogate"),
+        (7, "int"),
+        (None, "NoneType"),
+    ],
+    ids=str,
+)
+def test_a_row_that_cannot_be_scored_is_422_and_named(urm, row, told):
+    body = json.dumps({"conversations": [ROWS[0], row, ROWS[1]]})
+    answer = urm.post("/v1/rewards", data=body)
+    error = error_of(answer)
+    assert answer.status_code == 422 and error["row"] == 1
+    assert error["message"].startswith("row 1: ") and told in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/rewards", {}, 422),
+        ("/v1/rewards", {"conversations": "x"}, 422),
+        ("/v1/rewards", {"conversations": {"prompt": "a", "response": "b"}}, 422),
+        ("/v1/rewards", {"conversation": []}, 422),
+        ("/v1/rewards", {"conversations": [], "on_error": "ignore"}, 422),
+        ("/v1/rewards", {"conversations": [], "unanswered": 1}, 422),
+        ("/v1/rewards", {"conversations": [], "model": "another"}, 404),
+        ("/get_reward", {}, 422),
+        ("/get_reward", {"query": [1]}, 422),
+        ("/get_reward", {"query": [""]}, 422),
+        ("/get_reward", {"query": ["a", "b"], "prompts": ["a"]}, 422),
+        ("/reward", {"prompt": "a"}, 422),
+        ("/reward", {"prompt": 1, "response": "a"}, 422),
+        ("/reward", {"prompt": [{"role": "user"}], "response": ""}, 422),
+        ("/classify", {}, 422),
+        ("/classify", {"input": {}}, 422),
+        ("/classify", {"input": [[1, "x"]]}, 422),
+        ("/classify", {"input": [100_000]}, 422),
+        ("/v1/embeddings", {"input": None}, 422),
+        ("/verify", {}, 422),
+        ("/verify", {"responses_create_params": {}, "response": {}}, 422),
+        ("/verify", {"responses_create_params": {"input": "a"}, "response": {"output": ["x"]}}, 422),
+    ],
+)
+def test_a_request_that_lacks_something_is_told_what(urm, path, body, status):
+    answer = urm.post(path, body)
+    assert answer.status_code == status and error_of(answer)["message"].endswith((".", "it."))
+
+
+def test_ids_beyond_the_vocabulary_of_an_ensemble_are_refused(urme):
+    # its tokenizer may have more tokens than its members have embeddings
+    urme.scorer.tokenizer.add_tokens(["<|new|>"])
+    for row in ({"input_ids": [260]}, {"text": "<|new|>"}):
+        answer = urme.post("/v1/rewards", {"conversations": [row]})
+        assert answer.status_code == 422 and "260" in error_of(answer)["message"]
+    assert isinstance(urme.scorer.model, URMEnsemble)
+
+
+def test_too_many_rows_and_too_many_tokens_are_413():
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer()), max_rows=3, max_queued_tokens=100) as server:
+        for path, body in [
+            ("/v1/rewards", {"conversations": ROWS}),
+            ("/get_reward", {"query": ["x"] * 4}),
+            ("/v1/preferences", {"prompt": ["x"] * 2, "a": ["x"] * 2, "b": ["x"] * 2}),
+        ]:
+            answer = server.post(path, body)
+            assert answer.status_code == 413 and "--max-rows" in error_of(answer)["message"]
+        answer = server.post("/v1/rewards", {"conversations": ["x" * 101]})
+        assert answer.status_code == 413 and "--max-queued-tokens" in error_of(answer)["message"]
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["announced", "chunked"])
+@pytest.mark.parametrize("size", [1500, 5000])
+def test_a_body_that_is_too_large_is_413(size, chunked):
+    body = json.dumps({"conversations": ["x" * size]}).encode()
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer()), max_body=1000) as server:
+        parts = iter([body[:400], body[400:]]) if chunked else body
+        answer = server.post("/v1/rewards", data=parts)
+        assert answer.status_code == 413 and "--max-body-mb" in error_of(answer)["message"]
+
+
+def test_a_body_that_does_not_come_is_408():
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer()), body_seconds=0.2) as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            assert b" 408 " in slow.recv(4096).partition(b"\r\n")[0]
+        assert server.get("/health").status_code == 200
+
+
+def test_a_compressed_body_is_refused(urm):
+    body = gzip.compress(json.dumps({"conversations": ROWS}).encode())
+    answer = urm.post("/v1/rewards", data=body, headers={"Content-Encoding": "gzip"})
+    assert answer.status_code == 415
+
+
+def test_unknown_routes_and_methods_are_told(urm):
+    assert urm.post("/v1/reward", {}).status_code == 404 and "/v1/rewards" in error_of(urm.post("/x", {}))["message"]
+    assert urm.get("/v1/rewards").status_code == 405
+
+
+def test_a_reward_that_is_not_finite_is_500_and_named_and_alone():
+    model = tiny_urm()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tiny_tokenizer()("~")["input_ids"][0]] = float("nan")
+    scorer = RewardScorer(model, tiny_tokenizer())
+    with running_server(scorer) as server:
+        answer = server.post("/v1/rewards", {"conversations": ["a", "b", "c~", "d", "~"]})
+        error = error_of(answer)
+        assert answer.status_code == 500 and error["row"] == 2 and error["rows"] == [2, 4]
+        assert "not finite" in error["message"]
+        data = server.post("/v1/rewards", {"conversations": ["a", "~"], "on_error": "skip"}).json()["data"]
+        assert data[0]["reward"] == close(scorer.score(["a"])[0].reward) and "not finite" in data[1]["error"]
+        assert server.post("/v1/rewards", {"conversations": ["a"]}).status_code == 200
+    with running_server(scorer, unscorable=0.5) as server:
+        query = [f"<|bos|><|im_start|>assistant\n{answer}<|im_end|>\n" for answer in ("a~", "b")]
+        rewards = server.post("/get_reward", {"query": query}).json()["rewards"]
+        (wanted,) = scorer.score(query[1:])  # which alone does not meet the other's NaN
+        assert rewards == close([0.5, wanted.reward])
+
+
+def test_a_client_that_goes_away_is_dropped(urm):
+    """Its request is left out of the next step; the server says nothing and goes on."""
+    port = int(urm.url.rpartition(":")[2])
+    body = json.dumps({"conversations": ["gone"]}).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        head = f"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 1}\r\n\r\n".encode()
+        client.sendall(head + body)
+    for _ in range(500):
+        if urm.count("urm_requests_total", route="rewards", status="499"):
+            break
+        time.sleep(0.01)
+    assert urm.count("urm_requests_total", route="rewards", status="499") == 1

@@ -1,0 +1,149 @@
+"""
+`urm serve`: rewards with uncertainty over HTTP, for your programs and for OpenRLHF, slime, verl, NeMo Gym and TRL.
+"""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from urm_hf.cli.model_arguments import (
+    add_model_arguments,
+    check_positive,
+    read_ensemble,
+    read_limits,
+    read_model_kwargs,
+    short_names,
+    split_members,
+)
+from urm_hf.cli.parser import Parser
+from urm_hf.cli.printable import printable
+
+if TYPE_CHECKING:
+    from urm_hf.scoring.scorer import RewardScorer
+
+EPILOG = """
+The token that clients have to show is read from URM_SERVE_TOKEN or from --token-file, and from nowhere else: arguments
+are seen by everybody on the machine. docs/serving.md shows what each framework has to be told.
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="urm serve", description=__doc__, epilog=EPILOG)
+    parser.add_argument("model", metavar="MODEL", help="A repository or folder. A,B,C are the members of an ensemble.")
+    parser.add_argument("--host", default="127.0.0.1", help="Where to listen. The default is 127.0.0.1: this machine.")
+    parser.add_argument("--port", type=int, default=8770, help="The port, 0 for a free one. The default is 8770.")
+    access = parser.add_argument_group("access")
+    access.add_argument("--token-file", type=Path, help="The file with the token that clients have to show.")
+    access.add_argument(
+        "--no-auth", action="store_true", help="Answer other machines without a token: everybody there may ask."
+    )
+
+    add_model_arguments(parser)
+
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max-body-mb", type=int, default=32, help="The largest request in megabytes. The default is 32."
+    )
+    limits.add_argument(
+        "--max-rows", type=int, default=4096, help="The most conversations of one request. The default is 4096."
+    )
+    limits.add_argument(
+        "--max-queued-tokens",
+        type=int,
+        default=4_000_000,
+        help="Tokens that may wait at once; further requests are told to come again. The default is 4000000.",
+    )
+
+    rewards = parser.add_argument_group("rewards of frameworks")
+    rewards.add_argument(
+        "--unscorable",
+        default="error",
+        metavar="VALUE|error",
+        help="The reward of what cannot be scored (empty, too long): a number, or an error (the default).",
+    )
+    rewards.add_argument("--measure", help="The uncertainty that rewards pay for, such as reward_gap.")
+    rewards.add_argument(
+        "--coefficient", type=float, default=1.0, help="What one unit of the measure costs. The default is 1."
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    check_positive(args, "max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
+    unscorable = read_unscorable(args.unscorable)
+    if not 0 <= args.coefficient < math.inf:
+        raise ValueError(f"--coefficient must be finite and not negative, got {args.coefficient}.")
+    # all that can be told without a model is told before one is loaded
+    from urm_hf.serving.access import check_host, read_token
+    from urm_hf.serving.server import open_socket, serve
+    from urm_hf.serving.settings import MEGABYTE, Settings
+    from urm_hf.uncertainty.measures import MEASURES
+
+    if args.measure is not None and args.measure not in MEASURES:
+        raise ValueError(f"--measure must be one of {', '.join(MEASURES)}, got {args.measure!r}.")
+    token = read_token(args.token_file)
+    if args.no_auth and token is not None:
+        raise ValueError("--no-auth and a token contradict each other: leave out --no-auth, or unset the token.")
+    check_host(args.host, token, args.no_auth)
+    opened = open_socket(args.host, args.port)
+    with opened:
+        from urm_hf.serving.app import create_app
+
+        scorer = load_scorer(args)
+        settings = Settings(
+            name=short_names([args.model])[0],
+            token=token,
+            max_body=args.max_body_mb * MEGABYTE,
+            max_rows=args.max_rows,
+            max_queued_tokens=args.max_queued_tokens,
+            unscorable=unscorable,
+            measure=args.measure,
+            coefficient=args.coefficient,
+        )
+        app = create_app(scorer, settings, args.model if os.path.isdir(args.model) else None)
+        host, port = opened.getsockname()[:2]
+        place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        trouble = app.state.readiness.trouble_of_model
+        if trouble is not None:
+            print(printable(f"urm serve: warning: {trouble}"), file=sys.stderr)
+        told = f"urm serve: {settings.name} at {place}, {'with' if token else 'without'} a token; Ctrl+C stops it."
+        serve(app, opened, lambda: print(printable(told), file=sys.stderr, flush=True))
+    return 0
+
+
+def read_unscorable(value: str) -> float | None:
+    """
+    The reward that was agreed on for what cannot be scored; None of "error".
+
+    Raises:
+        ValueError: it is neither "error" nor a finite number.
+    """
+    if value == "error":
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f'--unscorable must be a finite number or "error", got {value!r}.')
+    return number
+
+
+def load_scorer(args: argparse.Namespace) -> "RewardScorer":
+    """The model of the command, on a GPU if there is one."""
+    from urm_hf.modeling import URMEnsemble
+    from urm_hf.scoring.jobs.processes import default_device
+    from urm_hf.scoring.scorer import RewardScorer
+
+    members, revisions = split_members([args.model], args.revision)
+    device = args.device or default_device()
+    loading = read_model_kwargs(args) | ({"device_map": {"": device}} if device else {})
+    ensemble, limits = read_ensemble(args), read_limits(args)
+    if len(members) > 1:
+        return RewardScorer(URMEnsemble.from_pretrained(members, revisions=revisions, **loading, **ensemble), **limits)
+    revision = revisions[0] if revisions else None
+    return RewardScorer(members[0], revision=revision, **loading, **ensemble, **limits)

@@ -1,0 +1,1 @@
+"""The HTTP server `urm serve`: rewards with uncertainty for programs that train elsewhere."""
