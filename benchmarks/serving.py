@@ -4,10 +4,10 @@
     python benchmarks/serving.py [--rounds 1] [--clients 64] [--works short long] [--layers 4]
 
 The model has SmolLM2-135M's shape with 4 of its layers and random weights: what is measured is time. A token is a
-byte, so that texts have the lengths that they are said to have. The other server has the structure of OpenRLHF's: an `async`
-route that tokenises and runs the model itself, one request after the other. The two are processes of their own, are up
-at once and take turns; every round has texts of its own, so that nothing is answered from a cache. Threads of each:
-OMP_NUM_THREADS.
+byte, so that texts have the lengths that they are said to have. The other server has the structure of OpenRLHF's: an
+`async` route that tokenises and runs the model itself, one request after the other. The two are processes of their
+own, are up at once and take turns; every round has texts of its own, so that nothing is answered from a cache. Threads
+of each: OMP_NUM_THREADS.
 """
 
 import argparse
