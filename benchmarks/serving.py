@@ -4,15 +4,16 @@
     python benchmarks/serving.py [--rounds 1] [--clients 64] [--works short long] [--layers 4]
 
 The model has SmolLM2-135M's shape with 4 of its layers and random weights: what is measured is time. A token is a
-byte, so that texts have the lengths that they are said to have. The other server has the structure of OpenRLHF's: an `async`
-route that tokenises and runs the model itself, one request after the other. The two are processes of their own, are up
-at once and take turns; every round has texts of its own, so that nothing is answered from a cache. Threads of each:
-OMP_NUM_THREADS.
+byte, so that texts have the lengths that they are said to have. The other server has the structure of OpenRLHF's: an
+`async` route that tokenises and runs the model itself, one request after the other. The two are processes of their
+own, are up at once and take turns; every round has texts of its own, so that nothing is answered from a cache. Threads
+of each: OMP_NUM_THREADS.
 """
 
 import argparse
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -120,6 +121,12 @@ class Server:
         return float(found[1]) if found else 0.0
 
 
+def find_port() -> int:
+    """A port that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        return opened.getsockname()[1]
+
+
 def build_texts(tokenizer, work: str, salt: str) -> list[str]:
     """One conversation each, those of a prompt apart from each other as concurrent rollouts are."""
     prompts, answers, asked, said = WORKS[work]
@@ -196,7 +203,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--port", type=int, default=8790, help="The first of three ports.")
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)  # of the other server, in its process
     parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--blocking", help=argparse.SUPPRESS)  # the other server, in its process
     args = parser.parse_args()
@@ -210,14 +217,13 @@ def main():
         serve = ["-m", "urm_hf", "serve"]
         servers: list[Server] = []
         try:
-            for number, command in enumerate(
-                (
-                    [*serve, first],
-                    [__file__, "--blocking", first],
-                    [*serve, ",".join(members), "--strategy", "shared"],
-                )
+            for command in (
+                [*serve, first],
+                [__file__, "--blocking", first],
+                [*serve, ",".join(members), "--strategy", "shared"],
             ):
-                servers.append(Server([*command, "--port", str(args.port + number)], args.port + number))
+                port = find_port()
+                servers.append(Server([*command, "--port", str(port)], port))
             ours, blocking, shared = servers
             tokenizer = build_tokenizer()
             compare_servers(ours, blocking, tokenizer, args)

@@ -2,19 +2,27 @@
 GRPO with a reward that `urm serve` gives, less half of what the members of its ensemble differ by.
 
     urm serve org/urm-a,org/urm-b,org/urm-c
-    python examples/serving/trl_grpo.py HuggingFaceTB/SmolLM2-135M-Instruct http://127.0.0.1:8770
+    python examples/serving/trl_grpo.py --policy HuggingFaceTB/SmolLM2-135M-Instruct --output_dir policy
+
+All other options are those of TRL's GRPOConfig. A token stands in the URL: `--url http://any:TOKEN@host:8770`.
 """
 
-import sys
+from dataclasses import dataclass
 
 from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, TrlParser
 
 from urm_hf.demo.data import questions
 from urm_hf.rewards import UncertaintyPenalizedReward
 
-policy, url, *steps = sys.argv[1:]
+
+@dataclass
+class Arguments:
+    policy: str
+    url: str = "http://127.0.0.1:8770"
+
+
+args, config = TrlParser((Arguments, GRPOConfig)).parse_args_and_config()
 prompts = Dataset.from_list([{"prompt": prompt} for prompt in questions()])
-config = GRPOConfig("policy", max_steps=int(steps[0]) if steps else -1, report_to=[])
-reward = UncertaintyPenalizedReward(url, "reward_gap", 0.5)
-GRPOTrainer(policy, reward_funcs=reward, args=config, train_dataset=prompts).train()
+reward = UncertaintyPenalizedReward(args.url, "reward_gap", 0.5)
+GRPOTrainer(args.policy, reward_funcs=reward, args=config, train_dataset=prompts).train()

@@ -18,7 +18,7 @@ import pytest
 import requests
 import yaml
 
-from tests.helpers.programs import LIMIT
+from tests.helpers.programs import LIMIT, run_command
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 from urm_hf.cli import serve
 from urm_hf.serving.access import check_host
@@ -107,6 +107,19 @@ class Shell:
         raise AssertionError("the server of the page did not start")
 
 
+def check_benchmark(block: str):
+    """Its lines are commands of the benchmark, of which the smallest is run; what it prints is the page's table."""
+    lines = block.strip().split("\n")
+    assert all(re.fullmatch(r"OMP_NUM_THREADS=1 python benchmarks/serving\.py( --\w+ \w+)+", line) for line in lines)
+    _, _, script, *flags = lines[0].split()
+    small = ["--rounds", "1", "--clients", "8", "--layers", "1"]
+    printed = run_command(
+        [sys.executable, str(ROOT / script), *flags, *small], env=os.environ | {"NO_PROXY": "127.0.0.1"}
+    )
+    (heading,) = re.findall(r"^\| work \|.*$", printed, flags=re.MULTILINE)
+    assert heading in PAGE and "one model" in printed
+
+
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
     shell = Shell(tmp_path_factory.mktemp("page"))
@@ -139,7 +152,7 @@ def test_the_commands_and_programs_run_as_printed(shell, monkeypatch):
         exec(compile(shell.translate(program), "serving.md", "exec"), names)
     assert names["score"].reward_gap > 0
     assert f'"reward": {names["score"].reward}' in rewards
-    assert benchmark.startswith("OMP_NUM_THREADS=1 python benchmarks/serving.py")
+    check_benchmark(benchmark)
 
 
 def test_the_units_start_servers_that_may_be_reached(monkeypatch):

@@ -44,14 +44,16 @@ def test_verl_awaits_a_reward_with_its_uncertainty(server, monkeypatch):
         assert all(isinstance(value, float) for value in found.values())
 
 
-@pytest.mark.slow
 def test_trl_trains_a_policy_on_the_rewards_of_a_server(server, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(tiny_backbone_config(initializer_range=0.02)).save_pretrained("start")
     tiny_tokenizer().save_pretrained("start")
-    monkeypatch.setattr(sys, "argv", ["trl_grpo.py", "start", server.url, "1"])
+    sizes = ["--max_steps", "1", "--num_generations", "4", "--per_device_train_batch_size", "4"]
+    quick = ["--max_completion_length", "8", "--use_cpu", "--bf16", "false", "--report_to", "none"]
+    files = ["--policy", "start", "--url", server.url, "--output_dir", "policy"]
+    monkeypatch.setattr(sys, "argv", ["trl_grpo.py", *files, *sizes, *quick])
     before = server.count("urm_rows_total")
     names = runpy.run_path(str(EXAMPLES / "trl_grpo.py"), run_name="__main__")
-    assert server.count("urm_rows_total") >= before + 8
+    assert server.count("urm_rows_total") >= before + 4
     assert names["reward"].completions.scorer.url == server.url

@@ -151,6 +151,34 @@ def test_a_body_that_does_not_come_is_408():
         assert server.get("/health").status_code == 200
 
 
+def test_a_connection_on_which_no_request_begins_is_closed(monkeypatch):
+    monkeypatch.setattr("urm_hf.serving.server.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("urm_hf.serving.server.KEEP_ALIVE", 0.1)
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer())) as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost:")
+            assert slow.recv(4096) == b""
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in slow.recv(4096).partition(b"\r\n")[0]
+            slow.sendall(b"G")
+            assert slow.recv(4096) == b""
+
+
+def test_a_request_that_takes_longer_than_its_head_may_is_answered(monkeypatch):
+    monkeypatch.setattr("urm_hf.serving.server.HEAD_SECONDS", 0.1)
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer())) as server:
+        score = server.service.scorer.score_ids
+
+        def slowly(sequences):
+            time.sleep(0.5)
+            return score(sequences)
+
+        monkeypatch.setattr(server.service.scorer, "score_ids", slowly)
+        assert server.post("/v1/rewards", {"conversations": ROWS}).status_code == 200
+
+
 def test_a_compressed_body_is_refused(urm):
     body = gzip.compress(json.dumps({"conversations": ROWS}).encode())
     answer = urm.post("/v1/rewards", data=body, headers={"Content-Encoding": "gzip"})

@@ -82,8 +82,8 @@ def test_common_prefixes_count_once():
 
 
 def test_those_that_share_the_oldest_ones_prefix_go_before_others():
-    bench = Bench(limit=150)
-    one, other = list(range(1000, 1100)), list(range(2000, 2100))
+    bench = Bench(limit=250)
+    one, other = list(range(1000, 1200)), list(range(2000, 2200))
     for n in range(1, 4):
         bench.queue.submit([[*one, n]])
         bench.queue.submit([[*other, n]])

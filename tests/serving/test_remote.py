@@ -10,7 +10,7 @@ from tests.helpers.chats import ROWS, messages_of
 from tests.helpers.reward_server import running_server
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
-from urm_hf import RemoteScorer, RewardScorer
+from urm_hf import RemoteScorer, RewardScorer, best_of_n, build_preference_pairs
 from urm_hf.data.errors import RowError
 from urm_hf.rewards import (
     AttributeRewards,
@@ -158,3 +158,11 @@ def test_a_server_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setattr(remote, "LONGEST_PAUSE", 0.01)
     with pytest.raises(ServerError, match="is `urm serve` running there"):
         RemoteScorer("http://127.0.0.1:9")
+
+
+def test_the_best_of_n_and_pairs_are_those_of_the_model(urme):
+    answers = [["The Po.", "A lake.", "x" * 20], ["So.", "No.", "Why not?"]]
+    near, far = (best_of_n(answers, ["Name a river.", "Why?"], None, scorer) for scorer in (urme.scorer, urme.url))
+    assert [chosen.answer for chosen in far] == [chosen.answer for chosen in near]
+    near, far = (build_preference_pairs(["Name a river.", "Why?"], answers, s)[0] for s in (urme.scorer, urme.url))
+    assert far["chosen"] == near["chosen"] and far["rejected"] == near["rejected"]

@@ -49,7 +49,7 @@ def look(scorer: RewardScorer, single: RewardScorer) -> list[float]:
     return numbers
 
 
-def main(folders: list[str], out: str, adapter: str | None = None) -> None:
+def main(folders: list[str], out: str, adapter: str | None = None, url: str | None = None) -> None:
     train(folders[0], f"{out}/trained", {"report_to": "none", "use_cpu": True, "disable_tqdm": True})
     merged: str = str(urm_hf.merge_checkpoints(folders, f"{out}/merged", log_std="average").log_std)
     model: URMForRewardModeling = URMForRewardModeling.from_pretrained(folders[0])
@@ -63,6 +63,9 @@ def main(folders: list[str], out: str, adapter: str | None = None) -> None:
     checks = [check for check in urm_hf.verify(folders[0]) if check.ok is False]
     if adapter is not None:
         model = urm_hf.load_adapter(adapter)
+    if url is not None:
+        distant: list[urm_hf.RewardScore] = urm_hf.RemoteScorer(url).score(ROWS)
+        numbers += [score["reward"] for score in distant]
     print(merged, config.attributes, ensemble_config.members, both.logits, pushed.files, checks, max(numbers))
 
 

@@ -11,8 +11,7 @@ from transformers import PreTrainedModel
 
 from urm_hf.bestofn.rules import Ranking, Rule, rank
 from urm_hf.bestofn.sampling import Answer, Prompt, sample_answers
-from urm_hf.modeling import URMEnsemble
-from urm_hf.rl.completions import CompletionScorer, Scorer
+from urm_hf.rl.completions import CompletionScorer, Scorer, has_members
 from urm_hf.scores import RewardScore
 
 Answers: TypeAlias = Sequence[Sequence[str]]
@@ -123,7 +122,7 @@ def best_of_n(
 def _read_kind(scorer: Any) -> str:
     if not scorer.attributes:
         return "scalar"
-    return "ensemble" if isinstance(scorer.model, URMEnsemble) else "urm"
+    return "ensemble" if has_members(scorer) else "urm"
 
 
 def _get_answers(policy: Policy, prompts: Sequence[Prompt], n: int | None, sampling: dict[str, Any]):

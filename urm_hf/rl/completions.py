@@ -183,10 +183,14 @@ def check_measure(name: str, scorer: RewardScorer | RemoteScorer) -> str:
         raise ValueError(f"`measure` must be one of {', '.join(MEASURES)}, got {name!r}.")
     if not scorer.attributes:
         raise ValueError(f"{name} needs a URM or an ensemble; {_describe(scorer)} gives no uncertainty.")
-    has_members = scorer.is_ensemble if isinstance(scorer, RemoteScorer) else isinstance(scorer.model, URMEnsemble)
-    if MEASURES[name].needs_ensemble and not has_members:
+    if MEASURES[name].needs_ensemble and not has_members(scorer):
         raise ValueError(f"{name} compares members, so it needs an ensemble; reward_std is for a single URM as well.")
     return name
+
+
+def has_members(scorer: RewardScorer | RemoteScorer) -> bool:
+    """Whether the model of a scorer, here or on a server, is an ensemble."""
+    return scorer.is_ensemble if isinstance(scorer, RemoteScorer) else isinstance(scorer.model, URMEnsemble)
 
 
 def _describe(scorer: RewardScorer | RemoteScorer) -> str:

@@ -7,8 +7,28 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 BACKLOG = 2048
+KEEP_ALIVE = 75  # seconds; longer than clients keep their connections, which would meet a closed one
+HEAD_SECONDS = 30.0  # in which the head of a request has to arrive
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP as uvicorn speaks it, but a connection is closed on which no request begins: it would be held for ever."""
+
+    def connection_made(self, transport: Any):
+        super().connection_made(transport)
+        self.loop.call_later(HEAD_SECONDS, self._close_if_none_began, None)
+
+    def on_response_complete(self):
+        super().on_response_complete()
+        # uvicorn's own patience between two requests ends with the first byte of the second
+        self.loop.call_later(KEEP_ALIVE + HEAD_SECONDS, self._close_if_none_began, self.cycle)
+
+    def _close_if_none_began(self, last: Any):
+        if self.cycle is last and not self.transport.is_closing():
+            self.transport.close()
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -46,10 +66,10 @@ def build_server(app: FastAPI) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         backlog=BACKLOG,
-        http="h11",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
-        timeout_keep_alive=75,  # longer than clients keep their connections, which would meet a closed one
+        timeout_keep_alive=KEEP_ALIVE,
         server_header=False,
     )
     return uvicorn.Server(config)
