@@ -7,7 +7,14 @@ from datasets import Dataset
 
 import urm_hf
 from urm_hf import RewardScorer, URMConfig, URMEnsemble, URMEnsembleConfig, URMForRewardModeling
-from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
+from urm_hf.trainers import (
+    URMAttributeConfig,
+    URMAttributeTrainer,
+    URMGatingConfig,
+    URMGatingTrainer,
+    URMRewardConfig,
+    URMRewardTrainer,
+)
 
 ROWS = [{"prompt": f"What is {i} + {i}?", "response": f"It is {2 * i}."} for i in range(12)]
 BAD = [row | {"response": "No."} for row in ROWS]
@@ -16,6 +23,9 @@ BAD = [row | {"response": "No."} for row in ROWS]
 def train(folder: str, out: str, settings: dict[str, Any]) -> None:
     rated = Dataset.from_list([row | {"helpfulness": i % 4, "clarity": [i % 3, 1]} for i, row in enumerate(ROWS)])
     pairs = Dataset.from_list([{"prompt": row["prompt"], "chosen": "Yes.", "rejected": "No."} for row in ROWS])
+    URMRewardTrainer(
+        folder, URMRewardConfig(out, max_steps=1, packing="tree", **settings), train_dataset=pairs
+    ).train()
     names = ["helpfulness", "clarity"]
     stage_1 = URMAttributeConfig(out, freeze_backbone=True, attributes=names, num_train_epochs=1, **settings)
     URMAttributeTrainer(folder, stage_1, train_dataset=rated).save_model(out)
