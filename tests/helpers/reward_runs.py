@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
 from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
-from urm_hf.trainers import URMRewardConfig
+from urm_hf.trainers import URMRewardConfig, URMRewardTrainer
 
 QUIET = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "bf16": False}
 STEP = {"max_steps": 1, "logging_steps": 1, "per_device_train_batch_size": 8, "learning_rate": 1e-3}
@@ -64,3 +64,24 @@ def gradients(trainer: type, model: Any, rows: Dataset, folder: Any, **settings:
 def losses(trainer: Any) -> list[float]:
     """The logged losses."""
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+class Stop(TrainerCallback):
+    """Ends the process, as it were, at the end of a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def resumable_run(folder: Any, step: int | None = None, **settings: Any) -> Any:
+    """A run of three epochs in batches by tokens, with checkpoints; it ends after `step`, if that is given."""
+    config = {"max_tokens_per_step": 600, "save_strategy": "steps", "save_steps": 2, "num_train_epochs": 3}
+    args = URMRewardConfig(str(folder), **(QUIET | config | settings), logging_steps=1, learning_rate=1e-3)
+    callbacks = [] if step is None else [Stop(step)]
+    model = tiny_reward_model()
+    rows, tokenizer = answered_prompts(), tiny_tokenizer()
+    return URMRewardTrainer(model, args, train_dataset=rows, processing_class=tokenizer, callbacks=callbacks)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, TrainerCallback
+from transformers import AutoModelForSequenceClassification
 from trl import RewardConfig, RewardTrainer
 
 from tests.helpers.programs import run_command
-from tests.helpers.reward_runs import QUIET, answered_prompts, losses, tiny_reward_model
+from tests.helpers.reward_runs import QUIET, losses, resumable_run, tiny_reward_model
 from tests.helpers.score_runs import write
 from tests.helpers.tiny import tiny_tokenizer
 from tests.helpers.training import pair_rows
@@ -60,34 +60,16 @@ def test_a_repeated_prompt_is_not_doubled(tmp_path):
     assert trainer.train_dataset["chosen_ids"] == [expected]
 
 
-class Stop(TrainerCallback):
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-def make(folder, step: int | None = None, **settings) -> URMRewardTrainer:
-    config = {"max_tokens_per_step": 600, "save_strategy": "steps", "save_steps": 2, "num_train_epochs": 3}
-    args = URMRewardConfig(str(folder), **(QUIET | config | settings), logging_steps=1, learning_rate=1e-3)
-    callbacks = [] if step is None else [Stop(step)]
-    model = tiny_reward_model()
-    rows, tokenizer = answered_prompts(), tiny_tokenizer()
-    return URMRewardTrainer(model, args, train_dataset=rows, processing_class=tokenizer, callbacks=callbacks)
-
-
 @pytest.mark.parametrize("step", [3, 4, 5])
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, step):
     """Batches by tokens, in the first epoch and in later ones, and between checkpoints."""
-    whole = make(tmp_path / "whole")
+    whole = resumable_run(tmp_path / "whole")
     whole.train()
-    parts = make(tmp_path / "parts", step)
+    parts = resumable_run(tmp_path / "parts", step)
     assert step < whole.state.global_step and len(whole.get_train_dataloader()) * 3 == whole.state.global_step
     with pytest.raises(KeyboardInterrupt):
         parts.train()
-    resumed = make(tmp_path / "parts")
+    resumed = resumable_run(tmp_path / "parts")
     resumed.train(resume_from_checkpoint=True)
     assert losses(resumed) == losses(whole)
     expected = whole.model.state_dict()
@@ -97,9 +79,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, step):
 LAUNCHED = """
 import json, os, sys
 from pathlib import Path
-from tests.trainers.test_reward_trainer import make, losses
+from tests.helpers.reward_runs import losses, resumable_run
 folder = Path(sys.argv[1])
-trainer = make(folder / "two", save_strategy="no", gradient_accumulation_steps=3)
+trainer = resumable_run(folder / "two", save_strategy="no", gradient_accumulation_steps=3)
 trainer.train()
 if trainer.is_world_process_zero():
     shares = [len(trainer.get_train_dataloader()), trainer.accelerator.num_processes]
@@ -120,7 +102,7 @@ def test_two_processes_weigh_rows_as_one_does(tmp_path):
     run_command([*launcher, str(tmp_path / "script.py"), str(tmp_path)], env=environment)
     found, (batches, processes), weights = json.loads((tmp_path / "two.json").read_text())
     assert processes == 2
-    one = make(tmp_path / "one", save_strategy="no", gradient_accumulation_steps=2 * 3)
+    one = resumable_run(tmp_path / "one", save_strategy="no", gradient_accumulation_steps=2 * 3)
     if len(one.get_train_dataloader()) != 2 * batches:
         pytest.fail("the batches of one process are not those of two: choose rows that divide evenly")
     one.train()
