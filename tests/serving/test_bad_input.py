@@ -4,6 +4,7 @@ import gzip
 import json
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -162,8 +163,9 @@ def test_a_connection_on_which_no_request_begins_is_closed(monkeypatch):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
             slow.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b" 200 " in slow.recv(4096).partition(b"\r\n")[0]
-            slow.sendall(b"G")
-            assert slow.recv(4096) == b""
+            with suppress(ConnectionError):  # where this machine is slow, the server has closed it by now
+                slow.sendall(b"G")
+                assert slow.recv(4096) == b""
 
 
 def test_a_request_that_takes_longer_than_its_head_may_is_answered(monkeypatch):
@@ -217,7 +219,7 @@ def test_a_client_that_goes_away_is_dropped(urm):
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         head = f"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 1}\r\n\r\n".encode()
         client.sendall(head + body)
-    for _ in range(500):
+    for _ in range(6000):
         if urm.count("urm_requests_total", route="rewards", status="499"):
             break
         time.sleep(0.01)
