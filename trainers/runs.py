@@ -130,7 +130,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
 
 def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | None = None) -> Path | None:
     """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
-    check_can_save(trainer)
+    check_can_save(trainer, data)
     if args.dry_run:
         if trainer.is_world_process_zero():
             print(format_plan(plan_run(trainer), args.output_dir))

@@ -9,6 +9,7 @@ from accelerate.utils import is_peft_model
 
 from urm_hf.checkpoints.adapters import load_adapter, save_adapter_with_head
 from urm_hf.hub.publish import push
+from urm_hf.modeling import URMConfig
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import save_tokenizer
 from urm_hf.trainers.data_arguments import DataArguments
@@ -55,18 +56,24 @@ def save_run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource
         push(args.output_dir, trainer.hub_model_id, private=None, revision=args.hub_revision, token=args.hub_token)
 
 
-def check_can_save(trainer: Any) -> None:
+def check_can_save(trainer: Any, data: DataArguments) -> None:
     """
     Refuses to train what could not be saved.
 
     Raises:
-        ValueError: an adapter under DeepSpeed, which leaves weights that do not train out of the state dict that it
-            gathers, and with them a part of the head, and gives no process the whole base to merge into.
+        ValueError: an adapter of a scalar model that FSDP shards, to be merged; or any under DeepSpeed, which leaves
+            weights that do not train out of the state dict that it gathers, and with them a part of the head, and
+            gives no process the whole base to merge into.
     """
     if trainer.is_deepspeed_enabled and is_peft_model(trainer.model):
         raise ValueError(
             "an adapter (`use_peft`) cannot be saved under DeepSpeed. Launch it with examples/recipes/fsdp2.yaml, or "
             "on one GPU."
+        )
+    if trainer.is_fsdp_enabled and _merges(trainer, data) and not isinstance(trainer.model.config, URMConfig):
+        raise ValueError(
+            "under FSDP the adapter of a scalar reward model cannot be merged, as no process has the whole base: say "
+            "`--save_adapter`, or train it on one GPU."
         )
 
 

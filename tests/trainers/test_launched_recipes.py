@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.helpers.programs import LIMIT, run_command
 from tests.helpers.recipe_stages import STAGES
+from tests.helpers.reward_runs import tiny_reward_model
 from tests.helpers.score_runs import write
 from tests.helpers.tiny import WITHOUT_PACKAGE, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import assert_close, close
@@ -127,6 +128,24 @@ def test_two_processes_train_what_one_trains(tmp_path, inputs, capsys, launcher,
     assert printed.count("Saved to") == 1
     check_same(two, one)
     check_published(two, capsys)
+
+
+@pytest.mark.parametrize("launcher", ["fsdp2.yaml", ZERO3])
+def test_two_processes_train_the_reward_model_of_one(tmp_path, inputs, launcher):
+    """Under FSDP2 on packs, under ZeRO-3 padded."""
+    base, paths = tmp_path / "base", [tmp_path / "one", tmp_path / "two"]
+    tiny_reward_model().save_pretrained(base)
+    tiny_tokenizer().save_pretrained(base)
+    places = ["--model_name_or_path", str(base), "--dataset_name", inputs["pairs"], "--max_steps", "4"]
+    argv = ["reward", *places, "--logging_steps", "1", "--dtype", "float32", "--bf16", "false", *QUIET]
+    one, two = (
+        [*argv, "--output_dir", str(path), "--per_device_train_batch_size", batch]
+        for path, batch in zip(paths, ("8", "4"), strict=True)
+    )
+    assert main(["train", *one, "--use_cpu", "true"]) == 0
+    printed = run_command(launch(launcher, two), env=environment())
+    assert ("computed_tokens" in printed) == (launcher == "fsdp2.yaml")
+    check_same(paths[1], paths[0])
 
 
 @pytest.mark.parametrize("launcher", ["fsdp2.yaml", ZERO3])
