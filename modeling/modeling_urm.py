@@ -76,8 +76,6 @@ class URMForRewardModeling(PreTrainedModel):
     supports_gradient_checkpointing = True
     _auto_class = "AutoModelForSequenceClassification"  # makes save_pretrained copy these files
     _keep_in_fp32_modules_strict = ["score"]  # whatever the dtype of the rest
-    # quantizers ask this list alone what they must leave as it is; transformers wants the two lists disjoint
-    _keep_in_fp32_modules = ["score.value", "score.gate"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flash_attn_2 = True  # read by transformers 4
@@ -94,6 +92,9 @@ class URMForRewardModeling(PreTrainedModel):
             config.backbone_config._attn_implementation = backbone.config._attn_implementation  # `from_config` does so
         self.score = URMHead(config)
         self.post_init()
+        # Quantizers ask this list alone what they must leave as it is. It is of the instance: transformers 4 takes no
+        # dotted name in the class's, and `value` or `gate` would keep parts of some backbones too.
+        self._keep_in_fp32_modules = {*(self._keep_in_fp32_modules or ()), "score.value", "score.gate"}
 
     def _init_weights(self, module: nn.Module):
         if isinstance(module, URMHead):
