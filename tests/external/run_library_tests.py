@@ -3,8 +3,8 @@ Runs TRL's and PEFT's own tests on a URM: `python -m tests.external.run_library_
 
 FOLDER is an unpacked checkout of the library, whose own code is tested too. The tests name models and data sets of a
 hub; tiny ones of these names are made in a folder that the tests run in, so that nothing is fetched. `--stock` makes
-them of transformers' own classes: run it beside, for what fails there too is not the URM's. What else you pass goes to
-pytest.
+them of transformers' own classes: run it beside, for what fails there too is not the URM's. TRL's tests need
+`pytest-datadir`. What else you pass goes to pytest.
 """
 
 import argparse
@@ -137,17 +137,13 @@ def lay_preferences(folder: Path):
             }
         ]
     )
-    calls = {
-        side: [
-            {
-                "role": "assistant",
-                "content": "",
-                "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": city}}}],
-            }
-        ]
-        for side, city in (("chosen", "Bonn"), ("rejected", "Berlin"))
-    }
-    rows = [{"prompt": said("user", f"Weather in Bonn, {i}?"), **calls, "tools": definitions} for i in range(19)]
+    rows = []
+    for i in range(19):
+        answers = {}
+        for side, city in (("chosen", f"Bonn {i}"), ("rejected", "Berlin")):
+            call = {"type": "function", "function": {"name": "weather", "arguments": {"city": city}}}
+            answers[side] = [{"role": "assistant", "content": f"I look at {city}.", "tool_calls": [call]}]
+        rows.append({"prompt": said("user", f"What is the weather in Bonn {i}?"), **answers, "tools": definitions})
     write_configurations(tools, {"preference": rows})
 
 

@@ -92,4 +92,4 @@ def test_quantizers_leave_the_head_alone():
     assert linear
     for name in linear:
         assert any(f"score.{name}.".startswith(f"{part}.") for part in kept), name
-    assert not model._keep_in_fp32_modules & model._keep_in_fp32_modules_strict
+    assert not {*model._keep_in_fp32_modules} & {*model._keep_in_fp32_modules_strict}
