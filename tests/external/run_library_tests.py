@@ -4,7 +4,7 @@ Runs TRL's and PEFT's own tests on a URM: `python -m tests.external.run_library_
 FOLDER is an unpacked checkout of the library, whose own code is tested too. The tests name models and data sets of a
 hub; tiny ones of these names are made in a folder that the tests run in, so that nothing is fetched. `--stock` makes
 them of transformers' own classes: run it beside, for what fails there too is not the URM's. TRL's tests need
-`pytest-datadir`. What else you pass goes to pytest.
+`pytest-datadir`, PEFT's `diffusers` and `parameterized`. What else you pass goes to pytest.
 """
 
 import argparse
@@ -173,7 +173,13 @@ def main() -> int:
         lay_preferences(folder)
         settings = {
             "PYTHONPATH": os.pathsep.join(
-                [str(source / suite.code), str(source), str(ROOT), str(Path(__file__).parent)]
+                [
+                    str(source / suite.code),
+                    str(source),
+                    str(ROOT),
+                    str(Path(__file__).parent),
+                    os.environ.get("PYTHONPATH", ""),
+                ]
             ),
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(folder / "hf"),
