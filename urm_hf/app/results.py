@@ -17,9 +17,9 @@ CSS = """
 .urm .bar span { color: white !important; padding: 0.25em 0.6em; white-space: nowrap; overflow: hidden; }
 .urm .bar span { box-sizing: border-box; }
 .urm .bar .a { background: #1f6feb; } .urm .bar .b { background: #b35a05; flex: 1; text-align: right; }
-.urm table { border-collapse: collapse; margin: 0.8em 0; }
+.urm table { border-collapse: collapse; border: none !important; margin: 0.8em 0; }
 .urm th, .urm td { padding: 0.3em 1em 0.3em 0 !important; text-align: left; font-variant-numeric: tabular-nums; }
-.urm th, .urm td, .urm tr { border: none !important; border-bottom: 1px solid #8884 !important; }
+.urm th, .urm td, .urm tr, .urm tbody { border: none !important; border-bottom: 1px solid #8884 !important; }
 .urm .pictures { display: flex; flex-wrap: wrap; gap: 8px; margin: 0.8em 0; }
 .urm .pictures svg { width: 300px; max-width: 100%; height: auto; background: white; border-radius: 4px; }
 .urm .error { color: #c62828; font-weight: 600; }

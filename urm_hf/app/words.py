@@ -10,9 +10,9 @@ from urm_hf.uncertainty.measures import compute_preference_probability
 
 NAMES = ("A", "B")
 MEANINGS = {
-    "epistemic": "disagreement about ratings (`epistemic`)",
-    "attribute_gap": "largest disagreement about a rating (`attribute_gap`)",
-    "attribute_variance": "predicted spread (`attribute_variance`)",
+    "epistemic": "disagreement about ratings (epistemic)",
+    "attribute_gap": "largest disagreement about a rating (attribute_gap)",
+    "attribute_variance": "predicted spread (attribute_variance)",
 }
 Pair = Sequence[RewardScore]  # of A and of B
 
