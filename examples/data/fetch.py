@@ -3,9 +3,9 @@ Fetches an open data set from its public source, at one commit, and converts it 
 
     python examples/data/fetch.py ratings_webnlg2020 pairs_hh --out data
 
-Every file that is read, and the rows that come out, are held against checksums of sources.json; splits/ names the rows
-of each split. Nothing of the data is part of this repository: read the licence that is printed. `--mirror FOLDER` reads
-files of a clone (FOLDER/owner+name, a work tree at the commit) instead of the network.
+Every file that is read, and the rows that come out, are held against checksums of sources.json; splits/ names the
+rows of each split. Nothing of the data is part of this repository: read the licence that is printed. `--mirror FOLDER`
+reads files of a clone (FOLDER/owner+name, a work tree at the commit) instead of the network.
 """
 
 import argparse

@@ -21,10 +21,8 @@ def print_report(result: DemoResult, plots: list[Path]):
         f"Trained on {metrics['n_train']} conversations with three simulated annotators each; none below was seen.\n"
     )
     print_table(result)
-    print(
-        f"\nreward compares answers to one prompt. * = looks unfamiliar: its {RECOMMENDED} is higher than that of 95 % of "
-        "the held-out test conversations.\n"
-    )
+    print("\nreward compares answers to one prompt.")
+    print(f"* = looks unfamiliar: its {RECOMMENDED} is higher than that of 95 % of the held-out test conversations.\n")
 
     print(f"Held-out test ({metrics['n_test']} conversations of {metrics['n_prompts']} prompts):")
     print(
