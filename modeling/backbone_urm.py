@@ -86,7 +86,7 @@ def _load_merged_adapter(name: str, config_file: Path, place: HubPlace, kwargs: 
             kwargs |= {"num_labels": len(tensor), "ignore_mismatched_sizes": True}
     model, info = _base_class(config).from_pretrained(base, output_loading_info=True, use_safetensors=True, **kwargs)
     decoder = "" if model.base_model is model else f"{model.base_model_prefix}."
-    wrong = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+    wrong = [*info["missing_keys"], *(item if isinstance(item, str) else item[0] for item in info["mismatched_keys"])]
     _check_complete(base, [key for key in wrong if key.startswith(decoder)])
     model = peft.PeftModel(model, peft_config)
     result = model.load_adapter(folder, "default")

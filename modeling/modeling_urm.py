@@ -76,8 +76,6 @@ class URMForRewardModeling(PreTrainedModel):
     supports_gradient_checkpointing = True
     _auto_class = "AutoModelForSequenceClassification"  # makes save_pretrained copy these files
     _keep_in_fp32_modules_strict = ["score"]  # whatever the dtype of the rest
-    # quantizers ask this list alone what they must leave as it is; transformers wants the two lists disjoint
-    _keep_in_fp32_modules = ["score.value", "score.gate"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flash_attn_2 = True  # read by transformers 4
@@ -94,6 +92,10 @@ class URMForRewardModeling(PreTrainedModel):
             config.backbone_config._attn_implementation = backbone.config._attn_implementation  # `from_config` does so
         self.score = URMHead(config)
         self.post_init()
+        # Quantizers ask this list alone what they must leave as it is. It is of the instance: transformers 4 takes no
+        # dotted name in the class's, and `value` or `gate` would keep parts of some backbones too.
+        kept: set[str] = set(self._keep_in_fp32_modules or ())  # type: ignore[has-type]
+        self._keep_in_fp32_modules = kept | {"score.value", "score.gate"}
 
     def _init_weights(self, module: nn.Module):
         if isinstance(module, URMHead):
@@ -335,7 +337,9 @@ class URMForRewardModeling(PreTrainedModel):
             model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         wrong = {kind: sorted(info.get(f"{kind}_keys", [])) for kind in ("missing", "unexpected")}
         wrong["misshapen"] = [
-            f"{key} is {list(found)} instead of {list(expected)}" for key, found, expected in info["mismatched_keys"]
+            # transformers 4 tells the names alone
+            item if isinstance(item, str) else f"{item[0]} is {list(item[1])} instead of {list(item[2])}"
+            for item in info["mismatched_keys"]
         ]
         if any(wrong.values()):
             listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items())

@@ -27,12 +27,14 @@ class DataCollatorForRatings:
         features (`dict[str, Features]`, *optional*): hidden states by the name that an example has in `feature_file`.
         packing (`str`, *optional*, defaults to `"none"`): "tree" and "flat" give a pack in place of a padded batch.
         backend (`str`, *optional*, defaults to `"auto"`): attention of packs.
+        unread (`int`, *optional*): what packs leave out at the end of a conversation, see [`Trial`].
     """
 
     pad_token_id: int
     features: Mapping[str, Features] = field(default_factory=dict)
     packing: str = "none"
     backend: str = "auto"
+    unread: int | None = None
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = {
@@ -44,7 +46,9 @@ class DataCollatorForRatings:
             return batch
         sequences = [example["input_ids"] for example in examples]
         if self.packing != "none":
-            return packed_batch(sequences, share=self.packing == "tree", backend=self.backend) | batch
+            return (
+                packed_batch(sequences, share=self.packing == "tree", backend=self.backend, unread=self.unread) | batch
+            )
         return batch | pad_batch(sequences, self.pad_token_id)
 
 
@@ -60,11 +64,13 @@ class DataCollatorForCachedPreference(DataCollatorForPreference):
         features (`dict[str, Features]`, *optional*): hidden states by the name that an example has in `feature_file`.
         packing (`str`, *optional*, defaults to `"none"`): "tree" and "flat" give a pack in place of a padded batch.
         backend (`str`, *optional*, defaults to `"auto"`): attention of packs.
+        unread (`int`, *optional*): what packs leave out at the end of a conversation, see [`Trial`].
     """
 
     features: Mapping[str, Features] = field(default_factory=dict)
     packing: str = "none"
     backend: str = "auto"
+    unread: int | None = None
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         cached = "chosen_feature" in examples[0]
@@ -78,7 +84,7 @@ class DataCollatorForCachedPreference(DataCollatorForPreference):
     def _pack(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         sides = ("chosen_ids", "rejected_ids")
         sequences = [example[side] for side in sides for example in examples]
-        return packed_batch(sequences, share=self.packing == "tree", backend=self.backend)
+        return packed_batch(sequences, share=self.packing == "tree", backend=self.backend, unread=self.unread)
 
     def _read_cached(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         chosen = _read_hidden(self.features, examples, "chosen_feature")

@@ -95,6 +95,7 @@ class TrainsOnPacks:
     model: Any
     accelerator: Any
     train_dataset: Any
+    eval_dataset: Any
     data_collator: Any
     model_accepts_loss_kwargs: bool
     _metrics: Any
@@ -115,16 +116,17 @@ class TrainsOnPacks:
                 "set `per_device_train_batch_size`, or load it whole."
             )
         if self.args.packing != "none" and self.train_dataset is not None:
-            self.packing = self._choose_packing(in_the_way)
+            trial = self._try_packs() if in_the_way is None else Trial(in_the_way)
+            self.packing = self._choose_packing(trial)
         if self.packing != "none":
             take_packs(find_backbone(self.model))  # in every process, of which only one tried it out
             self.data_collator.packing, self.data_collator.backend = self.packing, self.args.packed_attention
+            self.data_collator.unread = trial.unread
         # whether transformers leaves it to the loss to weigh micro-batches, under its name and those before 5.19
         self.loss_is_scaled_for_ga = self.model_accepts_loss_kwargs = self.weighs_rows
 
-    def _choose_packing(self, in_the_way: str | None) -> str:
+    def _choose_packing(self, trial: Trial) -> str:
         asked = self.args.packing
-        trial = self._try_packs() if in_the_way is None else Trial(in_the_way)
         if trial.reason is not None and asked is not None:
             raise ValueError(f'`packing="{asked}"`: {trial.reason}. Set `packing="none"`, which pads.')
         if trial.reason is not None:
@@ -142,11 +144,15 @@ class TrainsOnPacks:
         """Whether this model and these rows can be packed; the first process finds out, where there are several."""
         if is_deepspeed_zero3_enabled():
             return Trial("under DeepSpeed ZeRO-3 no process can try packs out, as none has the whole model")
+        if self.args.neftune_noise_alpha is not None:
+            return Trial("NEFTune scales its noise by the length of a row, and a pack is one row")
         backbone = find_backbone(self.model)
-        if backbone is not None:
-            longest, window = self._longest_row(), longest_window(backbone)
-            if window is not None and longest is not None and longest > window:
-                return Trial(f"a conversation of {longest} tokens exceeds the attention window of {window}")
+        window = None if backbone is None else longest_window(backbone)
+        if window is not None:
+            longest = self._longest_row()
+            if longest is None or longest > window:
+                told = "any length" if longest is None else f"{longest} tokens"
+                return Trial(f"a conversation may have {told}, which exceeds the attention window of {window}")
         trials: list[Trial | None] = [None]
         if self.accelerator.is_main_process:
             first = next(iter(self.train_dataset))
@@ -158,10 +164,12 @@ class TrainsOnPacks:
         return trials[0]
 
     def _longest_row(self) -> int | None:
-        """Tokens of the longest conversation; None of a stream."""
-        if isinstance(self.train_dataset, IterableDataset):
-            return None
-        return max(len(ids) for column in self.id_columns for ids in self.train_dataset[column])
+        """Tokens of the longest conversation, to train or to evaluate on; of a stream what `max_length` allows."""
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        datasets = [self.train_dataset, *(dataset for dataset in evaluated.values() if dataset is not None)]
+        if any(isinstance(dataset, IterableDataset) for dataset in datasets):
+            return self.args.max_length
+        return max(len(ids) for dataset in datasets for column in self.id_columns for ids in dataset[column])
 
     def run_model(self, model: Any, inputs: dict[str, Any]) -> Any:
         """
@@ -230,6 +238,18 @@ class TrainsOnPacks:
         return prepare_data_loader(
             loader, accelerator.device, num_processes=1, process_index=0, put_on_device=accelerator.device_placement
         )
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """As transformers estimates them; of a pack by the tokens that go through the backbone."""
+        if PACK in inputs:
+            inputs = {"input_ids": torch.empty(1, inputs[PACK].pack_length)}
+        return super().floating_point_ops(inputs)  # type: ignore[misc]
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        if PACK in inputs:
+            mask = torch.ones(1, int(count_tokens(inputs)), device=inputs["input_ids"].device)
+            inputs = {"input_ids": mask, "attention_mask": mask}
+        super()._track_num_input_tokens(inputs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         inputs = args[1] if len(args) > 1 else kwargs["inputs"]

@@ -13,6 +13,11 @@ ADAM = 8  # bytes of optimizer state a weight: two float32 averages
 # Bytes of activations a token and hidden unit of one layer, in 16 bits and without attention matrices (Korthikanti et
 # al., 2022, arXiv:2205.05198, table 2 with s = 1): what backward needs of a layer that is not computed again.
 LAYER_BYTES = 34
+LAYOUTS = {
+    "tree": 'in packs, each common prefix once (`packing="tree"`)',
+    "flat": 'in packs, without padding (`packing="flat"`)',
+    "none": 'padded (`packing="none"`)',
+}
 GIB, MIB = 2**30, 2**20
 
 
@@ -25,6 +30,7 @@ class Plan:
         rows, tokens (`int`, *optional*): of the training set, in an epoch; None of a stream.
         longest (`int`, *optional*): tokens of the longest conversation.
         batch (`int`): rows in a step, over all processes.
+        packing (`str`): how rows become batches, see [`PackingConfig`].
         steps (`int`): optimization steps of the run.
         fixed_bytes (`int`): frozen weights, in bytes.
         trained_bytes (`int`): weights that train, their gradients and the optimizer's state, in bytes.
@@ -39,6 +45,7 @@ class Plan:
     tokens: int | None
     longest: int | None
     batch: int
+    packing: str
     steps: int
     fixed_bytes: int
     trained_bytes: int
@@ -72,6 +79,8 @@ def plan_run(trainer: Any) -> Plan:
     if args.max_tokens_per_step is not None and lengths is not None:  # as many rows as fit, on average
         parts = len(trainer.get_train_dataloader()) * args.world_size
         batch = round(len(trainer.train_dataset) / parts * args.gradient_accumulation_steps * args.world_size)
+    if lengths is not None:
+        batch = min(batch, len(trainer.train_dataset))
     return Plan(
         parameters=sum(weight.numel() for weight in model.parameters()),
         trained=sum(weight.numel() for weight in trained),
@@ -80,6 +89,7 @@ def plan_run(trainer: Any) -> Plan:
         tokens=None if lengths is None else sum(lengths),
         longest=None if lengths is None else max(lengths),
         batch=batch,
+        packing=trainer.packing,
         steps=count_steps(args, None if lengths is None else len(trainer.get_train_dataloader())),
         fixed_bytes=sum(weight.numel() * weight.element_size() for weight in frozen),
         trained_bytes=sum(weight.numel() * (2 * weight.element_size() + ADAM) for weight in trained),
@@ -95,7 +105,7 @@ def format_plan(plan: Plan, output_dir: str) -> str:
     if plan.rows is not None:
         told = f"{plan.rows:,} rows, {plan.tokens:,} tokens an epoch"
         lines.append(f"{told}; the longest conversation has {plan.longest:,}.")
-    lines.append(f"{plan.steps:,} steps of {plan.batch:,} rows.")
+    lines.append(f"{plan.steps:,} steps of {plan.batch:,} rows, {LAYOUTS[plan.packing]}.")
     lines.append("Memory of each GPU for weights, gradients and Adam:")
     lines.append(f"  {'GPUs':>4}  {'each holds all':>14}  {'shared (FSDP2, ZeRO-3)':>22}")
     for gpus in GPUS:

@@ -4,10 +4,14 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
-from transformers.quantizers.base import get_keys_to_not_convert
 
 from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
+
+try:
+    from transformers.quantizers.base import get_keys_to_not_convert
+except ImportError:  # transformers 4
+    from transformers.integrations.bitsandbytes import get_keys_to_not_convert
 
 INPUTS = pad_rows(random_rows([9, 14]))
 CONVERSATION = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
@@ -88,4 +92,4 @@ def test_quantizers_leave_the_head_alone():
     assert linear
     for name in linear:
         assert any(f"score.{name}.".startswith(f"{part}.") for part in kept), name
-    assert not model._keep_in_fp32_modules & model._keep_in_fp32_modules_strict
+    assert not {*model._keep_in_fp32_modules} & {*model._keep_in_fp32_modules_strict}

@@ -61,7 +61,9 @@ def bradley_terry_loss(model: URMForRewardModeling) -> float:
     tokenizer = tiny_tokenizer()
     margins = []
     for pair in preference_pairs():
-        chosen, rejected = (tokenizer.apply_chat_template(pair[side])["input_ids"] for side in ("chosen", "rejected"))
+        chosen, rejected = (
+            tokenizer.apply_chat_template(pair[side], return_dict=True)["input_ids"] for side in ("chosen", "rejected")
+        )
         rewards = rewards_alone(model, [chosen, rejected]).squeeze(-1).tolist()
         margins.append(rewards[0] - rewards[1])
     return sum(math.log1p(math.exp(-margin)) for margin in margins) / len(margins)

@@ -1,5 +1,6 @@
 """Packed training against TRL's padded batches: gradients, losses, and what is refused."""
 
+import copy
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from peft import LoraConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from trl import RewardTrainer
 
-from tests.helpers.reward_runs import answered_prompts, gradients, losses, tiny_reward_model, train_reward
+from tests.helpers.reward_runs import QUIET, STEP, answered_prompts, gradients, losses, tiny_reward_model, train_reward
 from tests.helpers.tiny import FAMILIES, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from tests.helpers.training import attribute_trainer, gating_trainer, logged, pair_rows, rated_rows
@@ -204,6 +205,7 @@ def test_bad_settings_are_told(tmp_path, rows, settings, message):
         (lambda: tiny_reward_model("opt", dropout=0.1, word_embed_proj_dim=64, ffn_dim=96), {}, DROPOUT),
         (lambda: tiny_reward_model("mistral", sliding_window=40), {}, "exceeds the attention window of 40"),
         (lambda: tiny_reward_model(_attn_implementation="eager"), {}, "has the attention 'eager'"),
+        (tiny_reward_model, {"neftune_noise_alpha": 5.0}, "NEFTune scales its noise"),
     ],
 )
 def test_what_cannot_be_packed_is_refused_or_padded(tmp_path, rows, model, settings, message):
@@ -247,3 +249,57 @@ def test_a_pack_that_gets_lost_is_an_error(tmp_path, rows):
 def test_back_ends_are_checked_where_a_pack_is_made():
     with pytest.raises(ValueError, match="must be one of auto, spans, blocks, got 'flash'"):
         RunningPack(pack_rows([[1]], share=True), "flash")
+
+
+@pytest.mark.parametrize("packing", ["tree", "flat"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_rows_that_end_in_the_padding_token_are_read_as_by_trl(tmp_path, rows, family, packing):
+    """With `pad_token = eos_token` classifiers of transformers read the token before the last."""
+    pad = tiny_tokenizer().pad_token_id
+    ending = rows.map(
+        lambda row, index: {side: ids + [pad] * (index % 3) for side, ids in row.items()}, with_indices=True
+    )
+    model = tiny_reward_model(family, pad_token_id=pad)
+    expected = gradients(RewardTrainer, model, ending, tmp_path)
+    found = gradients(URMRewardTrainer, model, ending, tmp_path, packing=packing)
+    assert difference(found, expected) < EQUAL
+
+
+def test_a_urm_reads_the_padding_token_at_the_end(tmp_path, rows):
+    pad = tiny_tokenizer().pad_token_id
+    ending = rows.map(lambda row: {side: [*ids, pad] for side, ids in row.items()})
+    found, expected = (
+        gradients(URMRewardTrainer, tiny_urm(), ending, tmp_path, packing=packing) for packing in ("tree", "none")
+    )
+    assert difference(found, expected) < EQUAL
+
+
+def test_windows_hold_for_streams_and_for_what_is_evaluated(tmp_path, rows):
+    model = tiny_reward_model("mistral", sliding_window=40)
+    short = rows.map(lambda row: {side: ids[-20:] for side, ids in row.items()})
+
+    def build(dataset, **settings):
+        args = URMRewardConfig(str(tmp_path), **(QUIET | STEP | settings))
+        return URMRewardTrainer(
+            copy.deepcopy(model), args, train_dataset=dataset, eval_dataset=short, processing_class=tiny_tokenizer()
+        )
+
+    assert build(short).packing == "tree"
+    assert build(short.to_iterable_dataset(), max_length=40).packing == "tree"
+    assert build(short.to_iterable_dataset()).packing == "none"
+    trainer = build(short)
+    with pytest.raises(ValueError, match="exceeds the attention window of 40"):
+        trainer.evaluate(rows)
+    args = URMRewardConfig(str(tmp_path), **(QUIET | STEP))
+    trainer = URMRewardTrainer(model, args, train_dataset=short, eval_dataset=rows, processing_class=tiny_tokenizer())
+    assert trainer.packing == "none"
+
+
+def test_what_transformers_counts_is_of_the_conversations(tmp_path, rows):
+    settings = {"include_num_input_tokens_seen": "non_padding"}
+    packed, padded = (
+        train_reward(URMRewardTrainer, tiny_reward_model(), rows, tmp_path, packing=packing, **settings)[0]
+        for packing in ("tree", "none")
+    )
+    assert packed.state.num_input_tokens_seen == padded.state.num_input_tokens_seen
+    assert 0.3 * padded.state.total_flos < packed.state.total_flos < padded.state.total_flos

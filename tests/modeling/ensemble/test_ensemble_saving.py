@@ -52,7 +52,7 @@ def test_a_list_of_folders_becomes_an_ensemble_in_eval_mode(ensemble, members):
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification, URMEnsemble])
 def test_a_saved_ensemble_loads_with_the_same_numbers(folder, output, auto, kwargs):
     loaded = auto.from_pretrained(folder, **kwargs)
-    assert type(loaded) is URMEnsemble
+    assert type(loaded).__name__ == URMEnsemble.__name__  # transformers 4 takes the checkpoint's code if it may
     assert_equal_outputs(run(loaded), output)
 
 
@@ -71,7 +71,8 @@ def test_members_named_relative_to_the_working_directory_are_found_from_another(
 
 
 def test_a_saved_ensemble_is_its_config_and_the_code_it_needs(folder):
-    assert sorted(path.name for path in Path(folder).iterdir()) == sorted(["config.json", *SHIPPED, *TOKENIZER])
+    names = {path.name for path in Path(folder).iterdir()} - {"special_tokens_map.json"}  # of transformers 4
+    assert names == {"config.json", *SHIPPED, *TOKENIZER}
     config = json.loads((Path(folder) / "config.json").read_text())
     assert config["auto_map"] == {
         "AutoConfig": "configuration_urm_ensemble.URMEnsembleConfig",
