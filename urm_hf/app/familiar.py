@@ -35,8 +35,9 @@ class FamiliarSet:
 
 def choose_measure(scores: Sequence[RewardScore]) -> str | None:
     """
-    What tells the unfamiliar best: the members' disagreement about ratings; of a single model the predicted spread,
-    which is about raters and may stay small on unfamiliar text. A scalar model has neither: None.
+    What tells the unfamiliar best: the doubt about ratings, of members or of a posterior; of a single model without
+    one the predicted spread, which is about raters and may stay small on unfamiliar text. A scalar model has neither:
+    None.
     """
     given = available(scores)
     return next((name for name in ("epistemic", "attribute_gap", "attribute_variance") if name in given), None)

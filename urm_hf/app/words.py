@@ -10,7 +10,7 @@ from urm_hf.uncertainty.measures import compute_preference_probability
 
 NAMES = ("A", "B")
 MEANINGS = {
-    "epistemic": "disagreement about ratings (epistemic)",
+    "epistemic": "doubt about ratings (epistemic)",
     "attribute_gap": "largest disagreement about a rating (attribute_gap)",
     "attribute_variance": "predicted spread (attribute_variance)",
 }
@@ -46,6 +46,8 @@ def describe_preference(scores: Pair) -> str:
 def describe_members(scores: Pair) -> list[str]:
     """What an ensemble agrees and disagrees about; nothing of a single model."""
     if any(score.get("member_rewards") is None for score in scores):
+        if all(score.get("epistemic_variance") is not None for score in scores):
+            return ["This is a single model; what it does not know is told by its posterior."]
         return ["This is a single model: load an ensemble to see what is not known."]
     rewards = np.array([score["member_rewards"] for score in scores])  # (2, M)
     prefer_a, prefer_b = (rewards[0] > rewards[1]).sum(), (rewards[1] > rewards[0]).sum()
