@@ -71,3 +71,11 @@ def test_the_measure_is_the_members_disagreement_where_there_are_members():
     single["attribute_variance"] = 1.0
     assert choose_measure([single]) == "attribute_variance"
     assert choose_measure([RewardScore(reward=0.0)]) is None
+
+
+def test_a_single_model_with_a_posterior_says_where_its_doubt_comes_from():
+    scores = [build_score(1.0), build_score(0.0)]
+    for score in scores:
+        score["epistemic_variance"] = 0.1
+    assert describe_members(scores) == ["This is a single model; what it does not know is told by its posterior."]
+    assert choose_measure(scores) == "epistemic"
