@@ -49,6 +49,28 @@ def test_swift_gets_a_reward_for_each_of_its_rows(server, monkeypatch):
     assert found == close([score.reward - 0.5 * score.reward_gap for score in server.scorer.score(ROWS)])
 
 
+class OfAnyData:
+    """In place of a generic class of verifiers."""
+
+    def __class_getitem__(cls, data):
+        return cls
+
+
+def test_verifiers_awaits_the_reward_of_a_trace(server, monkeypatch):
+    """Which holds the prompt and what the policy answered, as objects with a role and a content."""
+    vf = {"Task": OfAnyData, "TaskData": dict, "Trace": object, "reward": lambda weight: lambda function: function}
+    task = load("verifiers_taskset", server, monkeypatch, verifiers={}, verifiers__v1=vf).RewardTask()
+    traces = []
+    for row in ROWS:
+        turns = [types.SimpleNamespace(**turn, reasoning_content=None) for turn in messages_of(row)]
+        traces.append(types.SimpleNamespace(messages=turns))
+
+    async def ask_all():
+        return await asyncio.gather(*map(task.urm, traces))
+
+    assert asyncio.run(ask_all()) == close([score.reward for score in server.scorer.score(ROWS)])
+
+
 def test_skyrl_ends_an_episode_with_the_reward(server, monkeypatch):
     base = {"BaseTextEnv": object, "BaseTextEnvStepOutput": dict}
     packages = {"skyrl_gym": {}, "skyrl_gym__envs": {}, "skyrl_gym__envs__base_text_env": base}
