@@ -13,12 +13,13 @@ READY := $(VENV)/.ready-$(subst $(COMMA),-,$(EXTRAS))
 DEEPSPEED := $(VENV)/deepspeed
 DEEPSPEED_NEEDS := deepspeed hjson ninja py-cpuinfo msgpack einops
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs format clean
 
 help:
 	@echo "make demo    score and compare a few conversations with small models, on the CPU"
 	@echo "make test    the test suite, $(JOBS) files at a time (JOBS=n for more)"
 	@echo "make check   ruff (lint, format) and mypy, changing nothing"
+	@echo "make docs    the site in site/, offline; a link that leads nowhere is an error"
 	@echo "make format  ruff: sort imports, fix what can be fixed, format"
 	@echo "make $(DEEPSPEED)  DeepSpeed for the tests of the recipe for ZeRO-3, which are skipped without it"
 	@echo "make clean   delete build products and caches (keeps $(VENV))"
@@ -54,10 +55,14 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	@echo "==> Building the site"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage
 	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +

@@ -27,8 +27,10 @@ def plot_measures(scores: dict[str, list], path: Path):
             box.set(facecolor=colour, alpha=0.6)
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        # labels of long numbers would run into each other: over two decades only the powers of ten are named
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(base=10, subs=(1,) if high / low > 50 else (1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
         axis.set_yticks(range(1, len(scores) + 1), list(scores))
         axis.set_title(f"{name} ({MEASURES[name].unit})", fontsize=10)
         axis.grid(axis="x", alpha=0.3)

@@ -72,6 +72,8 @@ class URMConfig(PretrainedConfig):
             not the spread of human ratings.
         training (`dict`, *optional*):
             How the heads came to be (seed, data, steps); only for people and for checks of ensembles.
+        posterior_rank (`int`, *optional*):
+            Directions that the head's posterior over the means keeps (`URMHead.set_posterior`). None: it has none.
 
     `num_labels` is 1 whatever n is: to TRL, pipelines and servers a URM is a scalar reward model.
     """
@@ -93,6 +95,7 @@ class URMConfig(PretrainedConfig):
         log_std_bounds: Sequence[float] | None = (-4.0, 4.0),
         attribute_loss: str | None = None,
         training: dict[str, Any] | None = None,
+        posterior_rank: int | None = None,
         **kwargs,
     ):
         refuse_published_layout(kwargs.get("architectures"), kwargs.get("name_or_path"))
@@ -117,6 +120,12 @@ class URMConfig(PretrainedConfig):
             raise ValueError(f"`log_std_bounds` must be [low, high] with low < high, got {log_std_bounds}.")
         self.attribute_loss = attribute_loss
         self.training = training
+        self.posterior_rank = posterior_rank
+        if posterior_rank is not None and not 1 <= posterior_rank <= self.backbone_config.hidden_size:
+            raise ValueError(
+                f"`posterior_rank` must lie between 1 and the hidden size {self.backbone_config.hidden_size}, got "
+                f"{posterior_rank}."
+            )
 
         if kwargs.pop("num_labels", 1) != 1 or len(kwargs.pop("id2label", None) or [0]) != 1:
             raise ValueError("A URM has `num_labels=1`, its reward. Rated attributes go into `attributes=[...]`.")
@@ -137,6 +146,8 @@ class URMConfig(PretrainedConfig):
         output |= {
             name: getattr(backbone, name) for name in BACKBONE_SIZES if isinstance(getattr(backbone, name, None), int)
         }
+        if output.get("posterior_rank") is None:  # nothing new in the config of a model without one
+            output.pop("posterior_rank", None)
         output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
         tell_peft_targets(backbone.model_type)
         return output

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 from .configuration_urm import URMConfig
 from .distributions_urm import bend, gated_reward
 
+POSTERIOR = tuple(f"posterior_{part}" for part in ("center", "scale", "basis", "variances", "rest", "intercept"))
+
 
 class Float32Linear(nn.Linear):
     """A linear layer that computes in float32 under any autocast and whatever dtype its weights were cast to."""
@@ -25,13 +27,19 @@ class URMHead(nn.Module):
 
     `feature_mean` and `feature_scale` standardise h, `label_mean` and `label_std` take the prediction to the rating
     scale. They are 0 and 1 unless a trainer measured them, and are saved with the weights, so that an adapter carries
-    them as well.
+    them as well. So is the posterior over the means, if one was fitted: buffers `posterior_*`, see `set_posterior`.
     """
 
     feature_mean: Tensor
     feature_scale: Tensor
     label_mean: Tensor
     label_std: Tensor
+    posterior_center: Tensor
+    posterior_scale: Tensor
+    posterior_basis: Tensor
+    posterior_variances: Tensor
+    posterior_rest: Tensor
+    posterior_intercept: Tensor
 
     def __init__(self, config: URMConfig):
         super().__init__()
@@ -51,6 +59,14 @@ class URMHead(nn.Module):
                 nn.SELU(),
                 Float32Linear(width, n),
             )
+        if config.posterior_rank is not None:
+            shapes = self._posterior_shapes(config.posterior_rank)
+            for name, shape in zip(POSTERIOR, shapes, strict=True):
+                self.register_buffer(name, torch.zeros(shape, dtype=torch.float32))
+
+    def _posterior_shapes(self, rank: int) -> tuple[tuple[int, ...], ...]:
+        hidden, n = self.config.hidden_size, len(self.config.attributes)
+        return (hidden,), (hidden,), (hidden, rank), (n, rank), (n,), (n,)
 
     def reset_parameters(self):
         """
@@ -60,6 +76,11 @@ class URMHead(nn.Module):
         nn.init.zeros_(self.feature_mean)
         nn.init.ones_(self.feature_scale)
         self.set_label_statistics(self.config.label_means, self.config.label_stds)
+        if self.has_posterior:  # of weights that are drawn anew nothing is known
+            for name in POSTERIOR:
+                nn.init.ones_(getattr(self, name))
+            nn.init.zeros_(self.posterior_center)
+            nn.init.eye_(self.posterior_basis)
         nn.init.normal_(self.value.weight, std=0.1 * self.value.in_features**-0.5)
         if self.gate is not None:
             for layer in (self.gate[0], self.gate[2]):
@@ -89,6 +110,58 @@ class URMHead(nn.Module):
         self.feature_scale.copy_(scale)
         self.feature_mean.copy_(mean - 0.5 * scale)
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether `epistemic_variances` can be told."""
+        return self.config.posterior_rank is not None
+
+    @torch.no_grad()
+    def set_posterior(
+        self, center: Tensor, scale: Tensor, basis: Tensor, variances: Tensor, rest: Tensor, intercept: Tensor
+    ):
+        """
+        The posterior over the means that the ratings leave open, of a Bayesian linear regression on hidden states.
+
+        Args:
+            center, scale (`Tensor`): (H,) each, of the hidden states that were rated; z = (h - center) / scale.
+            basis (`Tensor`): (H, r) orthonormal columns.
+            variances (`Tensor`): (n, r) of the means along each of them, in squared units of the ratings.
+            rest (`Tensor`): (n,) along every direction outside of the basis; same unit.
+            intercept (`Tensor`): (n,) of the mean rating; same unit.
+
+        Raises:
+            ValueError: shapes that do not fit the head, or values that are negative or not finite.
+        """
+        tensors = (center, scale, basis, variances, rest, intercept)
+        rank = basis.shape[-1]
+        for name, tensor, shape in zip(POSTERIOR, tensors, self._posterior_shapes(rank), strict=True):
+            if tuple(tensor.shape) != shape:
+                raise ValueError(f"`{name}` must be {shape}, got {tuple(tensor.shape)}.")
+            least = float(tensor.min()) if name not in (POSTERIOR[0], POSTERIOR[2]) else 0.0
+            if not torch.isfinite(tensor).all() or least < 0:
+                raise ValueError(f"`{name}` holds numbers that are negative or not finite.")
+        self.config.posterior_rank = rank
+        for name, tensor in zip(POSTERIOR, tensors, strict=True):
+            self.register_buffer(name, tensor.to(self.feature_mean.device, torch.float32, copy=True))
+
+    def drop_posterior(self):
+        """Forgets the posterior: of weights that changed since it was fitted."""
+        self.config.posterior_rank = None
+        for name in POSTERIOR:
+            self._buffers.pop(name, None)
+
+    def epistemic_variances(self, hidden: Tensor) -> Tensor:
+        """
+        z' S_k z for every attribute, (..., n), of hidden states (..., H), in squared units of the ratings; higher =
+        less known.
+        """
+        z = (hidden.to(self.posterior_center.device).float() - self.posterior_center.float()) / self.posterior_scale
+        with torch.autocast(z.device.type, enabled=False):
+            inside = (z @ self.posterior_basis.float()).square()
+            outside = (z.square().sum(-1) - inside.sum(-1)).clamp(min=0)
+            known = inside @ self.posterior_variances.float().mT
+            return known + outside[..., None] * self.posterior_rest.float() + self.posterior_intercept.float()
+
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""
         config = self.config
@@ -105,7 +178,9 @@ class URMHead(nn.Module):
             return means, stds, means.new_tensor(config.reward_weights).expand_as(means)
         return means, stds, self.gate(hidden) / label_std  # w = MLP(h)
 
-    def forward(self, hidden: Tensor, *, return_distribution: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, hidden: Tensor, *, return_distribution: bool = False, return_epistemic: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """
         Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for.
 
@@ -113,7 +188,10 @@ class URMHead(nn.Module):
             hidden (`Tensor` of shape `(..., H)`): pooled hidden states.
             return_distribution (`bool`, *optional*, defaults to `False`): gives what `distribution` does instead. The
                 model asks this way, for hooks that load an offloaded head run around a module's call alone.
+            return_epistemic (`bool`, *optional*, defaults to `False`): gives what `epistemic_variances` does.
         """
+        if return_epistemic:
+            return self.epistemic_variances(hidden)
         means, stds, weights = self.distribution(hidden)
         if return_distribution:
             return means, stds, weights

@@ -45,6 +45,9 @@ class URMOutput(ModelOutput):
         attribute_stds (`(B, n)`): sigma, same unit; higher = less sure. Aleatoric: the spread of human ratings.
         gating_weights (`(B, n)`): w, may be negative, do not sum to 1.
         reward_std (`(B,)`): sqrt(sum_k w_k^2 sigma_k^2), in the unit of the reward; higher = less sure.
+        attribute_epistemic_stds (`(B, n)`): root of the variance of mu that the rated rows leave open, on the scale of
+            the ratings; higher = less like what was rated. Only of a model with a posterior.
+        reward_epistemic_std (`(B,)`): sqrt(sum_k w_k^2 of these squared), in the unit of the reward. Likewise.
         pooled_hidden (`(B, H)`): the backbone's last hidden state that all of the above is computed from.
         loss (scalar): mean squared error of `logits`, only where `labels` were given.
         hidden_states (tuple of `(B, T, H)`): the backbone's, embeddings first; only if asked for.
@@ -58,6 +61,8 @@ class URMOutput(ModelOutput):
     gating_weights: Tensor | None = None
     reward_std: Tensor | None = None
     pooled_hidden: Tensor | None = None
+    attribute_epistemic_stds: Tensor | None = None
+    reward_epistemic_std: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -173,6 +178,12 @@ class URMForRewardModeling(PreTrainedModel):
             raise ValueError("`pooled_hidden` stands for the backbone's run: it has no other hidden states to give.")
         means, stds, weights = self.score(pooled_hidden, return_distribution=True)
         reward, reward_std = gated_reward(means, stds, weights)
+        if self.score.has_posterior:
+            unknown = self.score(pooled_hidden, return_epistemic=True).sqrt()
+            states |= {
+                "attribute_epistemic_stds": unknown,
+                "reward_epistemic_std": gated_reward(means, unknown, weights)[1],
+            }
         output = URMOutput(
             loss=None if labels is None else squared_error(reward, labels),
             logits=reward.unsqueeze(-1),

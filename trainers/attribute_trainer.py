@@ -48,6 +48,7 @@ from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.noise import draw_noise
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.packing import TrainsOnPacks, count_tokens
+from urm_hf.trainers.posteriors import fit_on_cached
 from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.rated_rows import RatedRows, plan_rated_rows, read_rated_rows
@@ -203,6 +204,7 @@ class URMAttributeTrainer(
         self._fresh_head = config.attribute_loss is None
         self._measure_ratings(model, train_dataset, args)
         config.attribute_loss = args.loss_type
+        model.score.drop_posterior()  # of former weights
         record_stage(config, "attribute_stage", args, train_dataset)
 
     def _measure_ratings(self, model, dataset, args):
@@ -251,6 +253,7 @@ class URMAttributeTrainer(
                     "`standardize_features=False`."
                 )
             self.model.score.standardize_features(hidden)
+        fit_on_cached(self.model, self.train_dataset, self._features, asked=self.args.fit_posterior)
         if keep_best:
             # these losses drive sigma to 0 (Eq. 9) or leave it alone: a likelihood would judge what they do not fit
             metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"

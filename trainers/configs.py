@@ -148,6 +148,10 @@ class URMAttributeConfig(URMTrainingConfig):
             Whether the value head alone trains, on hidden states that are computed once and cached.
         standardize_features (`bool`, *optional*, defaults to `True`):
             With `freeze_backbone`: whether the head reads standardized hidden states.
+        fit_posterior (`bool`, *optional*):
+            Whether the head gets a posterior over its means at the end, from the hidden states of the training rows,
+            so that the model tells what it does not know (`epistemic`). By default with `freeze_backbone`, where
+            these are known and it takes seconds.
 
     Further arguments are those of both stages ([`URMTrainingConfig`]), of [`~trl.RewardConfig`] and of
     [`~transformers.TrainingArguments`].
@@ -194,8 +198,20 @@ class URMAttributeConfig(URMTrainingConfig):
     standardize_features: bool = field(
         default=True, metadata={"help": "With `freeze_backbone`: the head reads standardised hidden states."}
     )
+    fit_posterior: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Fit a posterior over the head's means at the end, which tells what the model does not know. "
+            "Default: with `freeze_backbone`. Else use `urm posterior` afterwards."
+        },
+    )
 
     def __post_init__(self):
+        if self.fit_posterior and not self.freeze_backbone:
+            raise ValueError(
+                "`fit_posterior=True` needs hidden states that stay as they are, as with `freeze_backbone=True`. Fit "
+                "it afterwards: `urm posterior MODEL --data RATINGS --out DIR`."
+            )
         # A head alone starts from nothing and needs a higher rate. It has as many features as the backbone has
         # dimensions, and without a strong decay it would fit the noise of a few thousand rows.
         full, frozen = (2e-6, 1e-3, 1.0, 8), (1e-3, 10.0, 20.0, 64)

@@ -21,10 +21,12 @@ class RewardScore(ModelOutput):
         reward_std: in the unit of the reward; higher = less sure. Of an ensemble: root of the total variance.
         attribute_means, attribute_stds, gating_weights: by attribute name; of an ensemble: averages over members, for
             stds the root of the total variance.
-        attribute_epistemic_stds: by attribute: root of the variance of members' means. Ensembles only.
+        attribute_epistemic_stds: by attribute: root of the variance of the mean that is not known. Of an ensemble: of
+            members' means; of a single URM: of its posterior (`urm posterior`), if it has one.
+        reward_epistemic_std: the same of the reward, in its unit; higher = less known. Single URMs with a posterior.
         attribute_gaps: by attribute: largest difference between members' means (Eq. 7). Ensembles only.
-        epistemic_variance: sum over attributes of the variance of members' means; in squared units of the ratings;
-            higher = less known. Ensembles only.
+        epistemic_variance: sum over attributes of the squares of `attribute_epistemic_stds`; in squared units of the
+            ratings; higher = less known.
         reward_gap: largest difference between members' rewards (Eq. 7); higher = less known. Ensembles only.
         covariance_norm: largest Frobenius norm of members' covariances (Eq. 8), in squared units of the ratings;
             higher = less sure. For a single URM, that of its own covariance.
@@ -43,6 +45,7 @@ class RewardScore(ModelOutput):
     attribute_variance: float | None = None
     covariance_norm: float | None = None
     epistemic_variance: float | None = None
+    reward_epistemic_std: float | None = None
     reward_gap: float | None = None
     member_rewards: list[float] | None = None
     n_tokens: int | None = None
@@ -87,6 +90,10 @@ def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[d
                 "attribute_variance": stds.square().sum(-1),
                 "covariance_norm": stds.square().norm(dim=-1),
             }
+            if "attribute_epistemic_stds" in output:
+                named["apart"] = output.attribute_epistemic_stds
+                columns["epistemic_variance"] = output.attribute_epistemic_stds.square().sum(-1)
+                columns["reward_epistemic_std"] = output.reward_epistemic_std
     lists = {name: tensor.float().cpu().tolist() for name, tensor in columns.items()}
     names = {"means": "attribute_means", "stds": "attribute_stds", "w": "gating_weights"}
     names |= {"apart": "attribute_epistemic_stds", "gaps": "attribute_gaps"}

@@ -170,20 +170,25 @@ def test_the_report_says_what_the_base_is_and_how_to_load_the_members(outcome, c
 @pytest.mark.parametrize(
     "auroc, starred, said",
     [
-        ({"reward_gap": 0.9, "covariance_norm": 0.2}, 5, "flagged by reward_gap, which stars 5 of 10; no better than"),
-        ({"reward_gap": 0.9}, 10, "flagged by reward_gap, which stars 10 of 10[.]$"),
         (
-            {"reward_gap": 0.8},
+            {"epistemic_variance": 0.9, "covariance_norm": 0.2},
+            5,
+            "flagged by epistemic_variance, which stars 5 of 10; wrong way round: covariance_norm[.]$",
+        ),
+        # by the measure that is recommended, not by one that is better in hindsight
+        ({"reward_gap": 1.0}, 10, "flagged by epistemic_variance, which stars 10 of 10[.]$"),
+        (
+            {"epistemic_variance": 0.8, "reward_gap": 0.99},
             4,
-            r"NOT reliably flagged: the best measure, reward_gap \(AUROC 0.80\), stars 4 of 10[.]$",
+            r"NOT reliably flagged: epistemic_variance \(AUROC 0.80\) stars 4 of 10[.]$",
         ),
     ],
 )
 def test_what_is_flagged_is_what_mostly_gets_a_star(outcome, auroc, starred, said):
     result = outcome[1]
-    limit = np.quantile([score.reward_gap for score in result.test_scores], 0.95)
+    limit = np.quantile([score.epistemic_variance for score in result.test_scores], 0.95)
     score = result.test_scores[0]
-    group = [dataclasses.replace(score, reward_gap=limit + (1 if k < starred else -1)) for k in range(10)]
+    group = [dataclasses.replace(score, epistemic_variance=limit + (1 if k < starred else -1)) for k in range(10)]
     metrics = {"auroc": {f"{measure}/new": auroc.get(measure, 0.6) for measure in run.MEASURES}}
     changed = run.DemoResult(**vars(result) | {"metrics": metrics, "out_scores": {"new": group}})
     assert re.match(f"new: {said}", report.verdict(changed, "new"))

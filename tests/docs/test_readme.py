@@ -1,4 +1,4 @@
-"""Every command and every program of the README runs, on tiny models."""
+"""Every command and every program of the README and of docs/in_python.md runs, on tiny models."""
 
 import json
 import re
@@ -13,10 +13,11 @@ from urm_hf.cli import COMMANDS, main
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 ROOT = Path(__file__).parents[2]
+IN_PYTHON = (ROOT / "docs" / "in_python.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -35,21 +36,26 @@ def save_tiny(folder: Path, seed: int):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_twenty_lines_run_as_printed(workplace, capsys):
-    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    exec(compile(blocks("python", IN_PYTHON)[0], "in_python.md", "exec"), {})
     assert "helpfulness" in capsys.readouterr().out
     assert {"model.safetensors", "modeling_urm.py", "chat_template.jinja"} <= {
         path.name for path in Path("urm").iterdir()
     }
 
 
-def test_the_ensemble_program_runs_as_printed(workplace):
+def test_the_ensemble_programs_run_as_printed(workplace, capsys):
     model = tiny_urm()
     for member in range(3):  # on one backbone, as those of the demo
         model.score.load_state_dict(tiny_urm(seed=member).score.state_dict())
         save_with_tokenizer(model, workplace / "urm-demo" / f"member-{member}")
     names: dict = {}
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    exec(compile(blocks("python", IN_PYTHON)[1], "in_python.md", "exec"), names)
     assert names["score"].reward_gap > 0
+    (program,) = blocks("python")
+    assert len([line for line in program.splitlines() if line]) <= 10
+    capsys.readouterr()
+    exec(compile(program, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -88,7 +94,8 @@ def test_make_targets_named_in_the_readme_exist():
 
 
 def test_the_tree_names_only_what_exists():
-    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, flags=re.DOTALL).group(1)
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = re.search(r"## The tree\n\n```\n(.*?)```", architecture, flags=re.DOTALL).group(1)
     folder = ""
     for line in tree.splitlines():
         if not line.startswith(" "):
@@ -102,3 +109,16 @@ def test_the_tree_names_only_what_exists():
 
 def test_commands_named_in_the_readme_exist():
     assert {name for name in re.findall(r"`urm (\w+)", README) if name.islower()} <= {*COMMANDS}
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if not link.startswith("https:")]
+    assert len(links) > 15 and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_extra_is_named_in_the_readme():
+    extras = re.search(r"\[options.extras_require\]\n(.*?)\n\n\[", (ROOT / "setup.cfg").read_text(), flags=re.DOTALL)[
+        1
+    ]
+    names = re.findall(r"^(\w+) =", extras, flags=re.MULTILINE)
+    assert len(names) > 6 and [name for name in names if f"`{name}`" not in README] == []

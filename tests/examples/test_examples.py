@@ -5,14 +5,16 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import load_file
 from transformers import AutoModel
 
 from tests.helpers.programs import run_command
 from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
-from urm_hf.trainers.plot import plot_training
+from urm_hf.trainers.plot import _plot_curve, compute_running_mean, plot_training
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,3 +94,25 @@ def test_a_training_plot_is_a_png_with_a_panel_for_what_was_logged(tmp_path):
     history = [{"step": 1, "loss": 2.0, "mean_std": 1.0}, {"step": 2, "eval_loss": 1.0, "eval_nll": 1.0}]
     path = plot_training(history, tmp_path / "folder" / "x.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_evaluation_of_what_is_kept_is_no_jump_of_the_training():
+    """It comes at the step of the last one; joined by a line, it would be a spike that nothing explains."""
+    axis = Figure().add_subplot()
+    entries = [{"step": step, "eval_nll": value} for step, value in ((1, 3.0), (2, 2.0), (3, 2.5), (3, 2.0))]
+    _plot_curve(axis, "eval_nll", entries)
+    curve, star = axis.lines
+    assert curve.get_xdata().tolist() == [1, 2, 3] and curve.get_ydata().tolist() == [3.0, 2.0, 2.5]
+    assert (star.get_xdata(), star.get_ydata(), star.get_label()) == ([3], [2.0], "of what is kept")
+
+
+def test_a_long_log_is_drawn_behind_its_running_mean():
+    values = np.sin(np.arange(60.0))
+    mean = compute_running_mean(values, 7)
+    expected = [values[max(0, place - 3) : place + 4].mean() for place in range(60)]
+    np.testing.assert_allclose(mean, expected, atol=1e-12)
+    axis = Figure().add_subplot()
+    _plot_curve(axis, "loss", [{"step": step, "loss": value} for step, value in enumerate(values)])
+    smooth, raw = axis.lines
+    np.testing.assert_allclose(smooth.get_ydata(), expected, atol=1e-12)
+    np.testing.assert_array_equal(raw.get_ydata(), values)

@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+LIMIT = 120.0  # seconds after which something never comes; a loaded machine takes its time
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"]
@@ -16,13 +18,14 @@ QUIET = ["--disable-background-networking", "--disable-component-update", "--dis
 
 class Page:
     """
-    A local file, opened. `requests`: addresses that it asked for. `complaints`: errors and warnings of the console.
+    A local file, or an address, opened. `requests`: addresses that it asked for. `complaints`: errors and warnings of
+    the console.
 
         with Page(path, width=390) as page:
             page.evaluate("document.documentElement.scrollWidth")
     """
 
-    def __init__(self, path: Path, width: int, dark: bool = False):
+    def __init__(self, path: Path | str, width: int, dark: bool = False):
         self.path, self.width, self.dark = path, width, dark
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -65,7 +68,8 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if self.dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.resize(self.width)
-        self.call("Page.navigate", url=self.path.resolve().as_uri())
+        url = self.path if isinstance(self.path, str) else self.path.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while not self._loaded:
             self._read()
 
@@ -113,6 +117,26 @@ class Page:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def wait(self, script: str):
+        """Returns as soon as an expression is true."""
+        until = time.monotonic() + LIMIT
+        while not self.evaluate(f"!!({script})"):
+            assert time.monotonic() < until, f"never true: {script}"
+            time.sleep(0.05)
+
+    def fill(self, selector: str, text: str):
+        """Writes into a box, as far as frameworks can tell, by hand."""
+        self.evaluate(
+            f"(() => {{ const box = document.querySelector({json.dumps(selector)}); box.value = {json.dumps(text)};"
+            " box.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        )
+
+    def upload(self, selector: str, file: Path):
+        """Chooses a file in an input of that kind."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
 
     def screenshot(self, path: Path):
         """The whole page as PNG."""

@@ -19,6 +19,8 @@ OUTSIDE = """
   .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
   .map(e => e.outerHTML.slice(0, 99))
 """
+# tables that a screen shows only a part of
+CUT = "[...document.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.innerText)"
 # texts of a plot that lie on each other
 OVERLAPPING = """
 [...document.querySelectorAll("svg.plot, svg.axis")].flatMap(plot => {
@@ -96,6 +98,8 @@ def test_it_is_quiet_and_fits_phone_screen_and_paper(report, tmp_path):
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
             assert page.evaluate(OUTSIDE) == [], width
             assert page.evaluate(OVERLAPPING) == [], width
+            if width == 1200:
+                assert page.evaluate(CUT) == []
         page.screenshot(tmp_path / "report.png")
         page.call("Emulation.setEmulatedMedia", media="print")
         page.resize(PAPER, 1000)

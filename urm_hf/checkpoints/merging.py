@@ -5,6 +5,7 @@ M members with weights w_m that sum to 1; n attributes; H hidden size. Every ten
 sum_m w_m W_m, computed in float64 and cast back to the members' dtype.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,8 +21,11 @@ from urm_hf.checkpoints.files import Checkpoint, appears_whole, read_json, write
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.checks_urm import explain_damage
 
+logger = logging.getLogger(__name__)
+
 PARTS = {"all": "", "body": "model.", "value head": "score.value.", "gate": "score.gate."}
 VALUE = "score.value.weight"  # (2n, H): n rows of means, then n of log standard deviations
+POSTERIOR = "score.posterior_"  # how its tensors are called
 CHOICES = ("average", "first")
 # statistics of the training data, and the one in whose unit each is compared
 STATISTICS = {"label_means": "label_stds", "label_stds": "label_stds"}
@@ -119,6 +123,13 @@ class _Member(Checkpoint):
         with explain_damage(f"config.json of {name}"):
             self.urm = URMConfig.from_pretrained(self.folder)
         self.index()
+        for key in [
+            key for key in self.tensors if key.startswith(POSTERIOR)
+        ]:  # of weights that the mean does not have
+            del self.tensors[key]
+        if self.urm.posterior_rank is not None:
+            self.urm.posterior_rank = None
+            logger.warning("The posterior of %s is left out: fit one to the mean (`urm posterior`).", name)
         if VALUE not in self.tensors:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")
 

@@ -59,6 +59,8 @@ def check_expressible(checkpoint: Checkpoint, config: URMConfig, pad_gate: bool)
         notes.append("value head and gate were divided by score.feature_scale, which the layout lacks")
     if (checkpoint.tensor(LABELS[1]) != 1).any():
         notes.append("attributes are in units of score.label_std, which the layout lacks; the reward is the same")
+    if config.posterior_rank is not None:
+        notes.append("the posterior is left out, which the layout lacks: `epistemic` is gone; the reward is the same")
     if config.log_std_bounds is not None:
         notes.append(f"log stds outside {config.log_std_bounds} no longer bend; the reward does not use them")
     return notes

@@ -21,6 +21,11 @@ COMMANDS = {
     "bestofn": ("urm_hf.cli.bestofn", "Choose the best of each prompt's candidates, and see how good that is."),
     "judge": ("urm_hf.cli.judge", "Ask an LLM which of two answers is better, both ways round."),
     "serve": ("urm_hf.cli.serve", "Answer HTTP requests for rewards, from programs and frameworks that train."),
+    "app": ("urm_hf.cli.app", "Open a page in your browser to try a model on answers that you write or upload."),
+    "posterior": (
+        "urm_hf.cli.posterior",
+        "Teach a trained model what it does not know, from the rows of its training.",
+    ),
     "merge": ("urm_hf.cli.merge", "Average the weights of two or more models into one."),
     "convert": ("urm_hf.cli.convert", "Rewrite a URM of the published layout as one of this package, or back."),
     "push": ("urm_hf.cli.push", "Publish a model or an ensemble on the Hub with its code, card and scores."),
@@ -33,6 +38,7 @@ EXTRAS = {
     "peft": "urm-hf[peft]",
     "matplotlib": "urm-hf[report]",
     "ray": "urm-hf[ray]",
+    "gradio": "urm-hf[app]",
     **dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "urm-hf[serve]"),
 }
 

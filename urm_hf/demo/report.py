@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from urm_hf.demo.data import ATTRIBUTES, TOPIC_NOISE
-from urm_hf.demo.run import MEASURES, DemoResult
+from urm_hf.demo.run import MEASURES, RECOMMENDED, DemoResult
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.scorer import RewardScorer
@@ -21,7 +21,8 @@ def print_report(result: DemoResult, plots: list[Path]):
         f"Trained on {metrics['n_train']} conversations with three simulated annotators each; none below was seen.\n"
     )
     print_table(result)
-    print("\nreward compares answers to one prompt. * = higher than 95 % of the held-out test conversations.\n")
+    print("\nreward compares answers to one prompt.")
+    print(f"* = looks unfamiliar: its {RECOMMENDED} is higher than that of 95 % of the held-out test conversations.\n")
 
     print(f"Held-out test ({metrics['n_test']} conversations of {metrics['n_prompts']} prompts):")
     print(
@@ -35,13 +36,13 @@ def print_report(result: DemoResult, plots: list[Path]):
     print_sigma(result)
     print("\nDoes it know what it does not know? AUROC of each measure, unfamiliar against held-out (0.5 = chance):")
     for measure, meaning in MEASURES.items():
-        values = "  ".join(f"{name} {metrics['auroc'][f'{measure}/{name}']:.2f}" for name in metrics["n_out"])
+        values = "  ".join(f"{name} {_tell_auroc(metrics['auroc'][f'{measure}/{name}'])}" for name in metrics["n_out"])
         print(f"  {measure:<19} {values}   {meaning}")
-    values = "  ".join(f"{name} {value:.2f}" for name, value in metrics["length_auroc"].items())
+    values = "  ".join(f"{name} {_tell_auroc(value)}" for name, value in metrics["length_auroc"].items())
     print(f"  {'length of answer':<19} {values}   knows nothing; in its better direction")
     for name in metrics["n_out"]:
         print(f"  {verdict(result, name)}")
-    print("  The best measure was picked on these very conversations, which flatters it.")
+    print('  "Wrong way round": the measure is higher on what is familiar, and would keep the unfamiliar.')
     print("\nPlots:")
     for plot in plots:
         print(f"  {plot}")
@@ -54,7 +55,9 @@ def print_report(result: DemoResult, plots: list[Path]):
 
 def print_table(result: DemoResult):
     columns = ("reward", *MEASURES)
-    limits = {measure: star_limit(result, measure) for measure in MEASURES}
+    limit = star_limit(result, RECOMMENDED)
+    # members that share a backbone differ little: two digits would print zeros
+    digits = {column: 4 if column == RECOMMENDED and limit < 0.05 else 2 for column in columns}
     widths = {column: max(len(column), 8) + 2 for column in columns}
     print(f"{'kind':<11}{'answer':<32}" + "".join(f"{column:>{widths[column]}}  " for column in columns))
     for kind, messages, score in result.showcase:
@@ -62,8 +65,8 @@ def print_table(result: DemoResult):
         answer = answer if len(answer) <= 30 else answer[:29] + "…"
         cells = ""
         for column in columns:
-            is_starred = column in limits and score[column] > limits[column]
-            cells += f"{score[column]:>{widths[column]}.2f}" + (" *" if is_starred else "  ")
+            is_starred = column == RECOMMENDED and score[column] > limit
+            cells += f"{score[column]:>{widths[column]}.{digits[column]}f}" + (" *" if is_starred else "  ")
         print(f"{kind:<11}{answer:<32}{cells}")
 
 
@@ -91,19 +94,26 @@ def _read_attributes(score: RewardScore, field: str) -> np.ndarray:
 
 
 def verdict(result: DemoResult, name: str) -> str:
-    """One honest sentence on whether a kind of unfamiliar conversation is flagged: whether most of it gets a star."""
+    """
+    One honest sentence on whether a kind of unfamiliar conversation is flagged: whether the measure that is
+    recommended, which was not chosen on these conversations, gives most of it a star.
+    """
     auroc = {measure: result.metrics["auroc"][f"{measure}/{name}"] for measure in MEASURES}
-    best = max(auroc, key=lambda measure: auroc[measure])
     group = result.out_scores[name]
-    starred = sum(score[best] > star_limit(result, best) for score in group)
-    missed = [measure for measure, value in auroc.items() if value <= 0.5]
-    rest = f"; no better than chance: {', '.join(missed)}" if missed else ""
+    starred = sum(score[RECOMMENDED] > star_limit(result, RECOMMENDED) for score in group)
+    wrong = [measure for measure, value in auroc.items() if value < 0.5]
+    rest = f"; wrong way round: {', '.join(wrong)}" if wrong else ""
     if 2 * starred >= len(group):
-        return f"{name}: flagged by {best}, which stars {starred} of {len(group)}{rest}."
+        return f"{name}: flagged by {RECOMMENDED}, which stars {starred} of {len(group)}{rest}."
     return (
-        f"{name}: NOT reliably flagged: the best measure, {best} (AUROC {auroc[best]:.2f}), "
-        f"stars {starred} of {len(group)}{rest}."
+        f"{name}: NOT reliably flagged: {RECOMMENDED} (AUROC {auroc[RECOMMENDED]:.2f}) stars {starred} of "
+        f"{len(group)}{rest}."
     )
+
+
+def _tell_auroc(value: float) -> str:
+    """An AUROC in a column of its own width; below 0.5 a measure takes the unfamiliar for familiar."""
+    return f"{value:.2f}" + (" (wrong way round)" if value < 0.5 else " " * 18)
 
 
 def plot_report(result: DemoResult, folder: Path) -> list[Path]:
@@ -173,8 +183,11 @@ def plot_measures(result: DemoResult, path: Path) -> Path:
         for (name, numbers), color in zip(values.items(), ("#666666", "#0b5394", "#b45f06"), strict=False):
             clipped = np.clip(numbers, 0, edges[-1])
             axis.hist(clipped, edges, density=True, alpha=0.55, color=color, label=f"{name} (n={len(numbers)})")
-        texts = [f"{name} {result.metrics['auroc'][f'{measure}/{name}']:.2f}" for name in result.out_scores]
-        axis.set_title(f"{measure}\nAUROC {', '.join(texts)}", fontsize=10)
+        aurocs = {name: result.metrics["auroc"][f"{measure}/{name}"] for name in result.out_scores}
+        texts = [
+            f"{name} {value:.2f}" + (", wrong way round" if value < 0.5 else "") for name, value in aurocs.items()
+        ]
+        axis.set_title("\n".join([f"{measure}: AUROC", *texts]), fontsize=9)
         axis.set_yticks([])
         axis.set_xlabel("higher = less sure")
     axes[0].legend(fontsize=8, frameon=False)

@@ -185,12 +185,21 @@ def check_measure(name: str, scorer: RewardScorer | RemoteScorer) -> str:
         raise ValueError(f"{name} needs a URM or an ensemble; {_describe(scorer)} gives no uncertainty.")
     if MEASURES[name].needs_ensemble and not has_members(scorer):
         raise ValueError(f"{name} compares members, so it needs an ensemble; reward_std is for a single URM as well.")
+    if MEASURES[name].needs_epistemic and not has_members(scorer) and not has_posterior(scorer):
+        raise ValueError(
+            f"{name} needs an ensemble or a URM with a posterior (`urm posterior`); reward_std is for any URM."
+        )
     return name
 
 
 def has_members(scorer: RewardScorer | RemoteScorer) -> bool:
     """Whether the model of a scorer, here or on a server, is an ensemble."""
     return scorer.is_ensemble if isinstance(scorer, RemoteScorer) else isinstance(scorer.model, URMEnsemble)
+
+
+def has_posterior(scorer: RewardScorer | RemoteScorer) -> bool:
+    """Whether the model of a scorer is a URM that knows what it does not know. Of a server it is not told."""
+    return not isinstance(scorer, RemoteScorer) and getattr(scorer.model.config, "posterior_rank", None) is not None
 
 
 def _describe(scorer: RewardScorer | RemoteScorer) -> str:

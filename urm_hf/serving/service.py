@@ -46,7 +46,8 @@ class RewardService:
     def __init__(self, scorer: RewardScorer, settings: Settings):
         self.scorer, self.settings = scorer, settings
         self.is_ensemble = isinstance(scorer.model, URMEnsemble)
-        check_measure(settings.measure, settings.coefficient, scorer.attributes is not None, self.is_ensemble)
+        known = getattr(scorer.model.config, "posterior_rank", None) is not None
+        check_measure(settings.measure, settings.coefficient, scorer.attributes is not None, self.is_ensemble, known)
         self.encoder = build_encoder(scorer)
         self.repair = TextRepair(scorer.tokenizer)
         self.metrics = Metrics()
@@ -145,13 +146,14 @@ async def _wait_until_gone(request: Request):
         pass
 
 
-def check_measure(measure: str | None, coefficient: float, has_stds: bool, is_ensemble: bool):
+def check_measure(measure: str | None, coefficient: float, has_stds: bool, is_ensemble: bool, has_posterior: bool):
     """
     Args:
         measure (`str`, *optional*): what rewards are to pay for.
         coefficient (`float`): how much.
         has_stds (`bool`): whether the model is a URM or an ensemble.
         is_ensemble (`bool`): whether it has members.
+        has_posterior (`bool`): whether it is a URM with a posterior.
 
     Raises:
         ValueError: the model does not give the measure, or the coefficient is out of range.
@@ -166,3 +168,7 @@ def check_measure(measure: str | None, coefficient: float, has_stds: bool, is_en
         raise ValueError(f"`measure` {measure!r} needs a URM or an ensemble; this model gives no uncertainty.")
     if MEASURES[measure].needs_ensemble and not is_ensemble:
         raise ValueError(f"`measure` {measure!r} compares members; serve an ensemble, or take reward_std.")
+    if MEASURES[measure].needs_epistemic and not is_ensemble and not has_posterior:
+        raise ValueError(
+            f"`measure` {measure!r} needs an ensemble or a URM with a posterior (`urm posterior`); or take reward_std."
+        )

@@ -35,6 +35,7 @@ class Measure:
             `scales` apply to it.
         needs_sigma (`bool`, *optional*, defaults to `False`): whether it is read from sigma, which models trained by
             the squared error do not have.
+        needs_epistemic (`bool`, *optional*, defaults to `False`): whether it takes several members or a posterior.
     """
 
     description: str
@@ -43,6 +44,7 @@ class Measure:
     needs_ensemble: bool = False
     by_attribute: bool = True
     needs_sigma: bool = False
+    needs_epistemic: bool = False
 
 
 MEASURES: dict[str, Measure] = {
@@ -65,16 +67,17 @@ MEASURES: dict[str, Measure] = {
         needs_sigma=True,
     ),
     "epistemic": Measure(
-        "sum over attributes of the variance over members of mu (divisor M)",
+        "sum over attributes of the variance of mu that is not known: of an ensemble over its members (divisor M), of "
+        "a single URM by its posterior",
         "squared ratings",
         "less known",
-        needs_ensemble=True,
+        needs_epistemic=True,
     ),
     "total": Measure(
         "aleatoric + epistemic",
         "squared ratings",
         "less sure, for either reason",
-        needs_ensemble=True,
+        needs_epistemic=True,
         needs_sigma=True,
     ),
     "attribute_gap": Measure(
@@ -98,10 +101,11 @@ MEASURES: dict[str, Measure] = {
         by_attribute=False,
     ),
     "reward_epistemic": Measure(
-        "standard deviation over members of their rewards (divisor M)",
+        "standard deviation of the reward that is not known: of an ensemble over its members (divisor M), of a single "
+        "URM by its posterior",
         "reward",
         "less known",
-        needs_ensemble=True,
+        needs_epistemic=True,
         by_attribute=False,
     ),
 }
@@ -116,7 +120,9 @@ _FIELDS: dict[str, Callable[[Any], float]] = {
     "attribute_gap": lambda row: max(row["attribute_gaps"].values()),
     "reward_std": lambda row: row["reward_std"],
     "reward_gap": lambda row: row["reward_gap"],
-    "reward_epistemic": lambda row: np.std(row["member_rewards"]),
+    "reward_epistemic": lambda row: (
+        row["reward_epistemic_std"] if row.get("member_rewards") is None else np.std(row["member_rewards"])
+    ),
 }
 
 
@@ -207,6 +213,12 @@ def _check_given(row: Any, name: str, where: str):
         )
     if MEASURES[name].needs_ensemble and row.get("reward_gap") is None:
         raise ValueError(f"{where} comes from a single URM; {name} compares members: score with a URMEnsemble.")
+    known = row.get("epistemic_variance") is not None or row.get("reward_gap") is not None  # the latter: an ensemble
+    if MEASURES[name].needs_epistemic and not known:
+        raise ValueError(
+            f"{where} comes from a single URM without a posterior, which does not say what it does not know. {name} "
+            "needs one (`urm posterior MODEL --data RATINGS --out DIR`), or a URMEnsemble."
+        )
     if MEASURES[name].needs_sigma and row.get("reward_std") is None:
         raise ValueError(
             f'{where} has no sigma: its model was trained by the squared error (`loss_type="deterministic"`), which '
@@ -248,7 +260,9 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
         return (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
     # The stds of an ensemble are of the total variance, aleatoric + epistemic; only the latter is given by itself.
     total = (read_scaled("attribute_stds") ** 2).sum(-1)  # (N,)
-    if name == "total" or not ensemble:
+    if not ensemble:  # the stds of a single URM are sigma alone
+        return total + (read_scaled("attribute_epistemic_stds") ** 2).sum(-1) if name == "total" else total
+    if name == "total":
         return total
     epistemic = (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
     return np.maximum(total - epistemic, 0)  # rounding may take a difference of equals below 0

@@ -23,7 +23,10 @@ from urm_hf.scoring.engine.packed_attention import (
 
 logger = logging.getLogger(__name__)
 
-FIELDS = ("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std")
+FIELDS = (
+    *("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std"),
+    *("attribute_epistemic_stds", "reward_epistemic_std"),  # of a URM with a posterior
+)
 TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 8192  # of a batch, by default: a CPU's caches hold less
 
 _compiling = threading.RLock()

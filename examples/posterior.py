@@ -1,0 +1,230 @@
+"""
+One model that knows what it does not know: the closed-form posterior of a URM on a frozen backbone, against an
+ensemble of three, 20 small networks and a density of the hidden states.
+
+    python examples/posterior.py --base HuggingFaceTB/SmolLM2-135M-Instruct --dtype bfloat16 \
+        --ratings ratings.jsonl.gz --attributes correctness fluency --others dialogues.jsonl.gz --out posterior
+
+The file of ratings has a column `split` with train, validation and test. Two questions are asked on the test part: is
+unfamiliar text of the same length told from it (AUROC, 0.5 is chance), and is a rating predicted better where the
+posterior's variance is added to sigma^2 (negative log-likelihood, lower is better)? All hidden states are computed
+once and cached. Intervals are 95 % percentiles of bootstrap samples: of rows for AUROC, of prompts for likelihoods.
+"""
+
+import json
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from ratings_and_pairs import attribute_trainer, drawn, prompt_clusters, rated, rating_parser
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPRegressor
+from unfamiliar_texts import both, garbled, long_arithmetic
+
+from urm_hf.data import load_rows
+from urm_hf.data.conversations import encode_conversation
+from urm_hf.data.ratings import ratings_array, read_ratings
+from urm_hf.scoring.features import output_of_cached, pooled_features
+from urm_hf.statistics.auroc import compute_auroc
+from urm_hf.statistics.bootstrap import bootstrap_intervals
+
+HEADS, RANK = 20, 64  # small networks; directions of the density
+
+
+def main():
+    parser = rating_parser(__doc__)
+    parser.add_argument("--loss_type", default="mle")
+    parser.add_argument("--others", nargs="*", default=[], help="files of other conversations or pairs")
+    parser.add_argument("--max_train_rows", type=int)
+    parser.add_argument("--max_test_rows", type=int)
+    parser.add_argument("--members", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bootstrap_samples", type=int, default=2000)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    train, validation, test = (
+        rated(load_rows(args.ratings, part), args.attributes) for part in ("train", "validation", "test")
+    )
+    train, test = drawn(train, args.max_train_rows, args.seed), drawn(test, args.max_test_rows, args.seed)
+    members, tokenizer = [], None
+    for number in range(args.members):
+        own = SimpleNamespace(**vars(args) | {"seed": args.seed + number, "lora_epochs": None})
+        trainer = attribute_trainer(own, train, validation)
+        trainer.train()
+        members.append(trainer.model.eval())
+        tokenizer = trainer.processing_class
+    known = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in test]
+    rng = np.random.default_rng(args.seed)
+    kinds = {
+        "arithmetic": long_arithmetic(rng, known, tokenizer),
+        "garbled": garbled(rng, known, tokenizer),
+        **{Path(path).name.split(".")[0]: as_long(path, known, tokenizer) for path in args.others},
+    }
+    rulers = fit_rulers(args, members, tokenizer, train)
+    results = {
+        "n": {"train": len(train), "test": len(test)},
+        "unfamiliar": tell_unfamiliar(args, rulers, known, kinds, tokenizer),
+        "likelihood": tell_likelihood(args, members, test, tokenizer),
+    }
+    (args.out / "results.json").write_text(json.dumps(results, indent=1))
+
+
+def as_long(path: str, known: list, tokenizer) -> list:
+    """Conversations of another file, each as long as a known one to a fifth; of pairs the chosen answer."""
+    free: list[tuple[int, list]] = []
+    for row in load_rows(path, None).select(range(min(1500, len(load_rows(path, None))))):
+        answer = row.get("response") or row["chosen"]
+        if not isinstance(row["prompt"], list) or not isinstance(answer, str):
+            continue
+        messages = [*row["prompt"], {"role": "assistant", "content": answer}]
+        free.append((len(encode_conversation(tokenizer, messages)), messages))
+    made = []
+    for messages in known:
+        length = len(encode_conversation(tokenizer, messages))
+        nearest = min(range(len(free)), key=lambda i: abs(free[i][0] - length))
+        if abs(free[nearest][0] - length) <= length / 5:
+            made.append(free.pop(nearest)[1])
+    return made
+
+
+def hidden_of(model, tokenizer, conversations) -> np.ndarray:
+    ids = [encode_conversation(tokenizer, messages) for messages in conversations]
+    return pooled_features(model, ids, tokenizer.pad_token_id)[:]
+
+
+def fit_rulers(args, members, tokenizer, train) -> dict:
+    """What measures how unfamiliar hidden states are, by name: functions from (N, H) to (N,); higher = less known."""
+    first = members[0]
+    hidden = hidden_of(first, tokenizer, train)
+    center, scale = hidden.mean(0), hidden.std(0) + 1e-6
+    z = (hidden - center) / scale
+    ratings = np.nanmean(ratings_array([read_ratings(row, args.attributes) for row in train]), axis=-1)
+    y = np.nan_to_num((ratings - np.nanmean(ratings, 0)) / np.nanstd(ratings, 0))
+    networks = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 30 passes, as of a small head
+        for seed in range(HEADS):
+            networks.append(
+                MLPRegressor(hidden_layer_sizes=(64,), alpha=1e-2, max_iter=30, random_state=seed).fit(z, y)
+            )
+    pca = PCA(min(RANK, *z.shape)).fit(z)
+    rest = max((z.var(0).sum() - pca.explained_variance_.sum()) / (z.shape[1] - pca.n_components_), 1e-9)
+
+    def epistemic(states):
+        with torch.no_grad():
+            return first.score.epistemic_variances(torch.from_numpy(states)).sum(-1).numpy()
+
+    def disagreement(states):
+        with torch.no_grad():
+            means = torch.stack([member.score.distribution(torch.from_numpy(states))[0] for member in members])
+        return means.var(0, correction=0).sum(-1).numpy()
+
+    def networks_apart(states):
+        return np.var([network.predict((states - center) / scale) for network in networks], axis=0).sum(-1)
+
+    def mahalanobis(states):
+        new = (states - center) / scale
+        inside = pca.transform(new)
+        outside = np.maximum(((new - pca.mean_) ** 2).sum(-1) - (inside**2).sum(-1), 0)
+        return (inside**2 / pca.explained_variance_).sum(-1) + outside / rest
+
+    def sigma(states):
+        with torch.no_grad():
+            return first.score.distribution(torch.from_numpy(states))[1].square().sum(-1).numpy()
+
+    return {
+        "posterior, one model": epistemic,
+        f"{len(members)} members": disagreement,
+        f"{HEADS} networks": networks_apart,
+        "Mahalanobis": mahalanobis,
+        "sigma^2, one model": sigma,
+    } | {"_model": first}
+
+
+def tell_unfamiliar(args, rulers, known, kinds, tokenizer) -> dict:
+    """AUROC of each measure on each kind of text."""
+    model = rulers.pop("_model")
+    familiar = hidden_of(model, tokenizer, known)
+    found: dict = {}
+    print(f"\nUnfamiliar text of equal length against {len(known)} test conversations: AUROC\n")
+    print(f"| measure | {' | '.join(f'{kind} (n={len(texts)})' for kind, texts in kinds.items())} |")
+    print(f"|---|{'---|' * len(kinds)}")
+    states = {kind: hidden_of(model, tokenizer, texts) for kind, texts in kinds.items()}
+    for name, ruler in rulers.items():
+        cells = []
+        for kind, hidden in states.items():
+            ours, theirs = ruler(familiar), ruler(hidden)
+            rng = np.random.default_rng(args.seed)
+            samples = [
+                compute_auroc(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs)))
+                for _ in range(args.bootstrap_samples)
+            ]
+            value, (low, high) = float(compute_auroc(ours, theirs)), np.percentile(samples, [2.5, 97.5])
+            found.setdefault(kind, {})[name] = [value, float(low), float(high)]
+            cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}]")
+        print(f"| {name} | {' | '.join(cells)} |")
+    return found
+
+
+def tell_likelihood(args, members, test, tokenizer) -> dict:
+    """Mean negative log-likelihood of held-out ratings, in units of their spread; how often intervals hold them."""
+    config = members[0].config
+    truth = ratings_array([read_ratings(row, args.attributes) for row in test])  # (N, n, R)
+    ids = [encode_conversation(tokenizer, [*row["prompt"], *both_answer(row)]) for row in test]
+    outputs = [output_of_cached(member, ids, tokenizer.pad_token_id) for member in members]
+    means = [output.attribute_means.numpy() for output in outputs]
+    variances = [output.attribute_stds.numpy() ** 2 for output in outputs]
+    known = outputs[0].attribute_epistemic_stds.numpy() ** 2
+    spread = np.array(config.label_stds)
+    models = {
+        "constant": (np.broadcast_to(config.label_means, means[0].shape), np.broadcast_to(spread**2, means[0].shape)),
+        "one model, sigma^2": (means[0], variances[0]),
+        "one model, sigma^2 + posterior": (means[0], variances[0] + known),
+        f"{len(members)} members": (np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)),
+    }
+    clusters = prompt_clusters(test)
+
+    def nll(rows: np.ndarray, mean, variance) -> float:
+        error = (truth[rows] - mean[rows][..., None]) ** 2 / variance[rows][..., None]
+        each = 0.5 * (error + np.log(2 * np.pi * variance[rows] / spread**2)[..., None])
+        return float(np.nanmean(np.nanmean(each, axis=(0, 2))))
+
+    def measure(rows: np.ndarray) -> dict[str, float]:
+        values = {name: nll(rows, *model) for name, model in models.items()}
+        base = values["one model, sigma^2"]
+        return values | {f"{name} - one model": value - base for name, value in values.items()}
+
+    whole, intervals = (
+        measure(np.arange(len(test))),
+        bootstrap_intervals(measure, clusters, args.bootstrap_samples, args.seed),
+    )
+    print(f"\nHeld-out ratings of {len(test)} conversations, {len(clusters)} prompts, seed {args.seed}\n")
+    print("| | NLL | against one model's sigma^2 | 68 % interval holds | 95 % |")
+    print("|---|---|---|---|---|")
+    found: dict = {}
+    for name, (mean, variance) in models.items():
+        held = [np.nanmean(coverage(truth, mean, variance, z)) for z in (0.9945, 1.96)]
+        low, high = intervals[f"{name} - one model"]
+        found[name] = {"nll": whole[name], "difference": [whole[f"{name} - one model"], low, high], "held": held}
+        print(
+            f"| {name} | {whole[name]:.3f} | {whole[f'{name} - one model']:+.3f} [{low:+.3f}, {high:+.3f}] | "
+            f"{held[0]:.2f} | {held[1]:.2f} |"
+        )
+    return found
+
+
+def both_answer(row) -> list[dict[str, str]]:
+    return both([{"role": "user", "content": ""}, {"role": "assistant", "content": row["response"]}])[1:]
+
+
+def coverage(truth, mean, variance, z: float) -> np.ndarray:
+    inside = np.abs(truth - mean[..., None]) <= z * np.sqrt(variance)[..., None]
+    return np.where(np.isnan(truth), np.nan, inside)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The posterior in the head: its numbers, and that it stays with the weights."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_urm
+from tests.helpers.urm_numbers import assert_equal_state
+from urm_hf import URMEnsemble, URMForRewardModeling
+from urm_hf.modeling import URMConfig
+from urm_hf.scores import output_rows
+from urm_hf.trainers.posteriors import set_posterior
+from urm_hf.uncertainty.measures import available, compute_uncertainty
+from urm_hf.uncertainty.posterior import Posterior
+
+INPUTS = pad_rows(random_rows([9, 14, 5]))
+ROWS = 40
+
+
+def with_posterior(seed: int = 0, rank: int | None = None) -> tuple[URMForRewardModeling, Posterior]:
+    """A tiny URM that was taught what it does not know by ratings of random conversations."""
+    model = tiny_urm(seed=seed)
+    batch = pad_rows(random_rows(list(range(3, 3 + ROWS)), seed=7))
+    with torch.no_grad():
+        hidden = model.pool(**batch).float().numpy()
+    noise = np.random.default_rng(0).normal(size=(ROWS, 5, 2))
+    return model, set_posterior(model, hidden, hidden[:, :5, None] + noise, rank)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_the_output_is_the_closed_form(rank):
+    model, posterior = with_posterior(rank=rank)
+    output = model(**INPUTS)
+    expected = posterior.epistemic(output.pooled_hidden.detach().double().numpy())
+    torch.testing.assert_close(
+        output.attribute_epistemic_stds.double(), torch.from_numpy(expected).sqrt(), rtol=1e-4, atol=0
+    )
+    weighed = (output.gating_weights.square() * output.attribute_epistemic_stds.square()).sum(-1).sqrt()
+    torch.testing.assert_close(output.reward_epistemic_std, weighed)
+    assert output.attribute_epistemic_stds.shape == (3, 5) and output.reward_epistemic_std.shape == (3,)
+
+
+def test_a_model_without_one_gives_none_and_says_what_to_do():
+    output = tiny_urm()(**INPUTS)
+    assert "attribute_epistemic_stds" not in output and "reward_epistemic_std" not in output
+    for name in ("epistemic", "total", "reward_epistemic"):
+        assert name not in available(output)
+        with pytest.raises(ValueError, match=f"without a posterior.*{name} needs one .`urm posterior MODEL"):
+            compute_uncertainty(output, name)
+    assert "posterior_rank" not in tiny_urm().config.to_dict()
+
+
+def test_the_measures_of_a_single_model():
+    output = with_posterior()[0](**INPUTS)
+    unknown = output.attribute_epistemic_stds.detach().square().numpy()
+    noise = output.attribute_stds.detach().square().numpy()
+    np.testing.assert_allclose(compute_uncertainty(output, "epistemic"), unknown.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(compute_uncertainty(output, "total"), (unknown + noise).sum(-1), rtol=1e-5)
+    scales = [1.0, 2.0, 3.0, 4.0, 5.0]
+    for name, values in (("epistemic", unknown), ("total", unknown + noise)):
+        scaled = (values / np.square(scales)).sum(-1)
+        np.testing.assert_allclose(compute_uncertainty(output_rows(output, None), name, scales), scaled, rtol=1e-5)
+    std = compute_uncertainty(output, "reward_epistemic")
+    np.testing.assert_allclose(std, output.reward_epistemic_std.detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("auto", [AutoModel, URMForRewardModeling])
+def test_it_is_saved_with_the_weights(tmp_path, auto):
+    model, _ = with_posterior(rank=4)
+    model.save_pretrained(tmp_path)
+    loaded = auto.from_pretrained(tmp_path)
+    assert loaded.config.posterior_rank == 4
+    assert_equal_state(loaded, model)
+    torch.testing.assert_close(loaded(**INPUTS).reward_epistemic_std, model(**INPUTS).reward_epistemic_std)
+
+
+def test_it_survives_bfloat16_bodies(tmp_path):
+    model, _ = with_posterior()
+    model.save_pretrained(tmp_path)
+    loaded = URMForRewardModeling.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert loaded.score.posterior_basis.dtype == torch.float32
+    expected, found = (m(**INPUTS).attribute_epistemic_stds for m in (model, loaded))
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0)
+
+
+def test_dropping_it_leaves_the_model_as_it_was():
+    model, _ = with_posterior()
+    model.score.drop_posterior()
+    assert_equal_state(model, tiny_urm())
+    assert "attribute_epistemic_stds" not in model(**INPUTS)
+
+
+def test_members_may_have_one_each(tmp_path):
+    """The disagreement of members stays what it is."""
+    models = [with_posterior(seed)[0] for seed in range(2)]
+    ensemble = URMEnsemble.from_pretrained(save_members(tmp_path, models))
+    plain = URMEnsemble.from_pretrained(save_members(tmp_path / "plain", [tiny_urm(seed=seed) for seed in range(2)]))
+    torch.testing.assert_close(ensemble(**INPUTS).epistemic_variance, plain(**INPUTS).epistemic_variance)
+
+
+def test_a_posterior_that_does_not_fit_is_refused():
+    head = with_posterior()[0].score
+    parts = [getattr(head, f"posterior_{name}").clone() for name in ("center", "scale", "basis", "variances", "rest")]
+    intercept = head.posterior_intercept.clone()
+    with pytest.raises(ValueError, match=r"`posterior_variances` must be \(5, 64\), got \(5, 3\)"):
+        head.set_posterior(*parts[:3], parts[3][:, :3], parts[4], intercept)
+    with pytest.raises(ValueError, match="`posterior_rest` holds numbers that are negative"):
+        head.set_posterior(*parts[:4], -parts[4], intercept)
+    with pytest.raises(ValueError, match="`posterior_rank` must lie between 1 and the hidden size 64, got 65"):
+        URMConfig(backbone_config=tiny_urm().config.backbone_config, posterior_rank=65)

@@ -1,0 +1,106 @@
+"""The closed-form posterior against dense algebra and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import BayesianRidge
+
+from urm_hf.uncertainty.posterior import Moments, fit_batches, fit_posterior
+
+N, H, ATTRIBUTES = 300, 12, 3
+
+
+def make_rows(seed: int = 0, ratings: int = 1, mean: float = 5.0) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden states of unequal spread and correlated features; ratings (N, n, R) linear in them, with noise."""
+    generator = np.random.default_rng(seed)
+    hidden = generator.normal(size=(N, H)) @ generator.normal(size=(H, H)) + mean
+    signal = hidden @ generator.normal(size=(H, ATTRIBUTES)) * [0.1, 0.3, 0.0]
+    return hidden, signal[..., None] + generator.normal(size=(N, ATTRIBUTES, ratings)) * 2
+
+
+def test_variances_and_means_are_those_of_sklearn():
+    hidden, ratings = make_rows()
+    new = np.random.default_rng(1).normal(size=(20, H)) * 3 + 5
+    posterior = fit_batches([(hidden, ratings)])
+    z = (hidden - hidden.mean(0)) / hidden.std(0)
+    for k in range(2):  # the third has nothing to learn, where alpha is not settled
+        ridge = BayesianRidge(alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0, tol=1e-12, max_iter=2000)
+        ridge.fit(z, ratings[:, k, 0])
+        mean, std = ridge.predict((new - hidden.mean(0)) / hidden.std(0), return_std=True)
+        np.testing.assert_allclose(posterior.predict(new)[:, k], mean, rtol=1e-5)
+        np.testing.assert_allclose(posterior.noise[k], 1 / ridge.alpha_, rtol=1e-5)
+        found = posterior.epistemic(new)[:, k] + posterior.noise[k] - posterior.intercept[k]
+        np.testing.assert_allclose(found, std**2, rtol=1e-5)
+
+
+def test_the_variance_is_that_of_the_dense_inverse():
+    hidden, ratings = make_rows()
+    posterior = fit_batches([(hidden, ratings)])
+    z = (hidden - posterior.center) / posterior.scale
+    for k in range(ATTRIBUTES):
+        inverse = np.linalg.inv(posterior.precision[k] * np.eye(H) + z.T @ z / posterior.noise[k])
+        expected = np.einsum("ni,ij,nj->n", z, inverse, z) + posterior.noise[k] / N
+        np.testing.assert_allclose(posterior.epistemic(hidden)[:, k], expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_batches_and_their_order_change_nothing(size):
+    hidden, ratings = make_rows(mean=1000.0)
+    order = np.random.default_rng(2).permutation(N)
+    parts = [order[start : start + size] for start in range(0, N, size)]
+    whole, pieces = fit_batches([(hidden, ratings)]), fit_batches([(hidden[part], ratings[part]) for part in parts])
+    np.testing.assert_allclose(pieces.epistemic(hidden), whole.epistemic(hidden), rtol=1e-5)
+    np.testing.assert_allclose(pieces.predict(hidden), whole.predict(hidden), rtol=1e-5)
+
+
+def test_several_ratings_of_a_row_are_as_many_rows():
+    hidden, ratings = make_rows(ratings=3)
+    repeated = np.repeat(hidden, 3, axis=0), ratings.transpose(0, 2, 1).reshape(3 * N, ATTRIBUTES, 1)
+    together, apart = fit_batches([(hidden, ratings)]), fit_batches([repeated])
+    np.testing.assert_allclose(together.epistemic(hidden), apart.epistemic(hidden), rtol=1e-6)
+
+
+def test_rows_without_ratings_are_left_out_and_fewer_ratings_leave_more_open():
+    hidden, ratings = make_rows()
+    more = np.concatenate([hidden, hidden + 100]), np.concatenate([ratings, np.full_like(ratings, np.nan)])
+    np.testing.assert_allclose(
+        fit_batches([more]).epistemic(hidden), fit_batches([(hidden, ratings)]).epistemic(hidden), rtol=1e-7
+    )
+    half = ratings.copy()
+    half[::2, 0] = np.nan
+    assert (fit_batches([(hidden, half)]).intercept > fit_batches([(hidden, ratings)]).intercept)[0]
+
+
+def test_what_lies_outside_of_the_basis_is_never_known():
+    """Features that never varied together: the span of a few directions must not call the others familiar."""
+    hidden, ratings = make_rows()
+    whole, part = fit_batches([(hidden, ratings)]), fit_batches([(hidden, ratings)], rank=4)
+    assert part.rank == 4 and (part.rest > 0).all()
+    away = part.center + part.scale * np.linalg.svd(part.basis.T)[2][-1] * 50  # orthogonal to the basis
+    assert (part.epistemic(away[None]) > 100 * part.epistemic(part.center[None]))[:, :2].all()
+    # the rest counts with the mean eigenvalue: on average over what was rated both say the same
+    ratio = part.epistemic(hidden).mean(0) / whole.epistemic(hidden).mean(0)
+    assert (np.abs(ratio - 1) < 0.2).all()
+
+
+def test_unfamiliar_states_are_less_known():
+    hidden, ratings = make_rows()
+    posterior = fit_batches([(hidden, ratings)])
+    far = posterior.center + 10 * (hidden - posterior.center)
+    assert (posterior.epistemic(far) > posterior.epistemic(hidden)).all()
+    more = [(hidden, ratings)] * 4
+    assert (fit_batches(more).epistemic(hidden)[:, :2] < posterior.epistemic(hidden)[:, :2]).all()
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda hidden, ratings: hidden.__setitem__((3, 0), np.nan), "hidden state of row 3 .* not finite"),
+        (lambda hidden, ratings: ratings.__setitem__(np.s_[1:, 1], np.nan), "attribute 1 has 1 ratings"),
+        (lambda hidden, ratings: ratings.__setitem__(np.s_[:, 2], 3.0), "attribute 2 are all alike"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told(spoil, message):
+    hidden, ratings = make_rows()
+    spoil(hidden, ratings)
+    with pytest.raises(ValueError, match=message):
+        fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings))

@@ -1,0 +1,227 @@
+"""
+What one model does not know: the posterior of a Bayesian linear regression of ratings on hidden states.
+
+With hidden states h, standardised to z over the rated rows, ratings of attribute k are y = mean_k + m_k'z + noise. The
+prior m_k ~ N(0, 1/alpha_k) and the noise variance 1/beta_k are found by maximising the evidence (MacKay, 1992, Neural
+Computation 4(3), 415-447), and
+
+    epistemic_k(h) = z' S_k z + 1/(beta_k N_k),    S_k = (alpha_k I + beta_k Z'Z)^-1,
+
+is the variance of the mean that these ratings leave open. It is small where h resembles what was rated, and up to
+|z|^2 / alpha_k where it does not: it answers "is this like what was rated?", not "which answer is better?". Of an
+attribute that hidden states say nothing of, alpha_k goes to infinity: all means are equal then, and known alike.
+
+All attributes share the eigenvectors of Z'Z. Those of the `rank` largest eigenvalues are kept; what lies outside of
+their span counts with the mean eigenvalue of the rest, and never with zero, as that is where unfamiliar text lies.
+
+Shapes: N rows, n attributes, R ratings of each, H hidden size, r rank.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+WHOLE = 1024  # hidden sizes up to which every direction is kept
+RANK = 128  # directions kept of larger ones
+ROUNDS = 1000  # of evidence maximisation, at most
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """
+    The posterior of n linear regressions in one eigenbasis.
+
+    Args:
+        center, scale (`np.ndarray`): (H,) each; z = (h - center) / scale.
+        basis (`np.ndarray`): (H, r) orthonormal columns.
+        variances (`np.ndarray`): (n, r) along each of them, in squared units of the ratings.
+        rest (`np.ndarray`): (n,) along each direction outside of the basis, same unit.
+        intercept (`np.ndarray`): (n,) of the mean rating, same unit.
+        weights (`np.ndarray`): (n, r) posterior mean of m_k in the basis, in units of the ratings.
+        label_mean (`np.ndarray`): (n,) mean rating.
+        noise (`np.ndarray`): (n,) variance 1/beta_k of one rating around its mean, in squared units of the ratings.
+        precision (`np.ndarray`): (n,) alpha_k of the prior.
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    basis: np.ndarray
+    variances: np.ndarray
+    rest: np.ndarray
+    intercept: np.ndarray
+    weights: np.ndarray
+    label_mean: np.ndarray
+    noise: np.ndarray
+    precision: np.ndarray
+
+    @property
+    def rank(self) -> int:
+        """How many directions are kept, r."""
+        return self.basis.shape[1]
+
+    def epistemic(self, hidden: np.ndarray) -> np.ndarray:
+        """
+        (N, n) variances of the means of hidden states (N, H), in squared units of the ratings; higher = less known.
+        """
+        z = (hidden - self.center) / self.scale
+        inside = (z @ self.basis) ** 2  # (N, r)
+        outside = np.maximum((z**2).sum(-1) - inside.sum(-1), 0)
+        return inside @ self.variances.T + outside[:, None] * self.rest + self.intercept
+
+    def predict(self, hidden: np.ndarray) -> np.ndarray:
+        """(N, n) posterior means of the ratings of hidden states (N, H)."""
+        return self.label_mean + (hidden - self.center) / self.scale @ self.basis @ self.weights.T
+
+
+class Moments:
+    """
+    Sums over rows that a posterior is computed from: of any batches in any order, or added up over processes.
+
+    A row counts as often as it has ratings of an attribute, on average over attributes; rows without any are left out.
+    Sums are float64 and of h minus the first batch's mean, so that a large mean costs no digits.
+
+    Args:
+        hidden_size (`int`): H.
+        n (`int`): attributes.
+    """
+
+    def __init__(self, hidden_size: int, n: int):
+        self.origin: np.ndarray | None = None  # (H,)
+        self.count = 0.0  # sum of the rows' weights
+        self.hidden = np.zeros(hidden_size)  # sum of w h
+        self.squares = np.zeros((hidden_size, hidden_size))  # sum of w h h'
+        self.ratings = np.zeros(n)  # number of ratings
+        self.hidden_of = np.zeros((n, hidden_size))  # sum of h over the ratings of k
+        self.products = np.zeros((n, hidden_size))  # sum of y h
+        self.sums, self.sums_of_squares = np.zeros(n), np.zeros(n)  # of y and y^2
+
+    def add(self, hidden: np.ndarray, ratings: np.ndarray) -> "Moments":
+        """
+        Args:
+            hidden (`np.ndarray`): (N, H).
+            ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+
+        Raises:
+            ValueError: a hidden state is not finite.
+        """
+        hidden = np.asarray(hidden, dtype=np.float64)
+        if not np.isfinite(hidden).all():
+            row = int(np.flatnonzero(~np.isfinite(hidden).all(-1))[0])
+            raise ValueError(f"the hidden state of row {row} of this batch is not finite: no posterior can be fitted.")
+        if self.origin is None:
+            self.origin = hidden.mean(0)
+        hidden = hidden - self.origin
+        given = np.isfinite(ratings).sum(-1).astype(np.float64)  # (N, n)
+        totals = np.nansum(np.asarray(ratings, dtype=np.float64), axis=-1)
+        weights = given.mean(-1)  # (N,)
+        self.count += weights.sum()
+        self.hidden += weights @ hidden
+        self.squares += (hidden * weights[:, None]).T @ hidden
+        self.ratings += given.sum(0)
+        self.hidden_of += given.T @ hidden
+        self.products += totals.T @ hidden
+        self.sums += totals.sum(0)
+        self.sums_of_squares += np.nansum(np.asarray(ratings, dtype=np.float64) ** 2, axis=(0, 2))
+        return self
+
+
+def fit_posterior(moments: Moments, rank: int | None = None) -> Posterior:
+    """
+    The posterior of hidden states and ratings that were summed up.
+
+    Args:
+        moments ([`Moments`]): of all rows.
+        rank (`int`, *optional*): directions to keep. By default all of H up to 1024, else 128.
+
+    Raises:
+        ValueError: an attribute has fewer than two ratings, or ratings that are all alike.
+    """
+    origin, n, count = moments.origin, len(moments.ratings), moments.count
+    for k in range(n):
+        if moments.ratings[k] < 2:
+            raise ValueError(f"attribute {k} has {int(moments.ratings[k])} ratings: a posterior needs two or more.")
+    assert origin is not None
+    hidden_size = len(origin)
+    mean = moments.hidden / count
+    covariance = moments.squares / count - np.outer(mean, mean)
+    std = np.sqrt(np.maximum(np.diag(covariance), 0))
+    # a feature that hardly varied must not make whatever varies it look unfamiliar
+    scale = np.maximum(std, max(0.01 * float(np.median(std)), 1e-6))
+    eigenvalues, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first; of one row of weight 1
+    kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
+
+    label_mean = moments.sums / moments.ratings
+    # sum of (y - its mean) z, in the basis: (n, H)
+    products = moments.products - moments.ratings[:, None] * np.outer(label_mean, mean)
+    products -= label_mean[:, None] * (moments.hidden_of - moments.ratings[:, None] * mean)
+    products = products / scale @ vectors
+    deviations = moments.sums_of_squares - moments.ratings * label_mean**2
+    found = [
+        _maximise_evidence(eigenvalues * moments.ratings[k], products[k], deviations[k], moments.ratings[k], k)
+        for k in range(n)
+    ]
+    precision, noise_precision = (np.array(values) for values in zip(*found, strict=True))
+    precisions = precision[:, None] + noise_precision[:, None] * moments.ratings[:, None] * eigenvalues  # (n, H)
+    outside = eigenvalues[kept:].mean() if kept < hidden_size else 0.0
+    return Posterior(
+        center=origin + mean,
+        scale=scale,
+        basis=vectors[:, :kept].copy(),
+        variances=1 / precisions[:, :kept],
+        rest=1 / (precision + noise_precision * moments.ratings * outside),
+        intercept=1 / (noise_precision * moments.ratings),
+        weights=(noise_precision[:, None] * products / precisions)[:, :kept],
+        label_mean=label_mean,
+        noise=1 / noise_precision,
+        precision=precision,
+    )
+
+
+def fit_batches(batches: Iterable[tuple[np.ndarray, np.ndarray]], rank: int | None = None) -> Posterior:
+    """
+    [`fit_posterior`] of batches of hidden states (N, H) and ratings (N, n, R).
+
+    Raises:
+        ValueError: there is no batch, or as [`Moments.add`] and [`fit_posterior`] do.
+    """
+    moments: Moments | None = None
+    for hidden, ratings in batches:
+        if moments is None:
+            moments = Moments(hidden.shape[-1], ratings.shape[1])
+        moments.add(hidden, ratings)
+    if moments is None:
+        raise ValueError("there are no rated rows: no posterior can be fitted.")
+    return fit_posterior(moments, rank)
+
+
+def _maximise_evidence(
+    eigenvalues: np.ndarray, products: np.ndarray, deviations: float, count: float, attribute: int
+) -> tuple[float, float]:
+    """
+    alpha and beta of one attribute by MacKay's fixed point, in the eigenbasis of Z'Z.
+
+    Args:
+        eigenvalues (`np.ndarray`): (H,) of Z'Z.
+        products (`np.ndarray`): (H,) Z'(y - mean), in the basis.
+        deviations (`float`): sum of (y - mean)^2.
+        count (`float`): ratings.
+        attribute (`int`): its place, for the error.
+    """
+    if not deviations > 1e-12 * count:
+        raise ValueError(f"the ratings of attribute {attribute} are all alike: no posterior can be fitted.")
+    alpha, beta = 1.0, count / deviations
+    for _ in range(ROUNDS):
+        precisions = alpha + beta * eigenvalues
+        mean = beta * products / precisions
+        known = float((beta * eigenvalues / precisions).sum())  # well-determined parameters, gamma
+        residual = deviations - 2 * float(mean @ products) + float(mean**2 @ eigenvalues)
+        # hidden states that say nothing drive alpha to infinity, interpolation drives beta there: both are bounded
+        new_alpha = min(max(known, 1e-12) / max(float(mean @ mean), 1e-12 * deviations / count), 1e12)
+        new_beta = min(max(count - known, 1e-6 * count) / max(residual, 1e-9 * deviations), 1e9 * count / deviations)
+        converged = abs(new_alpha / alpha - 1) < 1e-8 and abs(new_beta / beta - 1) < 1e-8
+        alpha, beta = new_alpha, new_beta
+        if converged:
+            break
+    return alpha, beta
