@@ -134,8 +134,9 @@ def test_the_commands_and_programs_run_as_printed(shell, monkeypatch):
     assert shutil.which("curl"), "the page asks with curl"
     *commands, benchmark = blocks("bash")
     printed = [shell.run(block) for block in commands]
-    served, rewards, preference, frameworks, token, models = printed
-    assert served == token == ""
+    served, rewards, preference, scores, frameworks, token, models = printed
+    assert served == scores == token == ""
+    assert "reward_gap" in (shell.folder / "scores.jsonl").read_text()
     assert '"reward_gap"' in rewards and '"member_rewards"' in rewards
     assert '"probability"' in preference and '"trusted"' in preference
     assert '"kind":"urm"' in models

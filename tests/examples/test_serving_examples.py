@@ -4,13 +4,14 @@ import asyncio
 import importlib.util
 import runpy
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.helpers.chats import ROWS
+from tests.helpers.chats import ROWS, messages_of, render_prompt
 from tests.helpers.reward_server import running_server
 from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
 from tests.helpers.tolerances import close
@@ -23,6 +24,72 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "serving"
 def server(ensemble):
     with running_server(RewardScorer(ensemble, tiny_tokenizer())) as server:
         yield server
+
+
+def load(name: str, server, monkeypatch, **frameworks: dict):
+    """An example as a module; of frameworks, which are not installed, only what it takes from them."""
+    monkeypatch.setenv("URM_URL", server.url)
+    for framework, content in frameworks.items():
+        module = types.ModuleType(framework)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, framework.replace("__", "."), module)
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
+
+
+def test_swift_gets_a_reward_for_each_of_its_rows(server, monkeypatch):
+    """Its trainers hand on the last messages, and the columns of their rows as lists."""
+    orms = {}
+    load("swift_reward", server, monkeypatch, swift={}, swift__rewards={"ORM": object, "orms": orms})
+    rows = [messages_of(row) for row in ROWS]
+    columns = {"messages": rows, "solution": ["x"] * len(rows), "trainer_state": None}
+    found = orms["urm"](args=None)([turns[-1]["content"] for turns in rows], **columns)
+    assert found == close([score.reward - 0.5 * score.reward_gap for score in server.scorer.score(ROWS)])
+
+
+class OfAnyData:
+    """In place of a generic class of verifiers."""
+
+    def __class_getitem__(cls, data):
+        return cls
+
+
+def test_verifiers_awaits_the_reward_of_a_trace(server, monkeypatch):
+    """Which holds the prompt and what the policy answered, as objects with a role and a content."""
+    vf = {"Task": OfAnyData, "TaskData": dict, "Trace": object, "reward": lambda weight: lambda function: function}
+    task = load("verifiers_taskset", server, monkeypatch, verifiers={}, verifiers__v1=vf).RewardTask()
+    traces = []
+    for row in ROWS:
+        turns = [types.SimpleNamespace(**turn, reasoning_content=None) for turn in messages_of(row)]
+        traces.append(types.SimpleNamespace(messages=turns))
+
+    async def ask_all():
+        return await asyncio.gather(*map(task.urm, traces))
+
+    assert asyncio.run(ask_all()) == close([score.reward for score in server.scorer.score(ROWS)])
+
+
+def test_skyrl_ends_an_episode_with_the_reward(server, monkeypatch):
+    base = {"BaseTextEnv": object, "BaseTextEnvStepOutput": dict}
+    packages = {"skyrl_gym": {}, "skyrl_gym__envs": {}, "skyrl_gym__envs__base_text_env": base}
+    example = load("skyrl_environment", server, monkeypatch, **packages)
+    for row, score in zip(ROWS, server.scorer.score(ROWS), strict=True):
+        environment = example.RewardEnv(env_config=None, extras={"reward_spec": {}})
+        assert environment.init(messages_of(row)[:1])[1] == {}
+        step = environment.step(row["response"] + server.scorer.tokenizer.eos_token)
+        assert step["reward"] == close(score.reward) and step["done"] is True and step["observations"] == []
+        assert step["metadata"]["reward_gap"] == close(score.reward_gap)
+
+
+@pytest.mark.parametrize("column", [True, False], ids=["messages", "text"])
+def test_areal_sends_decoded_ids(server, monkeypatch, column):
+    reward, tokenizer = load("areal_reward", server, monkeypatch).urm_reward, server.scorer.tokenizer
+    for row, score in zip(ROWS, server.scorer.score(ROWS), strict=True):
+        text, answer = render_prompt(tokenizer, row), row["response"] + tokenizer.eos_token
+        data = {"messages": messages_of(row)[:1]} if column else {}
+        assert reward(text, answer, tokenizer(text)["input_ids"], [1], answer="x", **data) == close(score.reward)
 
 
 def test_verl_awaits_a_reward_with_its_uncertainty(server, monkeypatch):

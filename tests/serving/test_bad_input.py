@@ -208,6 +208,13 @@ def test_a_reward_that_is_not_finite_is_500_and_named_and_alone():
         data = server.post("/v1/rewards", {"conversations": ["a", "~"], "on_error": "skip"}).json()["data"]
         assert data[0]["reward"] == close(scorer.score(["a"])[0].reward) and "not finite" in data[1]["error"]
         assert server.post("/v1/rewards", {"conversations": ["a"]}).status_code == 200
+        scorer.score(["sound, and longer than what follows, so that it shows that packs are possible, which share"])
+        prompt = "They share the beginning of this conversation, "
+        sound = [f"{prompt}b", f"{prompt}a"]
+        rows = [sound[0], f"{prompt}~", sound[1]]  # one that shares its prefix with others fails alone as well
+        data = server.post("/v1/rewards", {"conversations": rows, "on_error": "skip"}).json()["data"]
+        wanted = [score.reward for score in scorer.score(sound)]
+        assert [data[0]["reward"], data[2]["reward"]] == close(wanted) and "not finite" in data[1]["error"]
     with running_server(scorer, unscorable=0.5) as server:
         query = [f"<|bos|><|im_start|>assistant\n{answer}<|im_end|>\n" for answer in ("a~", "b")]
         rewards = server.post("/get_reward", {"query": query}).json()["rewards"]

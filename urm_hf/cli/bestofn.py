@@ -13,6 +13,7 @@ from urm_hf.cli.model_arguments import (
     add_judged_models,
     add_model_arguments,
     add_prompt_column,
+    add_server_argument,
     add_statistics_arguments,
     check_distinct,
     check_positive,
@@ -71,6 +72,7 @@ def build_parser() -> Parser:
 
     add_statistics_arguments(parser)
     add_model_arguments(parser)
+    add_server_argument(parser)
     return parser
 
 
@@ -92,6 +94,7 @@ def main(argv: list[str]) -> int:
     filtering = {"measure": args.filter_measure, "threshold": args.filter_threshold, "keep": args.keep}
     select = Rule(args.select, args.k, **(filtering if args.select == "filtered" else {}))
     Rule("filtered", args.k, **filtering)  # what is out of range is told before models are loaded
+    loading = read_loading(args)
     source = Source(args.data, args.split, args.data_config, args.data_revision, strict=True)
     columns = Columns(
         args.prompt_column,
@@ -109,9 +112,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"{args.data}: every candidate is empty, so that there is nothing to choose from.")
     models, chosen, selections = [], [], []
     for name, model, revision in zip(names, args.models, revisions, strict=True):
-        found = OpenModel(model, name, read_loading(args), revision).scores(
-            conversations, args.out / "scores", origins
-        )
+        found = OpenModel(model, name, loading, revision).scores(conversations, args.out / "scores", origins)
         scores = align_scores(rows, found.scores)
         try:
             chosen += build_chosen_rows(rows, build_selection(rows, name, select, scores), scores)

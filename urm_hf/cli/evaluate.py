@@ -10,6 +10,7 @@ from pathlib import Path
 from urm_hf.cli.model_arguments import (
     add_judged_models,
     add_model_arguments,
+    add_server_argument,
     add_statistics_arguments,
     check_distinct,
     check_positive,
@@ -41,6 +42,7 @@ def build_parser() -> Parser:
         help="Drop a pair when either answer is above the threshold (the default), or only when both are.",
     )
     add_model_arguments(parser)
+    add_server_argument(parser)
     return parser
 
 
@@ -122,6 +124,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.report.output import write_results
 
+    loading = read_loading(args)  # what does not go together is told before data is read
     each = [_spread(args, name) for name in ("kind", "split", "data_config", "data_revision", "format")]
     shared = {
         "columns": PreferenceColumns(args.prompt_column, args.chosen_column, args.rejected_column, args.subset_column),
@@ -137,7 +140,6 @@ def main(argv: list[str]) -> int:
     ]
     # two files may be called the same in different folders; their scores are kept by name
     data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
-    loading = read_loading(args)
     models = [
         OpenModel(source, name, loading, revision)
         for source, revision, name in zip(args.models, revisions, names, strict=True)

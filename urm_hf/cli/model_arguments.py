@@ -141,6 +141,45 @@ def add_model_arguments(parser: argparse.ArgumentParser):
     )
 
 
+def add_server_argument(parser: argparse._ActionsContainer):
+    """Where the model is, for commands that otherwise load it."""
+    parser.add_argument(
+        "--engine",
+        default="local",
+        metavar="local|URL",
+        help="Where the model is: here (local, the default), or behind `urm serve` at http://HOST:PORT, whose token "
+        "is read from URM_SERVE_TOKEN. MODEL is then the one that it serves.",
+    )
+
+
+def read_server(args: argparse.Namespace, engines: tuple[str, ...] = ("local",)) -> str | None:
+    """
+    The URL of the server that has the model; None where it is loaded here.
+
+    Args:
+        args (`Namespace`): what was parsed.
+        engines (`tuple[str, ...]`, *optional*): what else `--engine` may be.
+
+    Raises:
+        ValueError: it is neither, holds a token, or goes with options that only the server could have heeded.
+    """
+    from urm_hf.scoring.remote import is_url
+
+    if args.engine in engines:
+        return None
+    if not is_url(args.engine):
+        raise ValueError(f"--engine must be {', '.join(engines)} or a URL like http://127.0.0.1:8770.")
+    if "@" in args.engine:
+        raise ValueError("--engine: leave the token out of the URL, which others can see; set URM_SERVE_TOKEN.")
+    parser = argparse.ArgumentParser(add_help=False)
+    add_model_arguments(parser)
+    given = [name for name, value in vars(parser.parse_args([])).items() if getattr(args, name) != value]
+    if given:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{told}: the model was loaded by {args.engine}, as `urm serve` was told. Leave this out.")
+    return args.engine
+
+
 def read_limits(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of [`RewardScorer`] itself."""
     return {name: getattr(args, name) for name in LIMITS}
@@ -158,9 +197,13 @@ def read_ensemble(args: argparse.Namespace) -> dict[str, Any]:
 
 def read_loading(args: argparse.Namespace) -> "Loading":
     """All that the model's options say, for commands that load several."""
-    from urm_hf.evaluation.model_scores import Loading
+    from urm_hf.evaluation.model_scores import Loading, is_score_file
 
-    return Loading(read_model_kwargs(args), read_ensemble(args), read_limits(args), args.device)
+    server = read_server(args)
+    asked = [model for model in args.models if not is_score_file(model)]
+    if server is not None and len(asked) > 1:
+        raise ValueError(f"--engine: a server has one model, but these are {len(asked)}: {', '.join(asked)}.")
+    return Loading(read_model_kwargs(args), read_ensemble(args), read_limits(args), args.device, server)
 
 
 def read_revisions(args: argparse.Namespace) -> list[str | None]:

@@ -17,6 +17,7 @@ from urm_hf.cli.model_arguments import (
     read_ensemble,
     read_limits,
     read_model_kwargs,
+    read_server,
     split_members,
 )
 from urm_hf.cli.parser import Parser
@@ -72,8 +73,9 @@ def build_parser() -> Parser:
     job.add_argument(
         "--engine",
         default="local",
-        choices=["local", "ray"],
-        help="Who runs the processes: this machine (local, the default) or Ray.",
+        metavar="local|ray|URL",
+        help="Who runs the processes: this machine (local, the default) or Ray. Or where the model is: at "
+        "http://HOST:PORT, behind `urm serve`, whose token is read from URM_SERVE_TOKEN; MODEL is the one it serves.",
     )
     return parser
 
@@ -83,6 +85,9 @@ def main(argv: list[str]) -> int:
     # what torchrun and `accelerate launch` tell each of the processes that they start
     launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
     check_positive(args, "num_processes")
+    server = read_server(args, ("local", "ray"))
+    if server is not None and (launched or args.num_processes > 1):
+        raise ValueError("--engine URL is for one process: the server itself puts what it is asked in batches.")
     if launched and args.data == "-":
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
     from urm_hf.scoring.jobs.finished import is_remembered
@@ -93,7 +98,7 @@ def main(argv: list[str]) -> int:
     known = not (args.overwrite or parts_path(args.out).exists()) and is_remembered(args.out)
     check_job_output(args.out, [args.data], skips=args.on_error == "skip", overwrite=args.overwrite or known)
     data = _spool_stdin(parts_path(args.out)) if args.data == "-" else args.data
-    job = _build_job(args, data)
+    job = _build_job(args, data, server)
     try:
         if known and (counts := job.find_finished()) is not None:
             print(printable(f"Already done. {_format_summary(counts, args.out)}"), file=sys.stderr)
@@ -109,7 +114,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _build_job(args: argparse.Namespace, data: str) -> "ScoreJob":
+def _build_job(args: argparse.Namespace, data: str, server: str | None) -> "ScoreJob":
     from urm_hf.data.answers import Columns
     from urm_hf.scoring.jobs.job import ScoreJob
 
@@ -139,6 +144,7 @@ def _build_job(args: argparse.Namespace, data: str) -> "ScoreJob":
         filter_threshold=args.filter_threshold,
         rows_per_part=args.rows_per_part,
         overwrite=args.overwrite,
+        server=server,
     )
 
 

@@ -17,6 +17,8 @@ from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
 from urm_hf.scoring.jobs.models import WatchedModels, read_ensemble_config, read_sources
 from urm_hf.scoring.jobs.processes import default_device
+from urm_hf.scoring.jobs.served import WatchedServer, connect
+from urm_hf.scoring.remote import RemoteScorer
 from urm_hf.scoring.scorer import RewardScorer
 
 SCORE_FIELDS = tuple(RewardScore.__dataclass_fields__)
@@ -33,12 +35,14 @@ class Loading:
         ensemble: of ensembles only (`strategy`, `aggregation`).
         limits: `max_length`, `truncation`, `max_tokens_per_batch` and `compile` of the scorer.
         device: "cpu", "cuda:1", ...; None: a GPU if there is one.
+        server: the URL of `urm serve` that has the model; None: it is loaded here.
     """
 
     model: dict[str, Any] = field(default_factory=lambda: {"dtype": "float32"})
     ensemble: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
     device: str | None = None
+    server: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,11 @@ class OpenModel:
     def __init__(self, source: str, name: str, loading: Loading | None = None, revision: str | None = None):
         self.source, self.name, self.revision = source, name, revision
         self.loading = loading or Loading()
-        _check_exists(source)
+        if self.loading.server is None or source.endswith(FILE_TYPES):
+            _check_exists(source)
         self.rows = scores_by_key(source) if is_score_file(source) else None
-        self.scorer: RewardScorer | None = None  # from the first scores on
-        self._models: WatchedModels | None = None  # what its files were before it was loaded
+        self.scorer: RewardScorer | RemoteScorer | None = None  # from the first scores on
+        self._models: WatchedModels | WatchedServer | None = None  # what its files were before it was loaded
 
     def scores(
         self,
@@ -131,6 +136,8 @@ class OpenModel:
         if self.rows is not None:
             first: dict[str, Any] = next(iter(self.rows.values()), {})
             return list(first.get("attribute_means") or ()) or None
+        if self.loading.server is not None:
+            return connect(self.loading.server, self.source.split(",")).attributes
         models, revisions = self.source.split(","), self.revision.split(",") if self.revision else None
         try:
             ensemble = read_ensemble_config(models, revisions, self.loading.model, self.loading.ensemble)
@@ -169,6 +176,7 @@ class OpenModel:
             loading=self.loading.model,
             ensemble=self.loading.ensemble,
             overwrite=True,  # the folder of scores is this command's own
+            server=self.loading.server,
         )
         done = out.with_suffix(".json")  # of a finished job: what its scores depend on
         try:
@@ -186,10 +194,15 @@ class OpenModel:
                 write_whole(done, json_text(manifest, indent=1).encode())
         except ValueError as error:
             raise ValueError(_with_origin(str(error), keys, origins)) from error
-        config = self.scorer.model.config
-        kind = "ensemble" if hasattr(config, "members") else "urm" if self.scorer.attributes else "scalar"
-        known = {name: getattr(config, name, None) for name in ("label_means", "label_stds")}
-        return {row["key"]: row for row in read_jsonl(out)}, {"kind": kind, **known}
+        return {row["key"]: row for row in read_jsonl(out)}, _describe(self.scorer)
+
+
+def _describe(scorer: RewardScorer | RemoteScorer) -> dict[str, Any]:
+    """What kind of model it is, and the ratings that it was trained on, which a server does not tell."""
+    config = None if isinstance(scorer, RemoteScorer) else scorer.model.config
+    is_ensemble = scorer.is_ensemble if isinstance(scorer, RemoteScorer) else hasattr(config, "members")
+    kind = "ensemble" if is_ensemble else "urm" if scorer.attributes else "scalar"
+    return {"kind": kind, **{name: getattr(config, name, None) for name in ("label_means", "label_stds")}}
 
 
 def _check_exists(source: str):

@@ -57,6 +57,7 @@ class RemoteScorer:
     Attributes:
         attributes (`list[str]` or `None`): what the model predicts.
         is_ensemble (`bool`): whether it has members.
+        fingerprint (`str`): tells the model, with the server's settings that scores depend on, from others.
         max_length (`int` or `None`): longest conversation in tokens.
 
     Raises:
@@ -72,11 +73,16 @@ class RemoteScorer:
         self.timeout = timeout
         self._session = requests.Session()
         self._session.auth = _Token(parts.password if token is None else token)
+        self.read_model()
+
+    def read_model(self):
+        """Asks the server what its model is. Raises a [`ServerError`] if it does not answer."""
         (model,) = self._ask("GET", "/v1/models")["data"]
         self.name: str = model["id"]
         self.attributes: list[str] | None = model["attributes"]
         self.is_ensemble: bool = model["kind"] == "ensemble"
         self.max_length: int | None = model["max_length"]
+        self.fingerprint: str = model["fingerprint"]
         self._max_rows, self._max_body = int(model["max_rows"]), int(model["max_body"])
 
     def __call__(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
@@ -129,12 +135,17 @@ class RemoteScorer:
                     first += len(chunk)
                     bar.update(len(chunk))
 
-    def score_usable(self, conversations: Sequence[Any]) -> list[RewardScore | RowError]:
+    def score_usable(
+        self, conversations: Sequence[Any], *, unanswered: bool = True, progress: str | None = None
+    ) -> list[RewardScore | RowError]:
         """
-        One score for each conversation, or what is wrong with it; what a policy left unanswered is scored as it is.
+        One score for each conversation, or what is wrong with it.
 
         Args:
             conversations (`Sequence`): as of [`RewardScorer.score`].
+            unanswered (`bool`, *optional*, defaults to `True`): whether what a policy left unanswered is scored as it
+                is, or is an error.
+            progress (`str`, *optional*): shows a progress bar of this name.
         """
         results: list[RewardScore | RowError] = [RowError("it was not sent.")] * len(conversations)
         rows: list[tuple[int, str]] = []
@@ -143,13 +154,15 @@ class RemoteScorer:
                 rows.append((number, _write_row(conversation, number)))
             except RowError as error:
                 results[number] = error
-        first = 0
-        for chunk in self._split([row for _, row in rows]):
-            for place, entry in enumerate(self._post(chunk, 0, {"on_error": "skip", "unanswered": True}), start=first):
-                number = rows[place][0]
-                told = entry.get("error")
-                results[number] = _read_score(entry) if told is None else RowError(told, row=number)
-            first += len(chunk)
+        first, options = 0, {"on_error": "skip", "unanswered": unanswered}
+        with tqdm(total=len(rows), unit="conv", desc=progress, leave=False, disable=progress is None) as bar:
+            for chunk in self._split([row for _, row in rows]):
+                for place, entry in enumerate(self._post(chunk, 0, options), start=first):
+                    number = rows[place][0]
+                    told = entry.get("error")
+                    results[number] = _read_score(entry) if told is None else RowError(told, row=number)
+                first += len(chunk)
+                bar.update(len(chunk))
         return results
 
     def _split(self, rows: Sequence[str]) -> Iterator[list[str]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -250,17 +250,12 @@ class BatchQueue:
         try:
             return list(self.score(sequences))
         except NonFiniteScores as error:
-            if len(sequences) == 1:
-                return [NotFinite()]
-            wrong = set(error.indices)
-        # Those that shared a prefix in a batch with the one at fault may have got its NaN through attention, where a
-        # weight of 0 does not silence it. So each is asked for again by itself.
-        results: list[Any] = [None] * len(sequences)
+            wrong = set(error.indices)  # the scorer has made sure of each that it is at fault itself
+        results: list[Result] = [NotFinite() for _ in sequences]
         sound = [place for place in range(len(sequences)) if place not in wrong]
-        for places in [sound, *([place] for place in sorted(wrong))]:
-            if places:
-                for place, result in zip(places, self._score_rows([sequences[p] for p in places]), strict=True):
-                    results[place] = result
+        if sound:
+            for place, result in zip(sound, self._score_rows([sequences[p] for p in sound]), strict=True):
+                results[place] = result
         return results
 
 

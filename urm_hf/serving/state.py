@@ -1,5 +1,7 @@
 """How a server is: alive, ready, what model it has, and what it counted."""
 
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,17 @@ def check_reference(scorer: RewardScorer, folder: str | None = None) -> str | No
     return None
 
 
+def compute_fingerprint(service: RewardService) -> str:
+    """
+    What tells a model, and the settings that its scores depend on, from others: a digest of one conversation's score.
+
+    Weights are not read again for it, and a model that is started anew has the same: four digits are rounded alike.
+    """
+    score = {name: f"{value:.4g}" for name, value in service.example.items() if isinstance(value, float)}
+    parts = [score, service.scorer.truncation, service.encoder.max_length]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+
+
 def describe_model(service: RewardService, started: float) -> dict[str, Any]:
     """The entry of /v1/models."""
     settings, scorer = service.settings, service.scorer
@@ -58,6 +71,7 @@ def describe_model(service: RewardService, started: float) -> dict[str, Any]:
         "attributes": scorer.attributes,
         "members": members,
         "max_length": service.encoder.max_length,
+        "fingerprint": compute_fingerprint(service),
         "truncation": scorer.truncation,
         "measure": settings.measure,
         "coefficient": settings.coefficient if settings.measure else None,

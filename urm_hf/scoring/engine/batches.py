@@ -55,6 +55,11 @@ class Plan:
         fits = [len(sequence) <= length for sequence in self.sequences]
         return self._part(fits), self._part([not fit for fit in fits])
 
+    def only(self, indices: Sequence[int]) -> "Plan":
+        """The plan for some of the sequences, by their indices."""
+        wanted = set(indices)
+        return self._part([index in wanted for index in range(len(self.sequences))])
+
     def _part(self, taken: Sequence[bool]) -> "Plan":
         by_prefix, shared = [], []
         common = 0

@@ -73,7 +73,28 @@ class ModelPass:
                 batches.append({name: output[name] for name in FIELDS if name in output})
             order += indices
             report(indices, tokens)
-        return [_restore_order(batches, order) for batches in columns]
+        found = [_restore_order(batches, order) for batches in columns]
+        self._repeat_apart(plan, models, found, report)
+        return found
+
+    def _repeat_apart(self, plan: Plan, models: Sequence[PreTrainedModel], columns: list[Columns], report: Report):
+        """
+        Computes once more, in place, the rows whose reward is not finite, each in a row of a padded batch of its own.
+
+        In a pack a token reads others with the weight 0, and 0 * NaN is NaN: one conversation that the model cannot
+        bear would spoil those that share its prefix. Only those that are at fault stay as they were.
+        """
+        finite = torch.stack([torch.isfinite(column["logits"]).all(-1) for column in columns]).all(0)
+        suspects = plan.only((~finite).nonzero()[:, 0].tolist())
+        if not suspects.by_prefix:
+            return
+        for indices, outputs, tokens in self._run(
+            PaddedBatches(suspects, models, self.pad_token_id), execution_device(models[0])
+        ):
+            for column, output in zip(columns, outputs, strict=True):
+                for name, values in column.items():
+                    values[torch.tensor(indices)] = output[name].to(values)
+            report([], tokens)
 
     def batches(self, plan: Plan, models: Sequence[PreTrainedModel]) -> Iterator[Batch]:
         """Batch by batch: the indices of its sequences, each model's output for them, and the tokens computed."""
@@ -136,7 +157,10 @@ class ModelPass:
         kind = (type(backbone), attention_name(backbone))
         if kind not in self._packable:
             longest = plan.sequences[plan.by_length[0]]  # of real ids: random ones may be tokens of images or padding
-            self._packable[kind] = gives_same_states(backbone, longest, self.pad_token_id)
+            same = gives_same_states(backbone, longest, self.pad_token_id)
+            if same is None:  # another sequence may tell: padded batches for this plan, but not for ever
+                return False
+            self._packable[kind] = same
         return self._packable[kind]
 
 

@@ -62,7 +62,7 @@ def longest_window(backbone: PreTrainedModel) -> int | None:
 
 
 @torch.no_grad()
-def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_token_id: int) -> bool:
+def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_token_id: int) -> bool | None:
     """
     Whether a small pack of parts of `sequence` has the hidden states of a padded batch, and passes this attention in
     every layer. An encoder does not, nor state-space layers, nor a backbone that ignores positions.
@@ -71,6 +71,9 @@ def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_to
         backbone (`PreTrainedModel`): in eval mode.
         sequence (`Sequence[int]`): token ids that it knows; its first 24 are used.
         pad_token_id (`int`): for the padded batch.
+
+    Returns:
+        `bool` or `None`: None if the states of this sequence are not finite, so that it tells nothing.
     """
     rows = probe_rows(sequence)
     _, shared = prefix_order(rows)
@@ -82,6 +85,8 @@ def gives_same_states(backbone: PreTrainedModel, sequence: Sequence[int], pad_to
         logger.debug("Padded batches: %s does not take packs: %s", type(backbone).__name__, error)
         return False
     expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+    if not torch.isfinite(expected).all():
+        return None
     difference = differ(packed, expected, backbone.dtype)
     if difference is not None:
         logger.debug("Padded batches: packs differ by %.1e in %s.", difference, type(backbone).__name__)

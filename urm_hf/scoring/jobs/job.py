@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import urm_hf
 from urm_hf.data.answers import Columns, conversations_of, telling_answer
@@ -15,9 +15,12 @@ from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.finished import find_finished
-from urm_hf.scoring.jobs.inputs import InputChanged, WatchedInput
+from urm_hf.scoring.jobs.inputs import WatchedInput
+from urm_hf.scoring.jobs.merging import merge_parts
 from urm_hf.scoring.jobs.models import WatchedModels, identify, read_ensemble_config, read_sources
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
+from urm_hf.scoring.jobs.served import WatchedServer, check_readable, connect, identify_served, score_rows
+from urm_hf.scoring.remote import RemoteScorer
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
 from urm_hf.uncertainty.measures import MEASURES, compute_uncertainty
@@ -49,6 +52,7 @@ class ScoreJob:
         rows_per_part (`int`, *optional*, defaults to 8192): how many rows a crash loses at most.
         overwrite (`bool`, *optional*, defaults to `False`): whether an existing output, and its side file, may be
             replaced.
+        server (`str`, *optional*): the URL of `urm serve`, where the model is; by default it is loaded here.
 
     Raises:
         ValueError: arguments that do not go together, or are out of range.
@@ -70,6 +74,7 @@ class ScoreJob:
     filter_threshold: float | None = None
     rows_per_part: int = 8192
     overwrite: bool = False
+    server: str | None = None
 
     def __post_init__(self):
         if self.revisions and len(self.revisions) != len(self.models):
@@ -108,8 +113,10 @@ class ScoreJob:
         parts = -(-source.count // self.rows_per_part)  # rounded up
         return PartFolder(self.out, manifest or {}, parts, overwrite=self.overwrite)
 
-    def scorer(self, device: str | None) -> RewardScorer:
-        """The model on a device, by default where `from_pretrained` puts it."""
+    def scorer(self, device: str | None) -> RewardScorer | RemoteScorer:
+        """The model on a device, by default where `from_pretrained` puts it; or on its server."""
+        if self.server is not None:
+            return connect(self.server, self.models)
         loading = self.loading | ({} if device is None else {"device_map": {"": device}})
         if len(self.models) > 1:
             ensemble = URMEnsemble.from_pretrained(self.models, revisions=self.revisions, **loading, **self.ensemble)
@@ -119,6 +126,8 @@ class ScoreJob:
 
     def find_finished(self) -> dict[str, int] | None:
         """What was counted when this very job was finished; None if its output is of another, or not as it was."""
+        if self.server is not None:
+            return find_finished(self.out, self.manifest(self.scorer(None), self.source()))
         config = read_ensemble_config(self.models, self.revisions, self.loading, self.ensemble)
         sources = self.read_sources(config)
         return find_finished(self.out, self.describe(sources, config, self.source()))
@@ -128,8 +137,10 @@ class ScoreJob:
         config = config or read_ensemble_config(self.models, self.revisions, self.loading, self.ensemble)
         return read_sources(self.models, self.revisions, self.loading, config)
 
-    def manifest(self, scorer: RewardScorer, source: Source) -> dict[str, Any]:
+    def manifest(self, scorer: RewardScorer | RemoteScorer, source: Source) -> dict[str, Any]:
         """All that a score depends on, so that parts are never mixed."""
+        if isinstance(scorer, RemoteScorer):
+            return self.describe([], None, source) | {"model": identify_served(scorer)}
         if isinstance(scorer.model, URMEnsemble):
             return self.describe(scorer.model.sources, scorer.model.config, source)
         return self.describe([scorer.source], None, source)
@@ -161,12 +172,19 @@ class ScoreJob:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A conversation to score: the columns to write beside its score, its ids, whether they were cut, its row."""
+    """
+    A conversation to score: the columns to write beside its score, its ids, whether they were cut, its row. What a
+    server scores has no ids.
+    """
 
     columns: dict[str, Any]
     ids: list[int]
     cut: bool
     row: int
+    conversation: Any
+
+
+_Scored: TypeAlias = tuple[list[_Asked], list[RewardScore], dict[str, float]]
 
 
 class PartScorer:
@@ -189,16 +207,18 @@ class PartScorer:
         job: ScoreJob,
         device: str | None = None,
         progress: bool = False,
-        scorer: RewardScorer | None = None,
-        models: WatchedModels | None = None,
+        scorer: RewardScorer | RemoteScorer | None = None,
+        models: WatchedModels | WatchedServer | None = None,
     ):
         self.job, self.progress = job, progress
         job.check_output()  # what cannot be written is told before a model is loaded
         self.source = job.source()
         self.input = WatchedInput(self.source)
         self.folder = job.folder(self.source)
-        self.models = models or WatchedModels(job.read_sources())  # before they are loaded
+        before = None if models or job.server else WatchedModels(job.read_sources())  # before they are loaded
         self.scorer = scorer or job.scorer(device)
+        served = WatchedServer(self.scorer) if isinstance(self.scorer, RemoteScorer) else None
+        self.models: WatchedModels | WatchedServer = models or before or served  # type: ignore[assignment]
         self.folder.depend_on(job.manifest(self.scorer, self.source))
         self.models.check()  # after both were read: what was loaded is what the manifest names
         self.models.identities = self.folder.manifest["model"]
@@ -264,8 +284,10 @@ class PartScorer:
             except RowError as error:
                 self._leave_out(error, row_number, reasons)
         title = f"Part {number + 1} of {self.folder.parts}" if self.progress else None
-        asked, scores = self._score(asked, title, reasons)
-        stats = self.scorer.stats
+        if isinstance(self.scorer, RemoteScorer):
+            asked, scores, stats = self._score_remotely(self.scorer, asked, title, reasons)
+        else:
+            asked, scores, stats = self._score(self.scorer, asked, title, reasons)
         counts = {name: int(stats[name]) for name in COUNTS if name in stats}
         counts |= {"rows": len(items), "scored": len(scores), "skipped": len(reasons)}
         counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
@@ -289,15 +311,28 @@ class PartScorer:
             ) from error
         reasons[row_number] = str(error)
 
+    def _score_remotely(
+        self, scorer: RemoteScorer, asked: list["_Asked"], title: str | None, reasons: dict[int, str]
+    ) -> "_Scored":
+        """As `_score`, by a server, which tells only now what cannot be encoded."""
+        results, stats = score_rows(scorer, [one.conversation for one in asked], title)
+        for one, result in zip(asked, results, strict=True):
+            if isinstance(result, RowError) and one.row not in reasons:
+                error = result.at(f"{self.job.data}, row {one.row}", file=self.job.data, row=one.row)
+                self._leave_out(error, one.row, reasons)
+        pairs = zip(asked, results, strict=True)
+        kept = [(one, score) for one, score in pairs if one.row not in reasons and isinstance(score, RewardScore)]
+        return [one for one, _ in kept], [score for _, score in kept], stats
+
     def _score(
-        self, asked: list["_Asked"], title: str | None, reasons: dict[int, str]
-    ) -> tuple[list["_Asked"], list[RewardScore]]:
-        """The scores, and whose they are: without rows that the model has no finite reward for."""
+        self, scorer: RewardScorer, asked: list["_Asked"], title: str | None, reasons: dict[int, str]
+    ) -> "_Scored":
+        """Whose the scores are, without rows that the model has no finite reward for; the scores; the statistics."""
         while True:
             ids = [one.ids for one in asked]
             cut, rows = [one.cut for one in asked], [one.row for one in asked]
             try:
-                return asked, self.scorer.score_ids(ids, cut, rows, title)
+                return asked, scorer.score_ids(ids, cut, rows, title), scorer.stats
             except NonFiniteScores as error:
                 for row_number in {asked[index].row for index in error.indices}:
                     self._leave_out(error, row_number, reasons)
@@ -308,17 +343,17 @@ class PartScorer:
         """Each conversation of a row, encoded."""
         with telling_rows():
             row = self.source.row(item)  # what is no row is told with its file and line
-        encoder = self.scorer.encoder
+        encode = check_readable if isinstance(self.scorer, RemoteScorer) else self.scorer.encoder.encode
         try:
             answers = conversations_of(row, self.job.columns)
             encoded = []
             for columns, conversation in answers:
                 if len(answers) == 1:
-                    ids = encoder.encode(conversation)
+                    ids = encode(conversation)
                 else:
                     with telling_answer(columns["answer_column"], columns["answer_index"]):
-                        ids = encoder.encode(conversation)
-                encoded.append(_Asked(columns, ids.ids or [], ids.cut, row_number))
+                        ids = encode(conversation)
+                encoded.append(_Asked(columns, ids.ids or [], ids.cut, row_number, conversation))
         except RowError as error:
             raise error.at(f"{self.job.data}, row {row_number}", file=self.job.data, row=row_number) from error
         for one in encoded:
@@ -344,29 +379,6 @@ class PartScorer:
                 f"{self.job.data}, row {row_number}, has columns that the scores would overwrite: "
                 f"{', '.join(taken)}. Rename them."
             )
-
-
-def merge_parts(folder: PartFolder, watched: WatchedInput, models: WatchedModels) -> dict[str, int] | None:
-    """
-    Writes the output from the parts, if input and models are still what they were made from; None if another run has.
-
-    Raises:
-        InputChanged: the input is not, and parts are removed.
-        ModelChanged: a model is not; parts, which were made before, stay.
-        DamagedParts: parts are not what was written.
-    """
-    try:
-        if folder.has_parts():
-            models.check(folder.read_manifest()["model"])
-            watched.check()
-    except InputChanged:
-        folder.discard()
-        raise
-    except (FileNotFoundError, KeyError):  # an absent manifest reads as an empty one
-        if not folder.finished_by_another():
-            raise
-        return None  # which removed the manifest between the two looks
-    return folder.merge()
 
 
 def _make_readable(item: Any) -> Any:

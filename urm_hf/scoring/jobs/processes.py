@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from urm_hf.scoring.jobs.inputs import WatchedInput
-from urm_hf.scoring.jobs.job import PartScorer, ScoreJob, merge_parts
+from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
+from urm_hf.scoring.jobs.merging import merge_parts
 from urm_hf.scoring.jobs.models import WatchedModels
 
 
