@@ -69,7 +69,8 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"{args.file} holds no pairs, and --target-error promises something about pairs only.")
     measure = args.measure or _choose_measure(rows)
     found = _filter(args, rows, pairs, measure)
-    kept, dropped = [], []
+    kept: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
     for row, keep in zip([pair.row() for pair in pairs] if pairs else rows, found.kept, strict=True):
         (kept if keep else dropped).append(row)
     _write(args.out, kept)
