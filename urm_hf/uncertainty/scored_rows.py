@@ -59,7 +59,7 @@ def check_scored(rows: Sequence[Mapping[str, Any]], name: str):
         if not isinstance(row.get("reward"), (int, float)):
             raise RowError(
                 f"{name}, row {number}, has no `reward`. Score the file first (`urm score MODEL --data {name} --out "
-                "scored.jsonl`), and filter what that writes.",
+                "scored.jsonl`), and give this command what that writes.",
                 file=name,
                 row=number,
             )
