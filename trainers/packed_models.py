@@ -131,6 +131,10 @@ def try_packs(model: nn.Module, sequence: Sequence[int], pad_token_id: int, back
         with torch.no_grad(), torch.random.fork_rng():  # dropout must not move on what the run draws later
             packed, _ = _run(model.eval(), backbone, packed_batch(rows, share=True, backend=backend))
             padded, _ = _run(model, backbone, pad_batch(rows, pad_token_id))
+            expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+            difference = differ(packed[:, 0], expected, backbone.dtype)
+            if difference is not None:
+                return Trial(f"hidden states of packs differ by {difference:.1e} in {name}")
             unread = _find_unread(model, backbone, sequence, backend)
             training, _ = _run(model.train(), backbone, packed_batch(rows, share=True, backend=backend))
     except Exception as error:  # of any kind: it need not be a decoder, nor take positions
@@ -139,10 +143,6 @@ def try_packs(model: nn.Module, sequence: Sequence[int], pad_token_id: int, back
         )
     finally:
         model.train(trained)
-    expected = padded[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
-    difference = differ(packed[:, 0], expected, backbone.dtype)
-    if difference is not None:
-        return Trial(f"hidden states of packs differ by {difference:.1e} in {name}")
     # an adapter whose last matrix is still 0 shows nothing of what is dropped before it
     layers = any(module.p > 0 for module in model.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
     return Trial(None, layers or not training.equal(packed), unread)

@@ -205,11 +205,14 @@ class TrainsOnPacks:
         """Rows of a batch."""
         raise NotImplementedError
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        if not self.weighs_rows:
-            return super()._get_num_items_in_batch(batch_samples, device)  # type: ignore[misc]  # of the trainer
-        rows = torch.tensor(sum(self.count_batch_rows(batch) for batch in batch_samples), device=device)
-        return self.accelerator.gather(rows).sum()
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, and the rows of the step where losses are weighed by rows."""
+        batches, items = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]  # of the trainer
+        if self.weighs_rows and batches:  # transformers counts labels, and none where there are no `labels`
+            device = self.accelerator.device
+            rows = torch.tensor(sum(self.count_batch_rows(batch) for batch in batches), device=device)
+            items = self.accelerator.gather(rows).sum()
+        return batches, items
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches by tokens, where `max_tokens_per_step` asks for them."""
