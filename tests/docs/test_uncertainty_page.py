@@ -19,6 +19,10 @@ def test_the_programs_run_as_printed(tmp_path, monkeypatch):
         save_with_tokenizer(tiny_urm(seed=seed), tmp_path / "urm-demo" / f"member-{seed}")
     pairs = [{"prompt": f"{i} + {i}?", "chosen": f"It is {2 * i}.", "rejected": "No."} for i in range(40)]
     Path("pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    save_with_tokenizer(tiny_urm(), "urm-model")
+    attributes = tiny_urm().config.attributes
+    rated = [{"prompt": f"{i}?", "response": "x" * (i + 1), **dict.fromkeys(attributes, i % 5)} for i in range(20)]
+    Path("ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rated))
     names: dict = {}
     programs = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(programs) >= 4
@@ -26,7 +30,9 @@ def test_the_programs_run_as_printed(tmp_path, monkeypatch):
         exec(compile(program, "uncertainty.md", "exec"), names)
     assert Path("ood.png").stat().st_size > 0
     for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL):
-        for line in [line for line in block.splitlines() if line.startswith(("urm score", "urm filter"))]:
+        for line in [
+            line for line in block.splitlines() if line.startswith(("urm score", "urm filter", "urm posterior"))
+        ]:
             assert main(shlex.split(line)[1:]) == 0, line
     kept, dropped = list(read_jsonl("kept.jsonl")), list(read_jsonl("dropped.jsonl"))
     assert len(kept) >= 20 and sorted(map(json.dumps, kept + dropped)) == sorted(map(json.dumps, pairs))

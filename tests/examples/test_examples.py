@@ -72,6 +72,19 @@ def test_ratings_and_pairs_prints_a_table_and_saves_a_model(files, tmp_path, ext
 
 
 @pytest.mark.slow
+def test_the_posterior_is_measured_against_members_networks_and_a_density(files, tmp_path):
+    argv = ("--base", files["base"], "--ratings", files["ratings.jsonl"], "--attributes", "fluency", "relevance")
+    rest = ("--others", files["pairs.jsonl"], "--bootstrap_samples", "20", "--members", "2", "--out", str(tmp_path))
+    printed = run("examples/posterior.py", *argv, *rest, cache=files["folder"])
+    assert "against 4 test conversations" in printed and "| one model, sigma^2 + posterior |" in printed
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["n"] == {"train": 12, "test": 4}
+    assert set(results["unfamiliar"]["arithmetic"]) >= {"posterior, one model", "2 members", "Mahalanobis"}
+    assert all(0 <= value[0] <= 1 for kind in results["unfamiliar"].values() for value in kind.values())
+    assert results["likelihood"]["one model, sigma^2"]["difference"] == [0, 0, 0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--lora_epochs", "2", "--max_train_rows", "10")], ids=["frozen", "lora"])
 def test_merging_prints_a_row_for_each_loss_and_model(files, tmp_path, extra):
     argv = ("--base", files["base"], "--ratings", files["ratings.jsonl"], "--attributes", "fluency", "relevance")
