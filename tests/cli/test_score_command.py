@@ -164,3 +164,17 @@ def test_score_without_model_data_or_out_explains_its_usage(capsys, argv):
         score(*argv)
     assert stop.value.code == 2
     assert "usage: urm score" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", [(), ("--split", "a")])
+def test_a_limit_scores_the_first_rows_and_is_another_job_than_all(models, tmp_path, capsys, split):
+    data = write(tmp_path / "rows.jsonl", [row | {"split": name} for row, name in zip(ROWS, ["b", "a", "a"])])
+    out = tmp_path / "scores.jsonl"
+    expected = [row["id"] for row in ROWS if not split or row["id"] != 7]
+    assert score(models[0], "--data", data, "--limit", 1, *split, "--out", out) == 0
+    assert [row["id"] for row in read_jsonl(out)] == expected[:1]
+    assert score(models[0], "--data", data, *split, "--out", out) == 2  # not taken for the whole
+    assert score(models[0], "--data", data, "--limit", 100, *split, "--out", out, "--overwrite") == 0
+    assert [row["id"] for row in read_jsonl(out)] == expected
+    assert score(models[0], "--data", data, "--limit", 0, "--out", out) == 2
+    assert "--limit must be positive, got 0." in capsys.readouterr().err

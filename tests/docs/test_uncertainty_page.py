@@ -2,9 +2,12 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from urm_hf.cli import main
+from urm_hf.data.tables import read_jsonl
 from urm_hf.uncertainty.measures import MEASURES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "uncertainty.md").read_text(encoding="utf-8")
@@ -22,6 +25,11 @@ def test_the_programs_run_as_printed(tmp_path, monkeypatch):
     for program in programs:
         exec(compile(program, "uncertainty.md", "exec"), names)
     assert Path("ood.png").stat().st_size > 0
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL):
+        for line in [line for line in block.splitlines() if line.startswith(("urm score", "urm filter"))]:
+            assert main(shlex.split(line)[1:]) == 0, line
+    kept, dropped = list(read_jsonl("kept.jsonl")), list(read_jsonl("dropped.jsonl"))
+    assert len(kept) >= 20 and sorted(map(json.dumps, kept + dropped)) == sorted(map(json.dumps, pairs))
 
 
 def test_the_table_lists_every_measure_with_its_unit():

@@ -17,6 +17,8 @@ COMMANDS = {
     "demo": ("urm_hf.cli.demo", "Train an ensemble of three on built-in conversations and show what it knows."),
     "train": ("urm_hf.cli.train", "Train the attribute stage, the gating stage or an ensemble."),
     "score": ("urm_hf.cli.score", "Score the conversations of a file or dataset with a model or an ensemble."),
+    "filter": ("urm_hf.cli.filter", "Keep what the model is sure of, of a file that was scored: rows or pairs."),
+    "ood": ("urm_hf.cli.ood", "See whether uncertainty tells unfamiliar conversations from familiar ones."),
     "evaluate": ("urm_hf.cli.evaluate", "Measure how good reward models are, and how honest their uncertainty is."),
     "bestofn": ("urm_hf.cli.bestofn", "Choose the best of each prompt's candidates, and see how good that is."),
     "judge": ("urm_hf.cli.judge", "Ask an LLM which of two answers is better, both ways round."),

@@ -17,10 +17,16 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--license", help="The licence, for the card, such as apache-2.0. The base model's licence may demand one."
     )
-    parser.add_argument("--dataset", nargs="+", help="The Hub datasets that it was trained on, for the card.")
+    parser.add_argument(
+        "--dataset",
+        nargs="+",
+        help="The Hub datasets that it was trained on, for the card. No result is named after them.",
+    )
     parser.add_argument("--base-model", help="The Hub model that it was trained from. The default is the config's.")
     parser.add_argument(
-        "--results", type=Path, help="Measured results for the card. The default is results.json, ... in the folder."
+        "--results",
+        type=Path,
+        help="Measured results for the card. The default is those of an earlier push, or results.json in the folder.",
     )
     parser.add_argument("--overwrite-card", action="store_true", help="Replace a README.md that was edited by hand.")
     parser.add_argument(

@@ -42,6 +42,8 @@ def build_parser() -> Parser:
     parser.add_argument("--out", required=True, type=Path, help="The file to write: .jsonl, .jsonl.gz or .parquet.")
     parser.add_argument("--overwrite", action="store_true", help="Replace an existing output of another job.")
 
+    parser.add_argument("--limit", type=int, metavar="N", help="Score only the first N rows, to try a command out.")
+
     columns = parser.add_argument_group("columns, where they have other names than usual")
     add_prompt_column(columns)
     columns.add_argument(
@@ -84,7 +86,7 @@ def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     # what torchrun and `accelerate launch` tell each of the processes that they start
     launched = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    check_positive(args, "num_processes")
+    check_positive(args, "num_processes", "limit")
     server = read_server(args, ("local", "ray"))
     if server is not None and (launched or args.num_processes > 1):
         raise ValueError("--engine URL is for one process: the server itself puts what it is asked in batches.")
@@ -143,6 +145,7 @@ def _build_job(args: argparse.Namespace, data: str, server: str | None) -> "Scor
         filter_measure=args.filter_measure,
         filter_threshold=args.filter_threshold,
         rows_per_part=args.rows_per_part,
+        limit=args.limit,
         overwrite=args.overwrite,
         server=server,
     )

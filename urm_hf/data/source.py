@@ -25,6 +25,7 @@ class Source:
         split, config, revision (*optional*): as in `urm_hf.data.tables.load_rows`.
         strict (`bool`, *optional*, defaults to `False`): whether what is no row is an error at once, not only when it
             is read.
+        limit (`int`, *optional*): how many rows there are at most, the first ones.
 
     Attributes:
         count: rows; of a JSON-lines file, lines that are not blank. fingerprint: changes with the data.
@@ -41,11 +42,13 @@ class Source:
         config: str | None = None,
         revision: str | None = None,
         strict: bool = False,
+        limit: int | None = None,
     ):
         self.name, self.split, self.config, self.revision = name, split, config, revision
-        self.path = Path(name)
+        self.path, self.limit = Path(name), limit
         if local_file(name) is None:
-            self.dataset = _load_from_hub(name, config, split or "train", revision)
+            whole = _load_from_hub(name, config, split or "train", revision)
+            self.dataset = whole if limit is None else whole.select(range(min(limit, len(whole))))
             self.count, self.fingerprint = len(self.dataset), self.dataset._fingerprint
         else:
             self.dataset = None
@@ -64,9 +67,8 @@ class Source:
         if self.dataset is not None:
             yield from enumerate(self.dataset)
             return
-        for number, item in enumerate(read_items(self.path)):
-            if self.split is None or self._in_split(item):
-                yield number, item
+        numbered = enumerate(read_items(self.path))
+        yield from islice((one for one in numbered if self.split is None or self._in_split(one[1])), self.limit)
 
     def row(self, item: Item) -> dict[str, Any]:
         """

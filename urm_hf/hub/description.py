@@ -9,9 +9,10 @@ from huggingface_hub import ModelCard
 
 from urm_hf.checkpoints.files import write_file
 from urm_hf.hub.card.card import is_generated, model_card
+from urm_hf.hub.card.kept_results import keep_results, read_kept_results
 from urm_hf.hub.card.result_files import read_results
 from urm_hf.hub.card.results import Result
-from urm_hf.hub.folder import CARD, PLOT, ModelFolder
+from urm_hf.hub.folder import CARD, KEPT_RESULTS, PLOT, ModelFolder
 from urm_hf.hub.reference import reference_scores, write_reference
 from urm_hf.modeling.card_urm import CARD_BLANK
 
@@ -79,7 +80,9 @@ def describe(folder: ModelFolder, repo_id: str, about: CardWishes, dtype: str, t
     plot, notes = _plot(folder.path, reference)
     if keep:
         return [*notes, f"{CARD} was edited by hand and is kept"]
-    measured = _read_results(folder.path, repo_id, about.results)
+    weights = {name: folder.config.get(name) for name in ("members", "revisions")} | reference["weights"]
+    measured, told = _find_results(folder.path, repo_id, about, weights)
+    notes += told
     shown = {"adapter": folder.adapter, "reference": reference, "results": measured, "plot": plot}
     card = model_card(folder.config, repo_id, **shown, **about.metadata())  # type: ignore[arg-type]
     write_file(path, str(card).encode())
@@ -124,12 +127,19 @@ def _plot(folder: Path, reference: dict[str, Any]) -> tuple[str | None, list[str
         return None, ["no plot in the card: matplotlib is not installed"]
 
 
-def _read_results(folder: Path, repo_id: str, given: str | Path | Sequence[Result] | None) -> Sequence[Result]:
-    """Those that were given, those of the file that was given, or those that lie in the folder."""
-    names = [str(folder), repo_id]
-    if given is None:
-        return read_results(folder, names)
-    measured = read_results(given, names) if isinstance(given, (str, Path)) else given
-    if not measured:
-        raise ValueError(f"{given} has no results that a card can show.")
-    return measured
+def _find_results(
+    folder: Path, repo_id: str, about: CardWishes, model: dict[str, Any]
+) -> tuple[Sequence[Result], list[str]]:
+    """Those given, else of an earlier push of this model, else in the folder; and what to say of it."""
+    names, given = [str(folder), repo_id], about.results
+    if given is not None:
+        measured = read_results(given, names) if isinstance(given, (str, Path)) else given
+        if not measured:
+            raise ValueError(f"{given} has no results that a card can show.")
+        keep_results(folder / KEPT_RESULTS, measured, model)
+        return measured, []
+    kept = [] if about.overwrite else read_kept_results(folder / KEPT_RESULTS, model)
+    if kept:
+        return kept, ["the card shows the results of an earlier push: `--results` names others"]
+    changed = ["the model is another one than at the earlier push, whose results the card no longer shows"]
+    return read_results(folder, names), changed if kept is None else []

@@ -17,6 +17,7 @@ from urm_hf.modeling.fingerprint_urm import BASE_RECORD
 from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 CARD, SCORES, PLOT = "README.md", "urm_reference_scores.json", "urm_reference_scores.png"
+KEPT_RESULTS = "urm_card_results.json"  # of a push, for the next one; the card says what it holds
 AUTO_MAPS = {URMConfig.model_type: AUTO_MAP, URMEnsembleConfig.model_type: ENSEMBLE_AUTO_MAP}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5")
 TRAINERS_PICKLE = "training_args.bin"  # every transformers Trainer leaves one: not uploaded, no reason to refuse
@@ -229,7 +230,7 @@ def _check_companions(folder: ModelFolder):
     taken = set(folder.files)
     for path in sorted(folder.path.rglob("*")):
         name = path.relative_to(folder.path).as_posix()
-        if path.is_dir() or name in taken or (name.split("/")[0] + "/") in folder.left_out:
+        if path.is_dir() or name == KEPT_RESULTS or name in taken or (name.split("/")[0] + "/") in folder.left_out:
             continue
         if "/" in name and not name.startswith("additional_chat_templates/"):
             folder.left_out.append(name.split("/")[0] + "/")

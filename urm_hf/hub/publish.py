@@ -77,7 +77,8 @@ def push(
         license (`str`, *optional*), datasets (`Sequence[str]`, *optional*): for the card; by default those that an
             earlier push wrote are kept.
         base_model (`str`, *optional*): for the card; by default the one that the config names.
-        results (`str`, `Path` or `Sequence[Result]`, *optional*): for the card; default: of `read_results(folder)`.
+        results (`str`, `Path` or `Sequence[Result]`, *optional*): for the card; by default those that an earlier push
+            of the same weights was given, or else of `read_results(folder)`.
         card_tags (`Sequence[str]`, *optional*): more tags for the card.
         overwrite_card (`bool`, defaults to `False`): replaces also a README.md that was edited by hand.
         dtype (`str`, defaults to `"float32"`): that the reference scores are computed in.

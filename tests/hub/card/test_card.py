@@ -98,7 +98,8 @@ def test_the_model_index_holds_the_averages_of_the_model_and_not_of_baselines(re
     assert set(found) == {"pearson", "coverage68", "accuracy"} and card.data.model_name == "urm"
     pairs = found["accuracy"]
     assert pairs.metric_value == 0.56 and pairs.metric_args == {"n": 648, "interval_95": [0.5, 0.62]}
-    assert pairs.dataset_type == "org/ratings" and pairs.dataset_split == "test"
+    assert pairs.dataset_split == "test"
+    assert pairs.dataset_type == "held-out-pairs" and pairs.dataset_name == "held-out preference pairs"
     assert found["pearson"].metric_value == 0.321
 
 

@@ -62,7 +62,7 @@ def model_card(
         datasets=list(datasets) if datasets else None,
         license=license,
         model_name=repo_id.split("/")[-1],
-        eval_results=_model_index(results, datasets) or None,
+        eval_results=_model_index(results) or None,
     )
     sections = [
         CARD_MARKER,
@@ -91,22 +91,28 @@ def _find_base(config: dict[str, Any], adapter: dict[str, Any] | None) -> str | 
     return name if HUB_ID.fullmatch(name) else None
 
 
-def _model_index(results: Sequence[Result], datasets: Sequence[str] | None) -> list[EvalResult]:
-    """Results in the form that the Hub reads; those of attributes, parts and baselines are left to the text."""
+def _model_index(results: Sequence[Result]) -> list[EvalResult]:
+    """
+    Results in the form that the Hub reads; those of attributes, parts and baselines are left to the text.
+
+    What they were measured on is said where the results say it: a dataset that was trained on is not a guess at it.
+    """
     found = []
     for result in results:
         if any(where is not None for where in (result.of, result.attribute, result.group, result.variant)):
             continue
-        dataset = result.dataset or result.data or (datasets[0] if datasets else None)
+        dataset = result.dataset or result.data
         rows = "preference pairs" if result.kind == "pairs" else "rated conversations"
         name = f"{dataset} ({rows})" if dataset else f"held-out {rows}"
+        # results of one type are read as of one dataset, with the name of the first
+        unnamed = "held-out-pairs" if result.kind == "pairs" else "held-out-ratings"
         known = {"n": result.n, "interval_95": [round(bound, 4) for bound in result.interval or ()] or None}
         arguments = {key: value for key, value in known.items() if value is not None}
         found.append(
             EvalResult(
                 task_type="text-classification",
                 task_name="reward modelling",
-                dataset_type=dataset or "held-out",
+                dataset_type=dataset or unnamed,
                 dataset_name=name,
                 dataset_split=result.split or None,
                 metric_type=result.metric,

@@ -50,6 +50,7 @@ class ScoreJob:
         filter_measure (`str`, *optional*): an uncertainty, higher is less sure.
         filter_threshold (`float`, *optional*): rows whose uncertainty is at most this are marked `kept`.
         rows_per_part (`int`, *optional*, defaults to 8192): how many rows a crash loses at most.
+        limit (`int`, *optional*): how many rows are scored at most, the first ones. By default all.
         overwrite (`bool`, *optional*, defaults to `False`): whether an existing output, and its side file, may be
             replaced.
         server (`str`, *optional*): the URL of `urm serve`, where the model is; by default it is loaded here.
@@ -73,6 +74,7 @@ class ScoreJob:
     filter_measure: str | None = None
     filter_threshold: float | None = None
     rows_per_part: int = 8192
+    limit: int | None = None
     overwrite: bool = False
     server: str | None = None
 
@@ -106,7 +108,8 @@ class ScoreJob:
 
     def source(self) -> Source:
         """The rows, counted and fingerprinted."""
-        return Source(self.data, self.split, self.data_config, self.data_revision, strict=self.on_error == "raise")
+        place = self.split, self.data_config, self.data_revision
+        return Source(self.data, *place, strict=self.on_error == "raise", limit=self.limit)
 
     def folder(self, source: Source, manifest: dict[str, Any] | None = None) -> PartFolder:
         """Where the parts lie; what they depend on may be told later, when a model is loaded."""
