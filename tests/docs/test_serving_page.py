@@ -4,6 +4,8 @@ Every command and program of docs/serving.md runs as printed, on tiny members an
 The frameworks are not installed: where an example starts one, a program of the same name writes down what it was told.
 """
 
+import configparser
+import json
 import os
 import re
 import shutil
@@ -163,12 +165,32 @@ def test_the_units_start_servers_that_may_be_reached(monkeypatch):
     args = serve.build_parser().parse_args(service)
     assert args.host == "0.0.0.0" and args.token_file
     (container,) = yaml.safe_load(pod)["containers"]
-    urm, command, *arguments = container["args"]
-    assert (urm, command) == ("urm", "serve") and container["env"][0]["name"] == "URM_SERVE_TOKEN"
-    args = serve.build_parser().parse_args(arguments)
+    assert container["env"][0]["name"] == "URM_SERVE_TOKEN"
+    args = serve.build_parser().parse_args(container["args"])
     check_host(args.host, "a token")
     ports = {probe["httpGet"]["port"] for name, probe in container.items() if name.endswith("Probe")}
     assert ports == {args.port}
+
+
+def test_the_image_is_made_of_what_there_is():
+    """It is not built here: its files, its extra, its probe and the arguments on the page are looked at."""
+    lines = [line.split(" ", 1) for line in (ROOT / "Dockerfile").read_text().splitlines() if line[0] != "#"]
+    steps = {name: [rest for other, rest in lines if other == name] for name, _ in lines}
+    assert steps["COPY"] == [". /src"] and json.loads(steps["ENTRYPOINT"][0]) == ["urm", "serve"]
+    (pip,) = (step for step in steps["RUN"] if "pip install" in step)
+    assert all((ROOT / file).exists() for file in re.findall(r"/src/([\w.]+)", pip))
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert set(re.findall(r"/src\[(\w+)\]", pip)) <= set(setup["options.extras_require"])
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert not {"modeling", "trainers", "urm_hf", "setup.cfg", "pyproject.toml", "README.md"} & set(ignored)
+    (run,) = re.findall(r"^docker run .* urm (org/.*)$", PAGE, flags=re.MULTILINE)
+    args = serve.build_parser().parse_args(run.split())
+    assert steps["EXPOSE"] == [str(args.port)]
+    check_host(args.host, "a token")
+    probe = json.loads(steps["HEALTHCHECK"][0].partition("CMD ")[2])
+    assert probe[:2] == ["python", "-c"] and f"127.0.0.1:{args.port}/ready" in probe[2]
+    compile(probe[2], "probe", "exec")
 
 
 def test_the_table_of_routes_names_routes_that_there_are():
