@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from tests.helpers.made_uncertainties import scores_with
 from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_pairs, filter_scores, filter_values
@@ -84,3 +85,19 @@ def test_pairs_that_do_not_match():
         combine_pair_uncertainty([1.0], [1.0], above="max")
     with pytest.raises(ValueError, match="zip"):
         filter_values([1.0, 2.0], threshold=1.0).select(["a"])
+
+
+def test_pairs_are_kept_where_the_model_is_sure_which_is_better():
+    """The pair's own measure: neither a wide margin nor a small std alone makes it sure."""
+    chosen = [
+        {"reward": reward, "reward_std": std} for reward, std in ((3.0, 1.0), (0.1, 0.01), (1.0, 4.0), (-2.0, 0.5))
+    ]
+    rejected = [{"reward": 0.0, "reward_std": 0.01} for _ in chosen]
+    kept = filter_pairs(chosen, rejected, "probability_near_half", keep=0.75)
+    assert kept.kept.tolist() == [True, True, False, True]  # 3, 7.1, 0.25 and -4 standard deviations apart
+    assert kept.threshold == pytest.approx(ndtr(-3.0 / math.hypot(1.0, 0.01)))
+    assert filter_pairs(rejected, chosen, "probability_near_half", keep=0.75).kept.tolist() == kept.kept.tolist()
+    with pytest.raises(ValueError, match="is of the pair: leave it out"):
+        filter_pairs(chosen, rejected, "probability_near_half", keep=0.5, above="both")
+    with pytest.raises(ValueError, match="Row 0 .*no uncertainty"):
+        filter_pairs([{"reward": 1.0}], [{"reward": 0.0}], "probability_near_half", keep=0.5)

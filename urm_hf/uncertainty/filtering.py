@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from urm_hf.moved import renamed
-from urm_hf.uncertainty.measures import compute_uncertainty
+from urm_hf.uncertainty.measures import compute_preference_probability, compute_uncertainty
 from urm_hf.uncertainty.thresholds import FittedThreshold, check_values, fit_threshold
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "pair_values",
 ]
 
+PROBABILITY_NEAR_HALF = "probability_near_half"  # the measure that a pair has, and neither of its sides
 REDUCTIONS = {"either": np.maximum, "both": np.minimum}
 
 
@@ -162,7 +163,8 @@ def filter_pairs(
         rejected (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
             Scores of the other side, in the same order.
         measure (`str`):
-            A key of `urm_hf.uncertainty.MEASURES`.
+            A key of `urm_hf.uncertainty.MEASURES`, of which each side has a value; or "probability_near_half", which
+            the pair has: 1/2 - |P(chosen better) - 1/2|, from 0 (sure) to 1/2.
         threshold (`float` or `FittedThreshold`, *optional*):
             The largest uncertainty that is kept. Either this or `keep`.
         keep (`float`, *optional*):
@@ -179,6 +181,11 @@ def filter_pairs(
         ValueError: the scores do not give the measure, or as in [`filter_values`] and [`combine_pair_uncertainty`].
     """
     name = _read_measure(measure, by)
+    if name == PROBABILITY_NEAR_HALF:
+        if above != "either":
+            raise ValueError(f'`above` joins two sides, and {name} is of the pair: leave it out, got "{above}".')
+        probability = compute_preference_probability(chosen, rejected)
+        return filter_values(0.5 - np.abs(probability - 0.5), threshold=threshold, keep=keep)
     sides = compute_uncertainty(chosen, name), compute_uncertainty(rejected, name)
     return filter_values(combine_pair_uncertainty(*sides, above), threshold=threshold, keep=keep)
 
