@@ -146,6 +146,8 @@ class TrainsOnPacks:
             return Trial("under DeepSpeed ZeRO-3 no process can try packs out, as none has the whole model")
         if self.args.neftune_noise_alpha is not None:
             return Trial("NEFTune scales its noise by the length of a row, and a pack is one row")
+        if self.accelerator.num_processes > 1 and self._reads_streams():
+            return Trial("one process reads a stream and sends its batches to the others, which packs cannot be")
         backbone = find_backbone(self.model)
         window = None if backbone is None else longest_window(backbone)
         if window is not None:
@@ -165,11 +167,18 @@ class TrainsOnPacks:
 
     def _longest_row(self) -> int | None:
         """Tokens of the longest conversation, to train or to evaluate on; of a stream what `max_length` allows."""
-        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
-        datasets = [self.train_dataset, *(dataset for dataset in evaluated.values() if dataset is not None)]
-        if any(isinstance(dataset, IterableDataset) for dataset in datasets):
+        if self._reads_streams():
             return self.args.max_length
-        return max(len(ids) for dataset in datasets for column in self.id_columns for ids in dataset[column])
+        columns = [dataset[column] for dataset in self._datasets() for column in self.id_columns]
+        return max(len(ids) for column in columns for ids in column)
+
+    def _datasets(self) -> list[Any]:
+        """To train and to evaluate on."""
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        return [self.train_dataset, *(dataset for dataset in evaluated.values() if dataset is not None)]
+
+    def _reads_streams(self) -> bool:
+        return any(isinstance(dataset, IterableDataset) for dataset in self._datasets())
 
     def run_model(self, model: Any, inputs: dict[str, Any]) -> Any:
         """

@@ -1,10 +1,8 @@
 """Weights that are not in memory while the model is asked: where they lie must not change a reward."""
 
-import accelerate
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
-from packaging.version import Version
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_urm
@@ -31,12 +29,6 @@ def assert_same_output(model):
         torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
-WHOLE_ON_DISK = pytest.mark.skipif(
-    Version(accelerate.__version__) < Version("1.15"), reason="accelerate below 1.15 refuses a whole model on the disk"
-)
-
-
-@WHOLE_ON_DISK
 @pytest.mark.parametrize(
     "where",
     [
@@ -64,7 +56,6 @@ def test_accelerate_offloads_a_loaded_model(folders, tmp_path, to_disk, buffers)
     assert_same_output(model)
 
 
-@WHOLE_ON_DISK
 def test_the_scorer_and_an_ensemble_take_offloaded_models(folders, tmp_path):
     where = {"device_map": {"": "disk"}, "offload_folder": tmp_path}
     for models in (folders[0], URMEnsemble.from_pretrained(folders)):
