@@ -4,6 +4,7 @@ What reaches a user: the wheel holds the whole package and nothing beside it, an
 The tree is copied before it is built, so that no build product is left in it. Nothing here needs the network.
 """
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"modeling": "urm_hf/modeling", "trainers": "urm_hf/trainers", "urm_hf": "urm_hf"}
@@ -116,3 +119,16 @@ def test_links_inside_the_package(folder):
     if link.is_file():
         pytest.skip("this clone was made without support for symlinks")
     assert link.is_symlink() and os.readlink(link) == f"../{folder}"
+
+
+def test_the_oldest_versions_are_those_that_are_declared():
+    """Every dependency has a floor, and `constraints-oldest.txt` a version of it within the range."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pinned = {canonicalize_name(name): version for name, version in pinned.items()}
+    declared = config["options"]["install_requires"] + config["options.extras_require"]["test"]
+    for requirement in map(Requirement, filter(None, declared.splitlines())):
+        assert requirement.specifier, f"{requirement.name} has no floor"
+        assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, requirement
