@@ -149,9 +149,9 @@ class URMAttributeConfig(URMTrainingConfig):
         standardize_features (`bool`, *optional*, defaults to `True`):
             With `freeze_backbone`: whether the head reads standardized hidden states.
         fit_posterior (`bool`, *optional*):
-            Whether the head gets a posterior over its means at the end, from the hidden states of the training rows,
-            so that the model tells what it does not know (`epistemic`). By default with `freeze_backbone`, where
-            these are known and it takes seconds.
+            Whether the head gets a posterior over its means, from the hidden states of the training rows, so that the
+            model tells what it does not know (`epistemic`). By default with `freeze_backbone`, where these are known
+            before the head trains and it takes seconds.
 
     Further arguments are those of both stages ([`URMTrainingConfig`]), of [`~trl.RewardConfig`] and of
     [`~transformers.TrainingArguments`].
@@ -201,7 +201,7 @@ class URMAttributeConfig(URMTrainingConfig):
     fit_posterior: bool | None = field(
         default=None,
         metadata={
-            "help": "Fit a posterior over the head's means at the end, which tells what the model does not know. "
+            "help": "Fit a posterior over the head's means, which tells what the model does not know. "
             "Default: with `freeze_backbone`. Else use `urm posterior` afterwards."
         },
     )

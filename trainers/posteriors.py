@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,13 +42,9 @@ def set_posterior(model: URMForRewardModeling, hidden: Any, ratings: np.ndarray,
             yield hidden[np.arange(start, min(start + ROWS, len(ratings)))], ratings[start : start + ROWS]
 
     try:
-        posterior = fit_batches(read_batches(), rank)
+        posterior = fit_batches(read_batches(), rank, model.config.attributes)
     except ValueError as error:
-        names = dict(enumerate(model.config.attributes))
-        told = str(error)
-        for place, name in names.items():
-            told = told.replace(f"attribute {place} ", f"{name!r} ")
-        raise ValueError(f"The posterior: {told}") from error
+        raise ValueError(f"The posterior: {error}") from error
     parts = (posterior.center, posterior.scale, posterior.basis, posterior.variances, posterior.rest)
     model.score.set_posterior(*(torch.from_numpy(part) for part in (*parts, posterior.intercept)))
     return posterior
@@ -126,16 +121,3 @@ def fit_on_rows(
         model, sequences, pad_token_id(tokenizer), args.cache_dir, args.max_tokens_per_batch, "Hidden states"
     )
     return set_posterior(model, hidden, np.array(encoded["ratings"], dtype=np.float64), rank)
-
-
-def save_with_posterior(source: str, folder: Path, model: URMForRewardModeling, tokenizer: Any) -> None:
-    """
-    Writes a model and its tokenizer into a folder.
-
-    Raises:
-        FileExistsError: the folder is there and not empty.
-    """
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty: name a new folder for {source} with its posterior.")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -123,10 +123,8 @@ class _Member(Checkpoint):
         with explain_damage(f"config.json of {name}"):
             self.urm = URMConfig.from_pretrained(self.folder)
         self.index()
-        for key in [
-            key for key in self.tensors if key.startswith(POSTERIOR)
-        ]:  # of weights that the mean does not have
-            del self.tensors[key]
+        # the posterior is of weights that the mean does not have
+        self.tensors = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(POSTERIOR)}
         if self.urm.posterior_rank is not None:
             self.urm.posterior_rank = None
             logger.warning("The posterior of %s is left out: fit one to the mean (`urm posterior`).", name)

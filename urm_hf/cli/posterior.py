@@ -11,8 +11,6 @@ from pathlib import Path
 from urm_hf.cli.model_arguments import add_data_arguments, check_positive
 from urm_hf.cli.parser import Parser
 
-SHARES = (0.5, 0.95)  # of the rated rows, whose epistemic variance is told
-
 
 def build_parser() -> Parser:
     parser = Parser(prog="urm posterior", description=__doc__)
@@ -42,11 +40,12 @@ def main(argv: list[str]) -> int:
     import numpy as np
     import torch
 
+    from urm_hf.checkpoints.files import appears_whole
     from urm_hf.modeling import URMForRewardModeling
-    from urm_hf.modeling.tokenizer_urm import load_tokenizer
+    from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
     from urm_hf.trainers import URMAttributeConfig
     from urm_hf.trainers.data_arguments import DataArguments
-    from urm_hf.trainers.posteriors import fit_on_rows, save_with_posterior
+    from urm_hf.trainers.posteriors import fit_on_rows
     from urm_hf.trainers.splits import load_splits
 
     model = URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval()
@@ -64,7 +63,9 @@ def main(argv: list[str]) -> int:
     settings = URMAttributeConfig(str(args.out), truncation=args.truncation, report_to="none", bf16=False, **limit)
     with torch.inference_mode():
         posterior = fit_on_rows(model, tokenizer, rows, settings, rank=args.rank)
-    save_with_posterior(args.model, args.out, model, tokenizer)
+    with appears_whole(args.out) as folder:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     print(f"{args.out}: {args.model} with a posterior of {len(rows):,} rows, {posterior.rank} directions")
     width = max(map(len, model.config.attributes))
     for name, noise, intercept in zip(model.config.attributes, posterior.noise, posterior.intercept, strict=True):

@@ -17,7 +17,7 @@ their span counts with the mean eigenvalue of the rest, and never with zero, as 
 Shapes: N rows, n attributes, R ratings of each, H hidden size, r rank.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,21 +126,28 @@ class Moments:
         return self
 
 
-def fit_posterior(moments: Moments, rank: int | None = None) -> Posterior:
+def fit_posterior(moments: Moments, rank: int | None = None, attributes: Sequence[str] | None = None) -> Posterior:
     """
     The posterior of hidden states and ratings that were summed up.
 
     Args:
         moments ([`Moments`]): of all rows.
         rank (`int`, *optional*): directions to keep. By default all of H up to 1024, else 128.
+        attributes (`list[str]`, *optional*): names of the n attributes, for errors.
 
     Raises:
         ValueError: an attribute has fewer than two ratings, or ratings that are all alike.
     """
     origin, n, count = moments.origin, len(moments.ratings), moments.count
-    for k in range(n):
-        if moments.ratings[k] < 2:
-            raise ValueError(f"attribute {k} has {int(moments.ratings[k])} ratings: a posterior needs two or more.")
+    names = [f"attribute {k}" for k in range(n)] if attributes is None else [repr(name) for name in attributes]
+    for name, ratings in zip(names, moments.ratings, strict=True):
+        if ratings < 2:
+            raise ValueError(f"{name} has {int(ratings)} ratings: a posterior needs two or more.")
+    label_mean = moments.sums / moments.ratings
+    deviations = moments.sums_of_squares - moments.ratings * label_mean**2  # sum of (y - its mean)^2
+    for name, deviation, ratings in zip(names, deviations, moments.ratings, strict=True):
+        if not deviation > 1e-12 * ratings:
+            raise ValueError(f"the ratings of {name} are all alike: no posterior can be fitted.")
     assert origin is not None
     hidden_size = len(origin)
     mean = moments.hidden / count
@@ -152,14 +159,12 @@ def fit_posterior(moments: Moments, rank: int | None = None) -> Posterior:
     eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first; of one row of weight 1
     kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
 
-    label_mean = moments.sums / moments.ratings
     # sum of (y - its mean) z, in the basis: (n, H)
     products = moments.products - moments.ratings[:, None] * np.outer(label_mean, mean)
     products -= label_mean[:, None] * (moments.hidden_of - moments.ratings[:, None] * mean)
     products = products / scale @ vectors
-    deviations = moments.sums_of_squares - moments.ratings * label_mean**2
     found = [
-        _maximise_evidence(eigenvalues * moments.ratings[k], products[k], deviations[k], moments.ratings[k], k)
+        _maximise_evidence(eigenvalues * moments.ratings[k], products[k], deviations[k], moments.ratings[k])
         for k in range(n)
     ]
     precision, noise_precision = (np.array(values) for values in zip(*found, strict=True))
@@ -179,7 +184,9 @@ def fit_posterior(moments: Moments, rank: int | None = None) -> Posterior:
     )
 
 
-def fit_batches(batches: Iterable[tuple[np.ndarray, np.ndarray]], rank: int | None = None) -> Posterior:
+def fit_batches(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], rank: int | None = None, attributes: Sequence[str] | None = None
+) -> Posterior:
     """
     [`fit_posterior`] of batches of hidden states (N, H) and ratings (N, n, R).
 
@@ -193,11 +200,11 @@ def fit_batches(batches: Iterable[tuple[np.ndarray, np.ndarray]], rank: int | No
         moments.add(hidden, ratings)
     if moments is None:
         raise ValueError("there are no rated rows: no posterior can be fitted.")
-    return fit_posterior(moments, rank)
+    return fit_posterior(moments, rank, attributes)
 
 
 def _maximise_evidence(
-    eigenvalues: np.ndarray, products: np.ndarray, deviations: float, count: float, attribute: int
+    eigenvalues: np.ndarray, products: np.ndarray, deviations: float, count: float
 ) -> tuple[float, float]:
     """
     alpha and beta of one attribute by MacKay's fixed point, in the eigenbasis of Z'Z.
@@ -205,12 +212,9 @@ def _maximise_evidence(
     Args:
         eigenvalues (`np.ndarray`): (H,) of Z'Z.
         products (`np.ndarray`): (H,) Z'(y - mean), in the basis.
-        deviations (`float`): sum of (y - mean)^2.
+        deviations (`float`): sum of (y - mean)^2, above 0.
         count (`float`): ratings.
-        attribute (`int`): its place, for the error.
     """
-    if not deviations > 1e-12 * count:
-        raise ValueError(f"the ratings of attribute {attribute} are all alike: no posterior can be fitted.")
     alpha, beta = 1.0, count / deviations
     for _ in range(ROUNDS):
         precisions = alpha + beta * eigenvalues
