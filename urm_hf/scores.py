@@ -66,6 +66,16 @@ def has_sigma(model: Any) -> bool:
     return any(loss != "deterministic" for loss in losses)
 
 
+def has_posterior(model: Any) -> bool:
+    """
+    Whether a model is a URM that tells what it does not know, by a posterior over its means (`urm posterior`).
+
+    Args:
+        model (`PreTrainedModel`): of any kind.
+    """
+    return getattr(model.config, "posterior_rank", None) is not None
+
+
 def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[dict[str, Any]]:
     """A model's output for B conversations as B dictionaries of numbers, with the fields of [`RewardScore`]."""
     columns: dict[str, Tensor] = {"reward": output.logits[:, 0]}

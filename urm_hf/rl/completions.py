@@ -13,7 +13,7 @@ from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.rendering import encode_turns
 from urm_hf.modeling import URMEnsemble
-from urm_hf.scores import RewardScore
+from urm_hf.scores import RewardScore, has_posterior
 from urm_hf.scoring.remote import NOT_FINITE, RemoteScorer, is_url
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.measures import MEASURES
@@ -185,7 +185,7 @@ def check_measure(name: str, scorer: RewardScorer | RemoteScorer) -> str:
         raise ValueError(f"{name} needs a URM or an ensemble; {_describe(scorer)} gives no uncertainty.")
     if MEASURES[name].needs_ensemble and not has_members(scorer):
         raise ValueError(f"{name} compares members, so it needs an ensemble; reward_std is for a single URM as well.")
-    if MEASURES[name].needs_epistemic and not has_members(scorer) and not has_posterior(scorer):
+    if MEASURES[name].needs_epistemic and not has_members(scorer) and not _has_posterior(scorer):
         raise ValueError(
             f"{name} needs an ensemble or a URM with a posterior (`urm posterior`); reward_std is for any URM."
         )
@@ -197,9 +197,9 @@ def has_members(scorer: RewardScorer | RemoteScorer) -> bool:
     return scorer.is_ensemble if isinstance(scorer, RemoteScorer) else isinstance(scorer.model, URMEnsemble)
 
 
-def has_posterior(scorer: RewardScorer | RemoteScorer) -> bool:
-    """Whether the model of a scorer is a URM that knows what it does not know. Of a server it is not told."""
-    return not isinstance(scorer, RemoteScorer) and getattr(scorer.model.config, "posterior_rank", None) is not None
+def _has_posterior(scorer: RewardScorer | RemoteScorer) -> bool:
+    """Of a server it is not told."""
+    return not isinstance(scorer, RemoteScorer) and has_posterior(scorer.model)
 
 
 def _describe(scorer: RewardScorer | RemoteScorer) -> str:

@@ -12,7 +12,7 @@ from fastapi import Request
 from urm_hf.data.chat_templates import SHORT
 from urm_hf.data.errors import RowError
 from urm_hf.modeling.modeling_urm_ensemble import URMEnsemble
-from urm_hf.scores import RewardScore
+from urm_hf.scores import RewardScore, has_posterior
 from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.model_pass import TOKENS_ON_CPU, TOKENS_ON_GPU
 from urm_hf.scoring.scorer import RewardScorer
@@ -46,8 +46,13 @@ class RewardService:
     def __init__(self, scorer: RewardScorer, settings: Settings):
         self.scorer, self.settings = scorer, settings
         self.is_ensemble = isinstance(scorer.model, URMEnsemble)
-        known = getattr(scorer.model.config, "posterior_rank", None) is not None
-        check_measure(settings.measure, settings.coefficient, scorer.attributes is not None, self.is_ensemble, known)
+        check_measure(
+            settings.measure,
+            settings.coefficient,
+            has_stds=scorer.attributes is not None,
+            is_ensemble=self.is_ensemble,
+            has_posterior=has_posterior(scorer.model),
+        )
         self.encoder = build_encoder(scorer)
         self.repair = TextRepair(scorer.tokenizer)
         self.metrics = Metrics()
