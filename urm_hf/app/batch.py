@@ -1,7 +1,6 @@
 """The tab for files: scores of all rows as a table and as files to download."""
 
 import csv
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from urm_hf.app.familiar import FamiliarSet
 from urm_hf.app.inputs import list_conversations, read_rows, write_text
 from urm_hf.data.errors import RowError
+from urm_hf.data.outputs import json_lines
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.measures import reward_interval
@@ -110,8 +110,7 @@ def write_files(rows: Sequence[BatchRow]) -> list[str]:
         line = {**row.columns, "row": row.number, **(row.score or {})}
         line |= {"error": row.error} if row.error else {}
         whole.append(line | ({} if row.unfamiliar is None else {"unfamiliar": row.unfamiliar}))
-    lines = [json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in whole]
-    (folder / "scored.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "scored.jsonl").write_bytes(json_lines(whole))
     flat = [_flatten(line) | {"answer": row.text} for row, line in zip(rows, whole, strict=True)]
     columns = list(dict.fromkeys(name for line in flat for name in line))
     with open(folder / "scored.csv", "w", encoding="utf-8", newline="") as file:

@@ -59,11 +59,9 @@ def build_parser() -> Parser:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     _check_arguments(args)
-    from urm_hf.data.tables import read_jsonl
-    from urm_hf.uncertainty.scored_rows import check_scored, is_side, join_pairs
+    from urm_hf.uncertainty.scored_rows import is_side, join_pairs, read_scored
 
-    rows = list(read_jsonl(args.file))
-    check_scored(rows, args.file)
+    rows = read_scored(args.file)
     pairs = join_pairs(rows, args.file) if any(map(is_side, rows)) else None
     if pairs is None and args.target_error is not None:
         raise ValueError(f"{args.file} holds no pairs, and --target-error promises something about pairs only.")
@@ -123,14 +121,11 @@ def _filter(
 
 def _fit(args: argparse.Namespace, measure: str) -> "FittedThreshold":
     """The threshold that keeps the promise on the labelled pairs, which is told; an error where none does."""
-    from urm_hf.data.tables import read_jsonl
     from urm_hf.uncertainty.filtering import combine_pair_uncertainty, fit_threshold
     from urm_hf.uncertainty.measures import compute_uncertainty
-    from urm_hf.uncertainty.scored_rows import check_scored, join_pairs
+    from urm_hf.uncertainty.scored_rows import join_pairs, read_scored
 
-    rows = list(read_jsonl(args.labels))
-    check_scored(rows, args.labels)
-    pairs = join_pairs(rows, args.labels)
+    pairs = join_pairs(read_scored(args.labels), args.labels)
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     sides = compute_uncertainty(chosen, measure), compute_uncertainty(rejected, measure)
     fitted = fit_threshold(

@@ -6,7 +6,6 @@ intervals, beside detectors that know nothing. docs/uncertainty.md explains them
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,10 @@ def build_parser() -> Parser:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     _check_arguments(args)
-    from urm_hf.data.tables import read_jsonl
     from urm_hf.uncertainty.ood import ood_report
-    from urm_hf.uncertainty.scored_rows import check_scored
+    from urm_hf.uncertainty.scored_rows import read_scored
 
-    known, unknown = list(read_jsonl(args.known)), list(read_jsonl(args.unknown))
-    check_scored(known, args.known)
-    check_scored(unknown, args.unknown)
+    known, unknown = read_scored(args.known), read_scored(args.unknown)
     texts, prompts = _read_texts(known), _read_prompts(known)
     others, other_prompts = _read_texts(unknown), _read_prompts(unknown)
     report = ood_report(
@@ -85,6 +81,6 @@ def _read_texts(rows: Sequence[dict[str, Any]]) -> list[str] | None:
 
 def _read_prompts(rows: Sequence[dict[str, Any]]) -> list[str] | None:
     """What answers to one prompt have in common, where every row has a prompt."""
-    if any(row.get("prompt") is None for row in rows):
-        return None
-    return [json.dumps(row["prompt"], sort_keys=True, default=str) for row in rows]
+    from urm_hf.uncertainty.scored_rows import prompt_key
+
+    return None if any(row.get("prompt") is None for row in rows) else [prompt_key(row) for row in rows]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from urm_hf.data.errors import RowError
+from urm_hf.data.tables import read_jsonl
 from urm_hf.scores import RewardScore
 
 SIDES = ("chosen", "rejected")
@@ -37,7 +38,7 @@ class ScoredPair:
     @property
     def prompt(self) -> str:
         """What pairs of one prompt have in common."""
-        return json.dumps(self.chosen.get("prompt"), sort_keys=True, default=str)
+        return prompt_key(self.chosen)
 
     def row(self) -> dict[str, Any]:
         """The row that was scored: `chosen` and `rejected` in one, without their scores."""
@@ -50,11 +51,19 @@ def is_side(row: Mapping[str, Any]) -> bool:
     return row.get("answer_column") in SIDES
 
 
-def check_scored(rows: Sequence[Mapping[str, Any]], name: str):
+def prompt_key(row: Mapping[str, Any]) -> str:
+    """What rows of one prompt have in common."""
+    return json.dumps(row.get("prompt"), sort_keys=True, default=str)
+
+
+def read_scored(name: str) -> list[dict[str, Any]]:
     """
+    The rows of a file that `urm score` wrote.
+
     Raises:
         RowError: a row has no reward.
     """
+    rows = list(read_jsonl(name))
     for number, row in enumerate(rows):
         if not isinstance(row.get("reward"), (int, float)):
             raise RowError(
@@ -63,6 +72,7 @@ def check_scored(rows: Sequence[Mapping[str, Any]], name: str):
                 file=name,
                 row=number,
             )
+    return rows
 
 
 def join_pairs(rows: Sequence[Mapping[str, Any]], name: str) -> list[ScoredPair]:
