@@ -22,7 +22,7 @@ from ratings_and_pairs import attribute_trainer, drawn, prompt_clusters, rated, 
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
-from unfamiliar_texts import both, garbled, long_arithmetic
+from unfamiliar_texts import garbled, long_arithmetic
 
 from urm_hf.data import load_rows
 from urm_hf.data.conversations import encode_conversation
@@ -30,6 +30,7 @@ from urm_hf.data.ratings import ratings_array, read_ratings
 from urm_hf.scoring.features import output_of_cached, pooled_features
 from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.bootstrap import bootstrap_intervals
+from urm_hf.statistics.rating_metrics import attribute_metrics
 
 HEADS, RANK = 20, 64  # small networks; directions of the density
 
@@ -64,11 +65,12 @@ def main():
         "garbled": garbled(rng, known, tokenizer),
         **{Path(path).name.split(".")[0]: as_long(path, known, tokenizer) for path in args.others},
     }
-    rulers = fit_rulers(args, members, tokenizer, train)
+    rulers = fit_rulers(args, members, hidden_of(members[0], tokenizer, train), train)
+    states = {kind: hidden_of(members[0], tokenizer, texts) for kind, texts in kinds.items()}
     results = {
         "n": {"train": len(train), "test": len(test)},
-        "unfamiliar": tell_unfamiliar(args, rulers, known, kinds, tokenizer),
-        "likelihood": tell_likelihood(args, members, test, tokenizer),
+        "unfamiliar": tell_unfamiliar(args, rulers, hidden_of(members[0], tokenizer, known), states),
+        "likelihood": tell_likelihood(args, members, test, known, tokenizer),
     }
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
 
@@ -76,7 +78,8 @@ def main():
 def as_long(path: str, known: list, tokenizer) -> list:
     """Conversations of another file, each as long as a known one to a fifth; of pairs the chosen answer."""
     free: list[tuple[int, list]] = []
-    for row in load_rows(path, None).select(range(min(1500, len(load_rows(path, None))))):
+    rows = load_rows(path, None)
+    for row in rows.select(range(min(1500, len(rows)))):
         answer = row.get("response") or row["chosen"]
         if not isinstance(row["prompt"], list) or not isinstance(answer, str):
             continue
@@ -96,10 +99,9 @@ def hidden_of(model, tokenizer, conversations) -> np.ndarray:
     return pooled_features(model, ids, tokenizer.pad_token_id)[:]
 
 
-def fit_rulers(args, members, tokenizer, train) -> dict:
+def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
     """What measures how unfamiliar hidden states are, by name: functions from (N, H) to (N,); higher = less known."""
     first = members[0]
-    hidden = hidden_of(first, tokenizer, train)
     center, scale = hidden.mean(0), hidden.std(0) + 1e-6
     z = (hidden - center) / scale
     ratings = np.nanmean(ratings_array([read_ratings(row, args.attributes) for row in train]), axis=-1)
@@ -142,22 +144,19 @@ def fit_rulers(args, members, tokenizer, train) -> dict:
         f"{HEADS} networks": networks_apart,
         "Mahalanobis": mahalanobis,
         "sigma^2, one model": sigma,
-    } | {"_model": first}
+    }
 
 
-def tell_unfamiliar(args, rulers, known, kinds, tokenizer) -> dict:
-    """AUROC of each measure on each kind of text."""
-    model = rulers.pop("_model")
-    familiar = hidden_of(model, tokenizer, known)
+def tell_unfamiliar(args, rulers, familiar: np.ndarray, states: dict[str, np.ndarray]) -> dict:
+    """AUROC of each measure on the hidden states of each kind of text."""
     found: dict = {}
-    print(f"\nUnfamiliar text of equal length against {len(known)} test conversations: AUROC\n")
-    print(f"| measure | {' | '.join(f'{kind} (n={len(texts)})' for kind, texts in kinds.items())} |")
-    print(f"|---|{'---|' * len(kinds)}")
-    states = {kind: hidden_of(model, tokenizer, texts) for kind, texts in kinds.items()}
+    print(f"\nUnfamiliar text of equal length against {len(familiar)} test conversations: AUROC\n")
+    print(f"| measure | {' | '.join(f'{kind} (n={len(hidden)})' for kind, hidden in states.items())} |")
+    print(f"|---|{'---|' * len(states)}")
     for name, ruler in rulers.items():
-        cells = []
+        cells, ours = [], ruler(familiar)
         for kind, hidden in states.items():
-            ours, theirs = ruler(familiar), ruler(hidden)
+            theirs = ruler(hidden)
             rng = np.random.default_rng(args.seed)
             samples = [
                 compute_auroc(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs)))
@@ -170,60 +169,50 @@ def tell_unfamiliar(args, rulers, known, kinds, tokenizer) -> dict:
     return found
 
 
-def tell_likelihood(args, members, test, tokenizer) -> dict:
+def tell_likelihood(args, members, test, known, tokenizer) -> dict:
     """Mean negative log-likelihood of held-out ratings, in units of their spread; how often intervals hold them."""
     config = members[0].config
     truth = ratings_array([read_ratings(row, args.attributes) for row in test])  # (N, n, R)
-    ids = [encode_conversation(tokenizer, [*row["prompt"], *both_answer(row)]) for row in test]
+    ids = [encode_conversation(tokenizer, messages) for messages in known]
     outputs = [output_of_cached(member, ids, tokenizer.pad_token_id) for member in members]
     means = [output.attribute_means.numpy() for output in outputs]
     variances = [output.attribute_stds.numpy() ** 2 for output in outputs]
-    known = outputs[0].attribute_epistemic_stds.numpy() ** 2
+    unknown = outputs[0].attribute_epistemic_stds.numpy() ** 2
     spread = np.array(config.label_stds)
     models = {
         "constant": (np.broadcast_to(config.label_means, means[0].shape), np.broadcast_to(spread**2, means[0].shape)),
         "one model, sigma^2": (means[0], variances[0]),
-        "one model, sigma^2 + posterior": (means[0], variances[0] + known),
+        "one model, sigma^2 + posterior": (means[0], variances[0] + unknown),
         f"{len(members)} members": (np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)),
     }
     clusters = prompt_clusters(test)
 
-    def nll(rows: np.ndarray, mean, variance) -> float:
-        error = (truth[rows] - mean[rows][..., None]) ** 2 / variance[rows][..., None]
-        each = 0.5 * (error + np.log(2 * np.pi * variance[rows] / spread**2)[..., None])
-        return float(np.nanmean(np.nanmean(each, axis=(0, 2))))
+    def metrics(rows: np.ndarray, mean, variance) -> dict[str, float]:
+        statistics = args.attributes, config.label_means, config.label_stds
+        return attribute_metrics(mean[rows], np.sqrt(variance[rows]), truth[rows], *statistics)
 
-    def measure(rows: np.ndarray) -> dict[str, float]:
-        values = {name: nll(rows, *model) for name, model in models.items()}
-        base = values["one model, sigma^2"]
-        return values | {f"{name} - one model": value - base for name, value in values.items()}
+    def differences(rows: np.ndarray) -> dict[str, float]:
+        values = {name: metrics(rows, *model)["nll"] for name, model in models.items()}
+        return {name: value - values["one model, sigma^2"] for name, value in values.items()}
 
-    whole, intervals = (
-        measure(np.arange(len(test))),
-        bootstrap_intervals(measure, clusters, args.bootstrap_samples, args.seed),
+    whole = np.arange(len(test))
+    apart, intervals = (
+        differences(whole),
+        bootstrap_intervals(differences, clusters, args.bootstrap_samples, args.seed),
     )
     print(f"\nHeld-out ratings of {len(test)} conversations, {len(clusters)} prompts, seed {args.seed}\n")
     print("| | NLL | against one model's sigma^2 | 68 % interval holds | 95 % |")
     print("|---|---|---|---|---|")
     found: dict = {}
-    for name, (mean, variance) in models.items():
-        held = [np.nanmean(coverage(truth, mean, variance, z)) for z in (0.9945, 1.96)]
-        low, high = intervals[f"{name} - one model"]
-        found[name] = {"nll": whole[name], "difference": [whole[f"{name} - one model"], low, high], "held": held}
+    for name, model in models.items():
+        values, (low, high) = metrics(whole, *model), intervals[name]
+        held = [values["coverage68"], values["coverage95"]]
+        found[name] = {"nll": values["nll"], "difference": [apart[name], low, high], "held": held}
         print(
-            f"| {name} | {whole[name]:.3f} | {whole[f'{name} - one model']:+.3f} [{low:+.3f}, {high:+.3f}] | "
+            f"| {name} | {values['nll']:.3f} | {apart[name]:+.3f} [{low:+.3f}, {high:+.3f}] | "
             f"{held[0]:.2f} | {held[1]:.2f} |"
         )
     return found
-
-
-def both_answer(row) -> list[dict[str, str]]:
-    return both([{"role": "user", "content": ""}, {"role": "assistant", "content": row["response"]}])[1:]
-
-
-def coverage(truth, mean, variance, z: float) -> np.ndarray:
-    inside = np.abs(truth - mean[..., None]) <= z * np.sqrt(variance)[..., None]
-    return np.where(np.isnan(truth), np.nan, inside)
 
 
 if __name__ == "__main__":
