@@ -60,10 +60,7 @@ SUITES = {
         ".",
         TRL_MODELS,
         (CLASSIFIER,),
-        (
-            "-k",
-            "Sequence or reward and not vlm and not image",
-        ),
+        ("-k", "Sequence or reward and not vlm and not image"),
     ),
     "peft": Suite(
         ("tests/test_seq_classifier.py",),
@@ -171,32 +168,23 @@ def main() -> int:
         folder = Path(name)
         lay_models(folder, suite, stock=arguments.stock)
         lay_preferences(folder)
+        path = [source / suite.code, source, ROOT, Path(__file__).parent, os.environ.get("PYTHONPATH", "")]
         settings = {
-            "PYTHONPATH": os.pathsep.join(
-                [
-                    str(source / suite.code),
-                    str(source),
-                    str(ROOT),
-                    str(Path(__file__).parent),
-                    os.environ.get("PYTHONPATH", ""),
-                ]
-            ),
+            "PYTHONPATH": os.pathsep.join(map(str, path)),
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(folder / "hf"),
         }
         files = [str(source / file) for file in suite.files if (source / file).exists()]
-        pytest = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(source), "-p"]
-        command = [
-            *pytest,
+        pytest = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(source)]
+        plugins = [
+            "-p",
             "cpu_training",
             "-p",
             "urm_hf",
             "-p",
             "no:cacheprovider",
-            *suite.pytest,
-            *files,
-            *rest,
-        ]
+        ]  # the first before all that imports trl
+        command = [*pytest, *plugins, *suite.pytest, *files, *rest]
         return subprocess.run(command, cwd=folder, env=os.environ | settings, check=False).returncode
 
 
