@@ -52,6 +52,7 @@ from urm_hf.trainers.posteriors import fit_on_cached
 from urm_hf.trainers.precision import check_master_weights
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.rated_rows import RatedRows, plan_rated_rows, read_rated_rows
+from urm_hf.trainers.rating_logs import average_sums, sum_batch
 from urm_hf.trainers.row_means import LogsRowMeans
 from urm_hf.trainers.sharding import load_everywhere, share_statistics
 from urm_hf.trainers.stage_records import record_stage
@@ -328,8 +329,9 @@ class URMAttributeTrainer(
         loss = self.mean_over_rows(losses, num_items_in_batch if self.weighs_rows and mode == "train" else None)
 
         if mode == "train":
-            self._log_train_batch(sigma, inputs)
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+            self._log_train_batch(sum_batch(stds.detach(), mu.detach(), sigma.detach(), s))
+        if self._features is None:  # cached hidden states pass no token through the backbone
+            self._count_tokens(mode, inputs)
         return (loss, {"attribute_means": means, "attribute_stds": stds}) if return_outputs else loss
 
     def count_batch_rows(self, inputs: dict[str, Any]) -> int:
@@ -348,13 +350,17 @@ class URMAttributeTrainer(
             noise = self._draw_noise(mu)
         return attribute_loss(args.loss_type, mu, sigma, s, noise=noise, beta=args.beta, scales=scales)
 
-    @torch.no_grad()
-    def _log_train_batch(self, sigma: Tensor, inputs: dict[str, Any]):
-        """What TRL logs of a batch, and the mean sigma, which tells early that it collapses or explodes."""
-        if "pooled_hidden" not in inputs:  # cached hidden states pass no token through the backbone
+    def _log_train_batch(self, sums: Tensor):
+        """Likelihood and mean sigma, which tells early that it collapses or explodes."""
+        gathered = self.accelerator.gather(sums[None]).sum(0)
+        for name, value in average_sums(gathered).items():
+            self._metrics["train"][name].append(value)
+
+    def _count_tokens(self, mode: str, inputs: dict[str, Any]):
+        if mode == "train":
             tokens = self.accelerator.gather_for_metrics(count_tokens(inputs)).sum().item()
             self._total_train_tokens += tokens // self._tp_size
-        self._metrics["train"]["mean_std"].append(self.accelerator.gather(sigma.mean()).mean().item())
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     def _draw_noise(self, like: Tensor) -> Tensor:
         """Eq. 5's alpha: new in every micro-batch of every step on every process."""

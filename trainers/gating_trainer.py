@@ -217,7 +217,10 @@ class URMGatingTrainer(
             # Trainer puts the whole model in training mode before each step: dropout in a frozen backbone would train
             # the gate on other hidden states than those it will see
             self.model.model.eval()
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        result = super().compute_loss(model, inputs, *args, **kwargs)
+        if self._features is not None:  # cached hidden states pass no token through the backbone
+            self._metrics["train" if self.model.training else "eval"].pop("num_tokens", None)
+        return result
 
 
 def _load(model: Any, args: URMGatingConfig, tokenizer: Any, quantization_config: Any) -> tuple[Any, Any]:

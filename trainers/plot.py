@@ -9,9 +9,9 @@ import numpy as np
 # each panel: what of the log to draw; keys with "/" are per attribute
 PANELS = {
     "loss": ("loss", "eval_loss"),
-    "held-out likelihood and error": ("eval_nll", "eval_censored_nll", "eval_mse"),
+    "likelihood and error, per attribute": ("nll", "eval_nll", "eval_censored_nll", "eval_mse"),
     "held-out correlation with ratings": ("eval_pearson", "eval_spearman", "eval_spread_pearson"),
-    "sigma, in units of the ratings' std": ("mean_std",),
+    "sigma, in units of the ratings' std": ("mean_relative_std",),
     "held-out coverage": ("eval_coverage68", "eval_coverage95"),
     "pair accuracy": ("accuracy", "eval_accuracy"),
 }
@@ -19,7 +19,7 @@ PANELS = {
 TARGETS = {
     "eval_coverage68": (0.68, "68 % of a Gaussian"),
     "eval_coverage95": (0.95, "95 % of a Gaussian"),
-    "mean_std": (1.0, "spread of all ratings"),
+    "mean_relative_std": (1.0, "spread of all ratings"),
     "accuracy": (0.5, "chance"),
     "eval_accuracy": (0.5, "chance"),
 }
