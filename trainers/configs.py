@@ -1,7 +1,9 @@
 """Arguments of the two training stages: TRL's `RewardConfig` with what URM adds and other defaults."""
 
+import inspect
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from trl import RewardConfig
@@ -14,6 +16,25 @@ from urm_hf.trainers.packing import PackingConfig
 
 # of the gating stage: the paper's 4000 steps of 256 pairs are so many passes over 160,000
 GATING_STEPS, GATING_EPOCHS = 4000, 6.4
+
+Config = TypeVar("Config", bound=type)
+
+
+def explain_inherited(config: Config) -> Config:
+    """
+    Adds to a config's docstring what its parents' say of their arguments, for `help(config)` to explain all of ours.
+
+    Args:
+        config (`type`): a class, for which this is a decorator.
+    """
+    told = inspect.cleandoc(config.__doc__ or "")
+    for parent in config.__mro__[1:]:
+        own = parent.__dict__.get("__doc__") or ""
+        arguments = re.search(r"^Args:\n((?: +.*\n?)+)", inspect.cleandoc(own), re.MULTILINE)
+        if parent.__module__.startswith(__name__.split(".")[0]) and arguments is not None:
+            told += f"\n\n> From [`{parent.__name__}`]\n\n{arguments[1].rstrip()}"
+    config.__doc__ = told
+    return config
 
 
 @dataclass
@@ -111,6 +132,7 @@ class URMTrainingConfig(RowsConfig):
     )
 
 
+@explain_inherited
 @dataclass
 class URMAttributeConfig(URMTrainingConfig):
     """
@@ -234,6 +256,7 @@ class URMAttributeConfig(URMTrainingConfig):
         return round(self.burn_in * max_steps) if self.burn_in < 1 else int(self.burn_in)
 
 
+@explain_inherited
 @dataclass
 class URMGatingConfig(URMTrainingConfig):
     """
@@ -300,6 +323,7 @@ class URMGatingConfig(URMTrainingConfig):
         super().__post_init__()
 
 
+@explain_inherited
 @dataclass
 class URMRewardConfig(RowsConfig):
     """

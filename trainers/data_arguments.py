@@ -7,7 +7,46 @@ from urm_hf.data.formats.reading import format_named
 
 @dataclass
 class DataArguments:
-    """Which rows to train and evaluate on."""
+    """
+    Which rows to train and evaluate on, and what to save beside the model.
+
+    Args:
+        dataset_name (`str`):
+            File (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset with the training rows.
+        train_split (`str`, *optional*, defaults to `"train"`):
+            Split of a Hub dataset, or value in a file's column `split`.
+        eval_split (`str`, *optional*):
+            Split to evaluate on while training. By default there is no evaluation.
+        eval_dataset_name (`str`, *optional*):
+            Where that split is. By default the training dataset.
+        eval_rows_held_out (`int`, *optional*, defaults to `0`):
+            Number of training rows that are held out, drawn with `data_seed` 0, to evaluate on.
+        dataset_config (`str`, *optional*):
+            Configuration name of a Hub dataset.
+        dataset_revision (`str`, *optional*):
+            Commit, branch or tag of a Hub dataset.
+        max_train_rows (`int`, *optional*):
+            Number of rows to train on, drawn with `seed`. By default all.
+        max_eval_rows (`int`, *optional*):
+            Number of rows to evaluate on. By default all.
+        train_fraction (`float`, *optional*, defaults to `1.0`):
+            Share of the rows to train on, drawn with `seed`, above 0 and at most 1.
+        format (`str`, *optional*):
+            Name of the rows' format (docs/data.md). By default what their columns tell.
+        ignore_columns (`list[str]`, *optional*):
+            Columns that are not looked at.
+        data_format (`str`, *optional*, defaults to `"rows"`):
+            Former name of `format`: "rows", or "ultrafeedback" without its empty rows.
+        skip_unrated (`bool`, *optional*, defaults to `False`):
+            Whether rows without any rating are left out and counted. By default they are an error.
+        save_adapter (`bool`, *optional*, defaults to `False`):
+            With `use_peft`: whether adapter and head are saved instead of merged into the base.
+        plots (`bool`, *optional*, defaults to `False`):
+            Whether loss, metrics and sigma over time are drawn as training.png.
+
+    Raises:
+        ValueError: a share outside its range, or a format that nobody knows.
+    """
 
     dataset_name: str = field(
         metadata={"help": "File (.jsonl, .jsonl.gz, .parquet, .csv) or Hub dataset with the training rows."}

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import inspect
 import json
 import re
 from dataclasses import fields
@@ -13,8 +14,8 @@ from trl import RewardConfig, TrlParser
 
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from tests.helpers.training import gating_trainer, pair_rows
-from urm_hf.trainers import URMAttributeConfig, URMGatingConfig, URMGatingTrainer
-from urm_hf.trainers.configs import URMTrainingConfig
+from urm_hf.trainers import URMAttributeConfig, URMGatingConfig, URMGatingTrainer, URMRewardConfig
+from urm_hf.trainers.data_arguments import DataArguments
 
 CONFIGS = [URMAttributeConfig, URMGatingConfig]
 DEPENDENT = ["learning_rate", "weight_decay", "num_train_epochs", "per_device_train_batch_size"]
@@ -162,18 +163,19 @@ def test_a_flag_beats_the_yaml_file(tmp_path):
     assert (config.learning_rate, config.attributes) == (0.25, ["tone"])
 
 
-@pytest.mark.parametrize("config", [URMAttributeConfig, URMGatingConfig])
+@pytest.mark.parametrize("config", [URMAttributeConfig, URMGatingConfig, URMRewardConfig, DataArguments])
 def test_help_explains_each_field_with_its_type_and_default(config):
-    ours = {*URMTrainingConfig.__annotations__, *config.__annotations__}
+    """Ours, inherited ones included, each once: what `help(config)` shows."""
+    ours = {name for base in config.__mro__ if "urm_hf" in base.__module__ for name in base.__annotations__}
     fields = {field.name: field for field in dataclasses.fields(config) if field.name in ours}
-    # what both stages share is explained once; the gating stage has a default of its own for none of it
-    told = f"{URMTrainingConfig.__doc__}\n{config.__doc__}"
-    explained = dict(re.findall(r"^        (\w+) \((.*)\):\n            \S", told, flags=re.MULTILINE))
-    assert explained.keys() == fields.keys()
+    entries = re.findall(r"^ +(\w+) \((`.*)\):\n +\S", inspect.getdoc(config) or "", flags=re.MULTILINE)
+    explained = dict(entries)
+    assert len(explained) == len(entries) and explained.keys() == fields.keys()
     for name, kind in explained.items():
         default = fields[name].default
         told = re.search(r"defaults to `(.*)`", kind)
-        assert (None if told is None else ast.literal_eval(told[1])) == default, name
+        expected = None if default is dataclasses.MISSING else default
+        assert (None if told is None else ast.literal_eval(told[1])) == expected, name
 
 
 def test_steps_and_epochs_of_the_gate_exclude_each_other():
