@@ -170,10 +170,11 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
     Raises:
         ValueError: the backbones differ; the first tensor that does is named.
     """
+    for source in sources[1:]:
+        _check_equal_backbones(sources[0], source)
     first = sources[0].load(**kwargs)
     members = [first]
     for source in sources[1:]:
-        _check_equal_backbones(sources[0], source)
         config = source.config()
         with torch.device("meta"):
             member = URMForRewardModeling(config)

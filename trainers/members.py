@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from urm_hf.data.outputs import check_writable
 from urm_hf.modeling import URMEnsemble
 
 # (train, data, args, model): a function, and what it is called with: DataArguments, the config of the stage and TRL's
@@ -33,6 +34,7 @@ def train_members(stages: Sequence[Stage], members: int, output_dir: str | Path)
     if any(args.dry_run for _, _, args, _ in stages):
         raise ValueError("`dry_run` is for one stage: `urm train attributes --dry_run`, `urm train gating --dry_run`.")
     _check_one_precision(stages)
+    check_writable(Path(output_dir))
     output_dir = Path(output_dir)
     paths = [str(_train_member(stages, member, output_dir)) for member in range(members)]
     # "sequential" loads no member: what is needed here is the config, and that equal heads are refused

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from urm_hf.checkpoints.files import explain_full_disk
+from urm_hf.data.outputs import check_writable
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMForRewardModeling
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
@@ -46,6 +47,7 @@ def train_reward(data: DataArguments, args: URMRewardConfig, model: ModelConfig)
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
     """
+    check_writable(Path(args.output_dir))
     skipped_to = args.output_dir if args.on_error == "skip" else None
     train, held_out = load_splits(data, args.seed, skipped_to=skipped_to)
     model.lora_task_type = "SEQ_CLS"
@@ -76,6 +78,7 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
     """
+    check_writable(Path(args.output_dir))
     if data.save_adapter and not model.use_peft:
         raise ValueError("`--save_adapter` needs an adapter: add `--use_peft`.")
     if data.save_adapter and args.push_to_hub:
@@ -110,6 +113,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
     """
+    check_writable(Path(args.output_dir))
     if args.reward_weights is not None:
         return _fix_weights(args, model)
     skipped_to = args.output_dir if args.on_error == "skip" else None

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from urm_hf.data.outputs import replace_file
+from urm_hf.data.outputs import check_writable, replace_file
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
 from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, read_json_object
 
@@ -141,9 +141,7 @@ def appears_whole(output_dir: str | Path) -> Iterator[Path]:
     there: each holds a lock on its folder for as long as it lives.
     """
     output = Path(output_dir).resolve()
-    _remove_abandoned(output)  # also where the output is there: its writer may have been killed as its last act
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"`output_dir` {output_dir} exists and is not an empty folder; name a new one.")
+    check_new_folder(output_dir)
     output.parent.mkdir(parents=True, exist_ok=True)
     # `UNFINISHED` tells `_remove_abandoned` which folders are ours
     beside = TemporaryDirectory(prefix=f".{output.name}.", suffix=UNFINISHED, dir=output.parent)
@@ -155,6 +153,20 @@ def appears_whole(output_dir: str | Path) -> Iterator[Path]:
         if output.exists():
             output.rmdir()  # an error if it is no longer empty
         folder.rename(output)
+
+
+def check_new_folder(output_dir: str | Path):
+    """
+    Whether [`appears_whole`] may write a folder: for commands that compute long before they do.
+
+    Raises:
+        FileExistsError: something is there already. OSError: it cannot be written.
+    """
+    output = Path(output_dir).resolve()
+    _remove_abandoned(output)  # also where the output is there: its writer may have been killed as its last act
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"`output_dir` {output_dir} exists and is not an empty folder; name a new one.")
+    check_writable(output.parent)
 
 
 def _remove_abandoned(output: Path):

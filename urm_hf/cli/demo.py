@@ -23,9 +23,11 @@ def main(argv: list[str]) -> int:
     # the libraries' bars for loading and saving weights say nothing here; our own bars stay
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")
+    from urm_hf.data.outputs import check_writable
     from urm_hf.demo.report import plot_report, print_report
     from urm_hf.demo.run import run
 
+    check_writable(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     result = run(args.out, args.base, args.seed)
     try:

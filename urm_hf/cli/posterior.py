@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     import numpy as np
     import torch
 
-    from urm_hf.checkpoints.files import appears_whole
+    from urm_hf.checkpoints.files import appears_whole, check_new_folder
     from urm_hf.modeling import URMForRewardModeling
     from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
     from urm_hf.trainers import URMAttributeConfig
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.trainers.posteriors import fit_on_rows
     from urm_hf.trainers.splits import load_splits
 
+    check_new_folder(args.out)
     model = URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval()
     tokenizer = load_tokenizer(args.model, revision=args.revision)
     data = DataArguments(

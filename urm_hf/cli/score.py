@@ -3,11 +3,13 @@
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from urm_hf.cli.model_arguments import (
     add_data_arguments,
@@ -32,6 +34,8 @@ A row is a conversation in any form of docs/data.md, or holds several: `chosen` 
 JSON lines from standard input.
 """
 
+SPOOLED = "urm-score-"  # what temporary folders of output for - begin with
+
 
 def build_parser() -> Parser:
     parser = Parser(prog="urm score", description=__doc__, epilog=EPILOG)
@@ -39,7 +43,13 @@ def build_parser() -> Parser:
         "model", nargs="+", metavar="MODEL", help="A repository or folder. A,B,C are the members of an ensemble."
     )
     add_data_arguments(parser)
-    parser.add_argument("--out", required=True, type=Path, help="The file to write: .jsonl, .jsonl.gz or .parquet.")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        help="The file to write: .jsonl, .jsonl.gz, .csv or .parquet. - writes JSON lines to standard output, and "
+        "keeps nothing if it is interrupted.",
+    )
     parser.add_argument("--overwrite", action="store_true", help="Replace an existing output of another job.")
 
     parser.add_argument("--limit", type=int, metavar="N", help="Score only the first N rows, to try a command out.")
@@ -92,6 +102,37 @@ def main(argv: list[str]) -> int:
         raise ValueError("--engine URL is for one process: the server itself puts what it is asked in batches.")
     if launched and args.data == "-":
         raise ValueError("--data - is for one command; processes of a launcher cannot share standard input.")
+    if str(args.out) == "-":
+        return _score_to_stdout(args, server, launched=launched)
+    return _score(args, server, launched=launched)
+
+
+def _score_to_stdout(args: argparse.Namespace, server: str | None, *, launched: bool) -> int:
+    """Scores into a temporary file, whose rows are printed once they are whole."""
+    if launched or args.engine == "ray":
+        raise ValueError("--out - is for one command on this machine; name a file that all processes see.")
+    from urm_hf.scoring.jobs.finished import forget_finished
+
+    with tempfile.TemporaryDirectory(prefix=SPOOLED) as folder:
+        args.out = Path(folder) / "scored.jsonl"
+        try:
+            _score(args, server, launched=False)
+            _print_lines(args.out.with_name(f"{args.out.name}.skipped.jsonl"), "skipped: ", sys.stderr)
+            _print_lines(args.out, "", sys.stdout)
+        finally:
+            forget_finished(args.out)
+    return 0
+
+
+def _print_lines(path: Path, prefix: str, stream: TextIO):
+    """JSON lines of a file, if it is there, as terminals may get them: the rest is escaped as JSON escapes it."""
+    if path.is_file():
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                print(f"{prefix}{json.dumps(json.loads(line))}", file=stream)
+
+
+def _score(args: argparse.Namespace, server: str | None, *, launched: bool) -> int:
     from urm_hf.scoring.jobs.finished import is_remembered
     from urm_hf.scoring.jobs.parts import check_job_output, parts_path, remove_if_empty
 
@@ -166,11 +207,13 @@ def _run(job: "ScoreJob", args: argparse.Namespace, *, launched: bool) -> dict[s
 
 def _format_summary(counts: dict[str, int], out: Path) -> str:
     """One line on what came of all rows."""
+    printed = out.parent.name.startswith(SPOOLED)  # a temporary file, which is printed
     saved = max(0, 1 - counts["computed_tokens"] / max(1, counts["plain_tokens"]))
-    skipped = f", {counts['skipped']} SKIPPED (see {out}.skipped.jsonl)" if counts["skipped"] else ""
+    place = "as listed below" if printed else f"see {out}.skipped.jsonl"
+    skipped = f", {counts['skipped']} SKIPPED ({place})" if counts["skipped"] else ""
     return (
         f"{counts['rows']} rows in, {counts['scored']} scored{skipped}, {counts['truncated']} truncated, "
-        f"{counts['tokens']} tokens ({saved:.0%} saved): {out}"
+        f"{counts['tokens']} tokens ({saved:.0%} saved): {'standard output' if printed else out}"
     )
 
 

@@ -31,6 +31,11 @@ def remember_finished(out: Path, skipped: Path | None, manifest: dict[str, Any],
         return
 
 
+def forget_finished(out: Path):
+    """Removes what is remembered of an output that is not kept."""
+    _locate(out).unlink(missing_ok=True)
+
+
 def is_remembered(out: Path) -> bool:
     """Whether an output, with its side file, is byte for byte what a job has written."""
     return _read_record(out) is not None

@@ -22,13 +22,14 @@ from filelock import FileLock, Timeout
 from pyarrow import parquet
 
 from urm_hf.data.column_types import build_table, column_types
+from urm_hf.data.csv_output import find_columns, write_csv
 from urm_hf.data.outputs import check_output_file, json_lines, json_text, write_whole
 from urm_hf.scoring.jobs.finished import remember_finished
 from urm_hf.scoring.jobs.manifests import keep_manifest, read_manifest_file, refuse_mixing
 
 logger = logging.getLogger(__name__)
 
-OUTPUT_TYPES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+OUTPUT_TYPES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 COUNTS = ("rows", "scored", "skipped", "truncated", "duplicates", "tokens", "plain_tokens", "computed_tokens")
 KINDS = ("rows", "skipped", "counts")  # files of a part
 TRIES = 20  # to write to a folder that others remove as they end
@@ -44,7 +45,8 @@ class PartFolder:
     The finished parts of a job, from which its output is made.
 
     Args:
-        out (`Path`): the file to write in the end; its ending says how: JSON lines, gzipped or not, or Parquet.
+        out (`Path`): the file to write in the end; its ending says how: JSON lines, gzipped or not, CSV, or
+            Parquet.
         manifest (`dict`): what the parts depend on; parts of another manifest are refused.
         parts (`int`): how many there are.
         overwrite (`bool`, *optional*, defaults to `False`): whether a side file of rows that an earlier job skipped is
@@ -215,6 +217,10 @@ class PartFolder:
         counts = self.counts()
         if self.out.suffix == ".parquet":
             self._merge_parquet(self.path / "merged.rows")
+        elif self.out.suffix == ".csv":
+            # read twice: the last row may have a column that no other has
+            columns = find_columns(self._all_rows())
+            write_csv(self.path / "merged.rows", self._all_rows(), columns)
         else:
             self._append("rows", compressed=self.out.suffix == ".gz")
         if counts["skipped"]:
@@ -281,10 +287,14 @@ class PartFolder:
     def _merge_parquet(self, path: Path):
         """A row group for each part. Whatever the columns hold, they are written: some of them as JSON text."""
         # read twice: Parquet wants the types of its columns first, and the last row may change one
-        types = column_types(row for number in range(self.parts) for row in self._rows(number))
+        types = column_types(self._all_rows())
         with parquet.ParquetWriter(path, build_table([], types).schema) as writer:
             for number in range(self.parts):
                 writer.write_table(build_table(list(self._rows(number)), types))
+
+    def _all_rows(self) -> Iterator[dict[str, Any]]:
+        for number in range(self.parts):
+            yield from self._rows(number)
 
     def _rows(self, number: int) -> Iterator[dict[str, Any]]:
         with open(self._file(number, "rows"), "rb") as file:
