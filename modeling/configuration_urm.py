@@ -10,6 +10,7 @@ from .checks_urm import check_config
 
 HELPSTEER2_ATTRIBUTES = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 
+BASE_FIELDS = ("name", "fingerprint")  # of `base_weights`, whose commit is None where it is a folder
 MOST_ATTRIBUTES = 1000  # far beyond any scale that people rate by
 
 # Checkpoints of the paper's authors, and of SGLang: a Llama classifier to transformers, which ignores their gate.
@@ -74,6 +75,9 @@ class URMConfig(PretrainedConfig):
             How the heads came to be (seed, data, steps); only for people and for checks of ensembles.
         posterior_rank (`int`, *optional*):
             Directions that the head's posterior over the means keeps (`URMHead.set_posterior`). None: it has none.
+        base_weights (`dict`, *optional*):
+            `name`, `commit` and `fingerprint` of the backbone, where the checkpoint holds heads alone: of a model that
+            was trained on a frozen backbone. None: it holds the backbone too.
 
     `num_labels` is 1 whatever n is: to TRL, pipelines and servers a URM is a scalar reward model.
     """
@@ -96,6 +100,7 @@ class URMConfig(PretrainedConfig):
         attribute_loss: str | None = None,
         training: dict[str, Any] | None = None,
         posterior_rank: int | None = None,
+        base_weights: dict[str, Any] | None = None,
         **kwargs,
     ):
         refuse_published_layout(kwargs.get("architectures"), kwargs.get("name_or_path"))
@@ -120,6 +125,7 @@ class URMConfig(PretrainedConfig):
             raise ValueError(f"`log_std_bounds` must be [low, high] with low < high, got {log_std_bounds}.")
         self.attribute_loss = attribute_loss
         self.training = training
+        self.base_weights = _check_base(base_weights)
         self.posterior_rank = posterior_rank
         if posterior_rank is not None and not 1 <= posterior_rank <= self.backbone_config.hidden_size:
             raise ValueError(
@@ -146,8 +152,9 @@ class URMConfig(PretrainedConfig):
         output |= {
             name: getattr(backbone, name) for name in BACKBONE_SIZES if isinstance(getattr(backbone, name, None), int)
         }
-        if output.get("posterior_rank") is None:  # nothing new in the config of a model without one
-            output.pop("posterior_rank", None)
+        for name in ("posterior_rank", "base_weights"):
+            if output.get(name) is None:  # nothing new in the config of a model without one
+                output.pop(name, None)
         output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
         tell_peft_targets(backbone.model_type)
         return output
@@ -250,6 +257,15 @@ def _backbone_config(value: PretrainedConfig | dict[str, Any] | None) -> Pretrai
             "configuration (for a multimodal model, its `text_config`)."
         )
     return value
+
+
+def _check_base(base: dict[str, Any] | None) -> dict[str, Any] | None:
+    if base is None:
+        return None
+    named = isinstance(base, dict) and all(isinstance(base.get(key), str) and base[key] for key in BASE_FIELDS)
+    if not named or not isinstance(base.get("commit"), (str, type(None))):
+        raise ValueError(f"`base_weights` needs a name, a commit and a fingerprint, got {base!r:.200}.")
+    return {key: base.get(key) for key in ("name", "commit", "fingerprint")}
 
 
 def _attribute_names(attributes: list[str] | None) -> list[str]:

@@ -25,6 +25,7 @@ from .configuration_urm import URMConfig, refuse_published_layout
 from .fingerprint_urm import BASE_RECORD, check_record, compute_fingerprint, name_base
 from .head_urm import URMHead
 from .hub_place_urm import HubPlace
+from .member_names_urm import split_name
 from .modeling_urm import URMForRewardModeling
 from .tokenizer_urm import load_tokenizer
 
@@ -41,6 +42,7 @@ class MemberSource:
 
     Args:
         revision: commit, branch or tag; becomes the commit. Of a folder it means nothing.
+        name: a folder, a repository, or a folder of a repository, "org/name/folder".
         hub (`HubPlace`, *optional*): token, cache_dir, ... for finding its files; its revision is not read.
     """
 
@@ -52,6 +54,7 @@ class MemberSource:
         """Everything is read from one commit, also if somebody pushes meanwhile."""
         if os.path.isabs(self.name) and not os.path.isdir(self.name):
             raise OSError(f"{self.name}: there is no such folder.")
+        self.name, self.hub = split_name(self.name, self.hub)
         if os.path.isdir(self.name):
             check_folder(self.name)
         known = self.file(ADAPTER_CONFIG) or self.file("config.json")
@@ -183,11 +186,21 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
             member.score.load_state_dict(source.head())
         member.score.to(first.score.feature_mean.device)
         member.config.name_or_path = source.name
+        member.refer_to_base(config.base_weights)
         members.append(member.eval())
     return members
 
 
 def _check_equal_backbones(a: MemberSource, b: MemberSource):
+    records = [source.config().base_weights for source in (a, b)]
+    if records[0] is not None or records[1] is not None:  # heads alone: what they name tells whether it is the same
+        names = [name_base(record["name"], record["commit"]) if record else "its own" for record in records]
+        if records[0] is None or records[1] is None or records[0]["fingerprint"] != records[1]["fingerprint"]:
+            raise ValueError(
+                f'`strategy="shared"` needs one backbone, but that of {a.name} is {names[0]}, and that of {b.name} is '
+                f'{names[1]}. Use "resident", or "sequential" to hold one member at a time.'
+            )
+        return
     ours, theirs = a.weight_files(), b.weight_files()
     backbone = {key for key in ours if key.startswith(BACKBONE)}
     unlike = sorted(backbone ^ {key for key in theirs if key.startswith(BACKBONE)})
@@ -367,19 +380,3 @@ def _tokenizer_parts(tokenizer) -> dict[str, Any]:
 def _short(value: Any, width: int = 80) -> str:
     text = repr(value)
     return text if len(text) <= width else f"{text[:width]}… ({len(text)} characters)"
-
-
-def absolute_name(name: str, folder: str | os.PathLike) -> str:
-    """A member's name as it is found from anywhere: "./..." and "../..." are relative to the ensemble's folder."""
-    place = os.path.realpath(folder) if os.path.islink(folder) else folder  # its ".." is beside what it links to
-    return os.path.normpath(os.path.join(place, name)) if name.startswith(".") else name
-
-
-def name_beside(name: str, folder: str | os.PathLike) -> str:
-    """A member's name for an ensemble saved in `folder`: relative if it is inside or beside, so that both can move."""
-    if not os.path.isdir(name):
-        return name
-    relative = os.path.relpath(name, folder)
-    if relative.startswith(os.path.join("..", "..")):
-        return os.path.abspath(name)
-    return relative if relative.startswith("..") else os.path.join(".", relative)

@@ -28,10 +28,12 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .backbone_urm import find_weights, load_backbone, read_config
+from .base_urm import BASE_WEIGHTS, SavesHeadsAlone, load_heads
 from .card_urm import write_short_card
 from .checks_urm import check_size, explain_damage
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward, squared_error
+from .fingerprint_urm import compute_fingerprint  # noqa: F401  (transformers 4 fetches only what this file imports)
 from .head_urm import Float32Linear, URMHead
 from .hub_place_urm import HubPlace
 
@@ -67,7 +69,7 @@ class URMOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-class URMForRewardModeling(PreTrainedModel):
+class URMForRewardModeling(SavesHeadsAlone, PreTrainedModel):
     """
     A decoder (`model`) with an uncertainty-aware head (`score`); to what reads `logits`, a scalar reward model.
 
@@ -336,16 +338,21 @@ class URMForRewardModeling(PreTrainedModel):
     ) -> "URMForRewardModeling":
         """
         As in transformers, but a missing, unexpected or misshapen key is an error, never a warning, and no pickled
-        weights are loaded.
+        weights are loaded. Of a checkpoint of heads alone, the backbone is loaded from where its config says.
         """
-        name = str(pretrained_model_name_or_path)
+        name, found = str(pretrained_model_name_or_path), {}
         if pretrained_model_name_or_path is not None:  # as in transformers, None stands for a `state_dict` in memory
             place = HubPlace.read(kwargs)
-            check_size(read_config(name, place), find_weights(name, place), name)
-        # misshapen tensors are let through here, so that the error below can name them
-        kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+            found = read_config(name, place)
+            if not found.get(BASE_WEIGHTS):
+                check_size(found, find_weights(name, place), name)
         with explain_damage(name):
-            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            if found.get(BASE_WEIGHTS):
+                model, info = load_heads(cls, name, kwargs)
+            else:
+                # misshapen tensors are let through here, so that the error below can name them
+                kwargs |= {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
+                model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         wrong = {kind: sorted(info.get(f"{kind}_keys", [])) for kind in ("missing", "unexpected")}
         wrong["misshapen"] = [
             # transformers 4 tells the names alone
@@ -361,7 +368,12 @@ class URMForRewardModeling(PreTrainedModel):
         return (model, info) if output_loading_info else model  # type: ignore[return-value]  # as in transformers
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As in transformers; what FSDP made of this class is saved as this class, with these files."""
+        """
+        As in transformers; what FSDP made of this class is saved as this class, with these files. Heads on a frozen
+        backbone are saved alone where the config names it (`refer_to_base`).
+        """
+        if self.config.base_weights is not None:
+            kwargs["state_dict"] = self.choose_state(kwargs.get("state_dict") or self.state_dict())
         made = type(self)
         if made.__module__ != URMForRewardModeling.__module__ and made.__name__.startswith("FSDP"):
             # PyTorch gives a sharded module a class of its own, whose sources would be saved as the model's code

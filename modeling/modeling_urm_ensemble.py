@@ -17,6 +17,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 # transformers 4 fetches only what this file itself imports: hence modules that are used by others here
 from .backbone_urm import load_backbone  # noqa: F401
+from .base_urm import BASE_WEIGHTS  # noqa: F401
 from .card_urm import write_short_card
 from .checks_urm import check_config  # noqa: F401
 from .configuration_urm import URMConfig  # noqa: F401
@@ -25,16 +26,15 @@ from .distributions_urm import max_gap  # noqa: F401
 from .fingerprint_urm import check_record  # noqa: F401
 from .head_urm import URMHead  # noqa: F401
 from .hub_place_urm import HubPlace
+from .member_names_urm import name_beside, resolve_members
 from .members_urm import (
     AdapterLock,
     MemberSource,
-    absolute_name,
     check_configs,
     check_heads,
     check_tokenizers,
     load_adapters,
     load_on_one_backbone,
-    name_beside,
     switch_adapter,
 )
 from .modeling_urm import URMForRewardModeling, URMOutput
@@ -258,15 +258,19 @@ class URMEnsemble(PreTrainedModel):
             if not isinstance(config, URMEnsembleConfig):
                 config = URMEnsembleConfig.from_pretrained(folder, **place.kwargs())
             config = URMEnsembleConfig.from_dict(config.to_dict() | settings)
-            config.members = [absolute_name(name, folder) for name in config.members]
+            resolve_members(config, folder, place)
         sources = [MemberSource(*pin, access) for pin in zip(config.members, config.revisions, strict=True)]
         config.revisions = [source.revision for source in sources]
         check_configs(config.members, [source.config() for source in sources])
         check_tokenizers(sources)
         check_heads(config.members, [source.head() for source in sources])
         ensemble = cls._from_sources(config, sources, **kwargs).eval()
-        # generic tools (TRL, pipelines) load the tokenizer from here: that of the first member
-        ensemble.config.name_or_path = config.members[0]
+        # generic tools (TRL, pipelines) load the tokenizer from here: that of the first member, or of the ensemble
+        # whose repository the members are in
+        own = sources[0].file("tokenizer_config.json") is None and not isinstance(
+            pretrained_model_name_or_path, (list, tuple)
+        )
+        ensemble.config.name_or_path = str(pretrained_model_name_or_path) if own else config.members[0]
         return (ensemble, {"missing_keys": [], "unexpected_keys": []}) if output_loading_info else ensemble
 
     @classmethod

@@ -43,7 +43,7 @@ from urm_hf.trainers.configs import URMAttributeConfig
 from urm_hf.trainers.divergence import StopsWhenDiverged
 from urm_hf.trainers.encoding import column_names, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.frozen_features import FeatureStore, index_datasets, refuse_streams, train_only
-from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
+from urm_hf.trainers.loading import load_tokenizer_of, load_urm, name_base, pin_source
 from urm_hf.trainers.losses import attribute_loss, squared_error
 from urm_hf.trainers.noise import draw_noise
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
@@ -160,6 +160,7 @@ class URMAttributeTrainer(
             gating_hidden_size=args.gating_hidden_size,
             quantization_config=quantization_config,
         )
+        name_base(model, source, frozen=args.freeze_backbone and not args.save_backbone)
         self._features: FeatureStore | None = None
         self._read: tuple[Dataset, RatedRows] | None = None
         self._read_training_data(model, args, train_dataset)

@@ -110,6 +110,11 @@ class URMTrainingConfig(RowsConfig):
             default so; `False` ends with the last heads.
         patience (`int`, *optional*):
             With `keep_best`: stop after so many evaluations without improvement. By default never.
+        save_total_limit (`int`, *optional*, defaults to `1`):
+            How many checkpoints are kept, the newest ones.
+        save_backbone (`bool`, *optional*, defaults to `False`):
+            Whether a backbone that stays frozen is saved with the heads. By default they are saved alone, and name it:
+            its repository and commit, or its folder.
 
     All other arguments are those of [`RowsConfig`].
     """
@@ -129,6 +134,16 @@ class URMTrainingConfig(RowsConfig):
     )
     patience: int | None = field(
         default=None, metadata={"help": "With `keep_best`: stop after so many evaluations without improvement."}
+    )
+    save_total_limit: int | None = field(
+        default=1, metadata={"help": "How many checkpoints are kept, the newest ones."}
+    )
+    save_backbone: bool = field(
+        default=False,
+        metadata={
+            "help": "Save a backbone that stays frozen with the heads. By default they are saved alone, and name it: "
+            "its repository and commit, or its folder."
+        },
     )
 
 

@@ -37,7 +37,7 @@ from urm_hf.trainers.frozen_features import (
     train_only,
 )
 from urm_hf.trainers.lengths import warn_of_many_epochs
-from urm_hf.trainers.loading import load_tokenizer_of, load_urm, pin_source
+from urm_hf.trainers.loading import load_tokenizer_of, load_urm, name_base, pin_source
 from urm_hf.trainers.older_trl import RunsOnOlderTRL
 from urm_hf.trainers.pairs import encode_pairs
 from urm_hf.trainers.preferences import LearnsPreferences
@@ -125,6 +125,7 @@ class URMGatingTrainer(
         args = args or URMGatingConfig("urm-gating")
         _check_settings(args, train_dataset, eval_dataset, peft_config)
         model, processing_class = _load(model, args, processing_class, quantization_config)
+        name_base(model, None, frozen=not args.save_backbone)
         args.max_length = longest_for(model.config, args.max_length)
         if model.score.gate is None:
             raise ValueError("this URM weighs its attributes by fixed `reward_weights`: there is no gate to train.")

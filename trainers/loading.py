@@ -10,6 +10,7 @@ from urm_hf.checkpoints.adapters import is_adapter, load_adapter
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.backbone_urm import read_config
+from urm_hf.modeling.base_urm import describe_base
 from urm_hf.modeling.checks_urm import explain_damage
 from urm_hf.modeling.configuration_urm import refuse_published_layout
 from urm_hf.modeling.hub_place_urm import HubPlace
@@ -96,6 +97,27 @@ def load_urm(
             "nothing to weigh. Run the attribute stage first (`urm train attributes`)."
         )
     return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
+
+
+def name_base(model: PreTrainedModel, source: MemberSource | None, *, frozen: bool) -> None:
+    """
+    Has a model's heads be saved alone, where its backbone stays as it is and others can find it.
+
+    Args:
+        model (`PreTrainedModel`): a URM; an adapter, which names its base itself, is passed over.
+        source (`MemberSource`, *optional*): where the model was loaded from by name.
+        frozen (`bool`): whether no weight of the backbone trains, and it need not be saved.
+    """
+    if not isinstance(model, URMForRewardModeling):
+        return
+    if not frozen:
+        model.refer_to_base(None)
+        return
+    quantized = any(getattr(module, "is_quantized", False) for module in model.modules())
+    if model.config.base_weights is not None or source is None or quantized:
+        return
+    if read_config(source.name, source.place).get("model_type") != URMConfig.model_type:
+        model.refer_to_base(describe_base(source.name, source.place))
 
 
 def _check_known(config: dict[str, Any], name: str):

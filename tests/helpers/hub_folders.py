@@ -10,7 +10,7 @@ WHOLE = {
     *("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
     *("chat_template.jinja", "urm_reference_scores.json", "urm_reference_scores.png", "modeling_urm.py"),
     *("configuration_urm.py", "backbone_urm.py", "card_urm.py", "distributions_urm.py", "head_urm.py"),
-    *("checks_urm.py", "hub_place_urm.py"),
+    *("checks_urm.py", "hub_place_urm.py", "base_urm.py", "fingerprint_urm.py"),
 }
 PLACEHOLDERS = ["More Information Needed", "[optional]", "{{", "None", "nan", "TODO"]
 

@@ -17,8 +17,8 @@ from urm_hf.modeling import URMForRewardModeling
 ROWS = random_rows([5, 12, 3, 8])
 TEXTS = ["<|im_start|>user\nhi<|im_end|>", "<|im_start|>user\na longer one<|im_end|>"]
 SHIPPED = [
-    *("backbone_urm.py", "card_urm.py", "checks_urm.py", "configuration_urm.py", "distributions_urm.py"),
-    *("head_urm.py", "hub_place_urm.py", "modeling_urm.py"),
+    *("backbone_urm.py", "base_urm.py", "card_urm.py", "checks_urm.py", "configuration_urm.py"),
+    *("distributions_urm.py", "fingerprint_urm.py", "head_urm.py", "hub_place_urm.py", "modeling_urm.py"),
 ]
 
 SESSION = (
@@ -123,7 +123,7 @@ def test_a_folder_saved_by_remote_code_loads_with_the_package(session, again):
     assert rewards(URMForRewardModeling.from_pretrained(again)) == close(rewards(tiny_urm()))
 
 
-def test_a_saved_folder_ships_four_flat_files_that_need_torch_and_transformers_only(folder):
+def test_a_saved_folder_ships_flat_files_that_need_torch_and_transformers_only(folder):
     paths = sorted(Path(folder).rglob("*.py"))
     assert [path.relative_to(folder).as_posix() for path in paths] == SHIPPED
     for path in paths:
@@ -134,7 +134,8 @@ def test_a_saved_folder_ships_four_flat_files_that_need_torch_and_transformers_o
                 names = [node.module if node.level == 0 else f"{node.module}.py"]
             for name in names:
                 package = name.split(".")[0]
-                assert name in SHIPPED or package in {"torch", "transformers", *sys.stdlib_module_names}, name
+                known = {"torch", "transformers", "safetensors", *sys.stdlib_module_names}  # the third comes with them
+                assert name in SHIPPED or package in known, name
 
 
 def test_no_pickle_is_saved(folder):

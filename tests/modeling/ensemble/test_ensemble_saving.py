@@ -14,6 +14,7 @@ from urm_hf.modeling import URMEnsemble
 
 SHIPPED = [
     "backbone_urm.py",
+    "base_urm.py",
     "card_urm.py",
     "checks_urm.py",
     "configuration_urm.py",
@@ -22,6 +23,7 @@ SHIPPED = [
     "fingerprint_urm.py",
     "head_urm.py",
     "hub_place_urm.py",
+    "member_names_urm.py",
     "members_urm.py",
     "modeling_urm.py",
     "modeling_urm_ensemble.py",

@@ -9,7 +9,8 @@ from urm_hf.data.source import digest_of
 from urm_hf.modeling import URMEnsembleConfig
 from urm_hf.modeling.backbone_urm import read_config
 from urm_hf.modeling.hub_place_urm import HubPlace
-from urm_hf.modeling.members_urm import MemberSource, absolute_name
+from urm_hf.modeling.member_names_urm import resolve_members
+from urm_hf.modeling.members_urm import MemberSource
 
 HASHED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")  # files that a score can depend on
 Revisions = Sequence[str | None] | None
@@ -72,10 +73,12 @@ class WatchedModels:
 def identify(source: MemberSource) -> str:
     """A repository at its commit, or a folder with a hash of what a score can depend on; and an adapter's base."""
     folder, state = Path(source.name), source.revision
+    inside = "" if source.hub.subfolder is None else f"/{source.hub.subfolder}"
     if folder.is_dir():
         state = digest_of(_list_files(folder), named=True)
     base = source.base()
-    return f"{source.name}@{state}" if base is None else f"{source.name}@{state} on {identify(base)}"
+    told = f"{source.name}{inside}@{state}"
+    return told if base is None else f"{told} on {identify(base)}"
 
 
 def read_ensemble_config(
@@ -96,7 +99,7 @@ def read_ensemble_config(
         return None
     saved = URMEnsembleConfig.from_pretrained(models[0], **place.kwargs())
     config = URMEnsembleConfig.from_dict(saved.to_dict() | settings)
-    config.members = [absolute_name(name, models[0]) for name in config.members]
+    resolve_members(config, models[0], place)
     return config
 
 
