@@ -9,12 +9,15 @@ set -euo pipefail
 base=$1 ratings=$2 pairs=$3 held_out=$4 repository=$5 out=${6:-pipeline}
 members=${MEMBERS:-3} epochs=${EPOCHS:-20} steps=${STEPS:-400}
 mkdir -p "$out"
+# heads name their backbone, so that all members fit into one small repository; a local backbone goes along with them
+if [ -d "$base" ]; then whole=true; else whole=false; fi
 
 # Settings of the two stages. Only heads train here: the backbone's hidden states are computed once for all members.
 cat > "$out/attributes.yaml" <<YAML
 model_name_or_path: $base
 dataset_name: $ratings
 freeze_backbone: true
+save_backbone: $whole
 num_train_epochs: $epochs
 train_fraction: 0.9
 save_strategy: "no"
@@ -38,22 +41,7 @@ urm evaluate "$out/ensemble" --data "$held_out" --out "$out/evaluation"
 # 3. Use. Every row gets a reward with its uncertainty.
 urm score "$out/ensemble" --data "$held_out" --out "$out/scored.jsonl"
 
-# 4. Share. The members first, then an ensemble that names their repositories.
+# 4. Share. The members go with the ensemble.
 dry_run=()
 if [ -n "${DRY_RUN:-}" ]; then dry_run=(--dry-run); fi
-pushed=()
-for ((member = 0; member < members; member++)); do
-    urm push "$out/member-$member" "$repository-$member" "${dry_run[@]}"
-    pushed+=("$repository-$member")
-done
-if [ -z "${DRY_RUN:-}" ]; then
-    python - "$out/pushed" "${pushed[@]}" <<'PYTHON'
-import sys
-
-from urm_hf import URMEnsemble
-
-folder, *members = sys.argv[1:]
-URMEnsemble.from_pretrained(members, strategy="shared").save_pretrained(folder)
-PYTHON
-    urm push "$out/pushed" "$repository"
-fi
+urm push "$out" "$repository" "${dry_run[@]}"

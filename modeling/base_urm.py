@@ -28,7 +28,10 @@ BASE_WEIGHTS = "base_weights"  # in config.json
 BACKBONE, HEAD = "model.", "score."
 SAMPLED = 64  # numbers along each axis but the first
 # arguments of `from_pretrained` that are about the repository of the heads
-OF_HEADS = ("config", "state_dict", "num_labels", "trust_remote_code", "code_revision", "adapter_kwargs")
+OF_HEADS = (
+    *("config", "state_dict", "num_labels", "trust_remote_code", "code_revision", "adapter_kwargs"),
+    *("use_safetensors", "ignore_mismatched_sizes", "weights_only"),
+)
 
 logger = logging.get_logger(__name__)
 
@@ -148,7 +151,7 @@ class SavesHeadsAlone:
     """For [`URMForRewardModeling`]: what of it is saved where its config names the backbone."""
 
     # of the model that it is mixed into
-    config: URMConfig
+    config: Any
     state_dict: Any
     _backbone_digest: int | None = None
 

@@ -301,9 +301,11 @@ class URMEnsemble(PreTrainedModel):
             custom_object_save(self, save_directory, config=self.config)
         finally:
             self.config.members = members
-        first = MemberSource(members[0], self.config.revisions[0]) if self.config.name_or_path == members[0] else None
-        if first is not None and first.file("tokenizer_config.json") is not None:
-            save_tokenizer(load_tokenizer(first.name, **first.place.kwargs()), save_directory)
+        home = self.config.name_or_path  # where the tokenizer was found: the first member, or the repository of all
+        if home and (self.sources is not None or home == members[0]):
+            first = MemberSource(home, self.config.revisions[0])
+            if first.file("tokenizer_config.json") is not None:
+                save_tokenizer(load_tokenizer(first.name, **first.place.kwargs()), save_directory)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """
@@ -316,7 +318,8 @@ class URMEnsemble(PreTrainedModel):
         if local:
             raise ValueError(
                 f"Members {local} are local folders. Push them first, and build the ensemble from their repositories: "
-                "`URMEnsemble.from_pretrained([repo_a, repo_b, ...])`."
+                "`URMEnsemble.from_pretrained([repo_a, repo_b, ...])`. Or save the ensemble, and `urm push` the "
+                "folder, which pushes the members too."
             )
         return super().push_to_hub(repo_id, **kwargs)
 

@@ -8,6 +8,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from urm_hf.checkpoints.files import explain_full_disk
+from urm_hf.modeling.base_urm import BACKBONE
 from urm_hf.modeling.checks_urm import explain_damage
 
 
@@ -21,6 +22,7 @@ class SavesWholeCheckpoints:
 
     # of the trainer that it is mixed into
     args: Any
+    model: Any
     state: Any
     _get_output_dir: Any
 
@@ -48,6 +50,12 @@ class SavesWholeCheckpoints:
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         with explain_damage(f"The checkpoint {resume_from_checkpoint}"):
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+
+    def _issue_warnings_after_load(self, load_result):
+        if getattr(self.model.config, "base_weights", None) is not None:  # heads alone: the backbone is there already
+            missing = load_result.missing_keys
+            missing[:] = [key for key in missing if not key.startswith(BACKBONE)]
+        super()._issue_warnings_after_load(load_result)  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         with explain_damage(f"The optimizer of the checkpoint {checkpoint}"):

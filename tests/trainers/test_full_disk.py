@@ -83,7 +83,7 @@ def test_a_state_cut_short_is_no_whole_checkpoint(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_told_where_it_is_resumed_from(train, tmp_path, capsys):
-    assert train("attributes", "--max_steps", "2") == 0
+    assert train("attributes", "--max_steps", "2", "--save_total_limit", "2") == 0
     for name in ("model.safetensors", "optimizer.pt"):
         checkpoint = tmp_path / "out" / "checkpoint-1"
         former = (checkpoint / name).read_bytes()

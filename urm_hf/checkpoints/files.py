@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from urm_hf.data.outputs import check_writable, replace_file
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
+from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, read_json_object
 
 UNFINISHED, LOCK = ".unfinished", "lock"  # of temporary folders
@@ -223,6 +224,11 @@ class Checkpoint:
             raise FileNotFoundError(f"{name} has no config.json. If it is an adapter, merge it into its model first.")
         self.config = read_json(self.folder / "config.json")
         check_config(self.config, self.name)
+        if self.config.get(BASE_WEIGHTS):
+            raise ValueError(
+                f"{name} holds heads alone, and names its backbone: here both are needed in one folder. Train it with "
+                "`--save_backbone`; or load it, call `model.refer_to_base(None)`, and save it."
+            )
         if self.config.get("quantization_config"):
             raise ValueError(f"{name} is quantised: convert the model that it was made from.")
         self.tensors: dict[str, Tensor] = {}

@@ -8,7 +8,11 @@ from urm_hf.cli.parser import Parser
 def build_parser() -> Parser:
     former = {"--new-card": "--overwrite-card", "--base": "--base-model"}
     parser = Parser(prog="urm push", description=__doc__, aliases=former)
-    parser.add_argument("folder", type=Path, help="The folder of a URM, of a LoRA adapter of one, or of an ensemble.")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        help="The folder of a URM, of a LoRA adapter of one, or of an ensemble, whose members are pushed with it.",
+    )
     parser.add_argument("repo_id", help="The repository, org/name. It is created if it does not exist.")
     parser.add_argument("--public", action="store_true", help="Make it visible to everybody.")
     parser.add_argument("--revision", help="The branch to push to, created if it does not exist. The default is main.")
@@ -22,7 +26,11 @@ def build_parser() -> Parser:
         nargs="+",
         help="The Hub datasets that it was trained on, for the card. No result is named after them.",
     )
-    parser.add_argument("--base-model", help="The Hub model that it was trained from. The default is the config's.")
+    parser.add_argument(
+        "--base-model",
+        help="The Hub model that it was trained from: for the card, and where heads that are saved alone find their "
+        "backbone. The default is the config's.",
+    )
     parser.add_argument(
         "--results",
         type=Path,

@@ -96,7 +96,8 @@ def check_writable(folder: Path):
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise OSError(f"{place} cannot be written to: {error.strerror}. Write elsewhere, or make room.") from error
+        remedy = "Write elsewhere" if place == folder else f"For {folder}: write elsewhere"
+        raise OSError(f"{place} cannot be written to: {error.strerror}. {remedy}, or make room.") from error
 
 
 def write_whole(path: Path, content: bytes):

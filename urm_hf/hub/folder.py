@@ -10,10 +10,12 @@ from typing import Any
 
 from urm_hf import modeling
 from urm_hf.checkpoints.files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_json, weight_files
+from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.checks_urm import check_adapter_config, check_config, check_folder, explain_damage
 from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import ENSEMBLE_AUTO_MAP, URMEnsembleConfig
 from urm_hf.modeling.fingerprint_urm import BASE_RECORD
+from urm_hf.modeling.member_names_urm import absolute_name
 from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 CARD, SCORES, PLOT = "README.md", "urm_reference_scores.json", "urm_reference_scores.png"
@@ -35,6 +37,7 @@ class ModelFolder:
         config: what `config.json` holds. adapter: what `adapter_config.json` holds, if it is the folder of an adapter.
         files: paths, relative to the folder, of what is uploaded. left_out: those of what is not.
         problems: why the folder is not complete; empty if it is.
+        unshared: why only this machine can load it: members or a backbone that are folders here.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class ModelFolder:
     files: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unshared: list[str] = field(default_factory=list)
 
     @property
     def is_ensemble(self) -> bool:
@@ -176,6 +180,25 @@ def _take_weights(folder: ModelFolder):
     folder.files += [file.name for file in files]
     if [file.name for file in files] != [WEIGHTS]:
         folder.files.append(INDEX)
+    _check_base(folder, folder.config)
+
+
+def _check_base(folder: ModelFolder, config: dict[str, Any], of: str = ""):
+    """Of heads alone, whether others can load the backbone that they name."""
+    base = config.get(BASE_WEIGHTS)
+    if not base:
+        return
+    name = base.get("name") if isinstance(base, dict) else base
+    if not isinstance(name, str) or not HUB_ID.fullmatch(name) or Path(name).is_dir():
+        folder.unshared.append(
+            f"{of}it holds heads alone, and their backbone {name} is a local folder, which nobody else can load: push "
+            "that first (`hf upload org/base DIR`) and name it with `--base-model org/base`, or train with "
+            "`--save_backbone`"
+        )
+    elif not COMMIT.fullmatch(base.get("commit") or ""):
+        folder.unshared.append(
+            f"{of}its backbone {name} is not pinned to a commit: name it with `--base-model {name}`"
+        )
 
 
 def _take_adapter(folder: ModelFolder, adapter: dict[str, Any]):
@@ -197,13 +220,32 @@ def _take_adapter(folder: ModelFolder, adapter: dict[str, Any]):
 def _check_members(folder: ModelFolder):
     members = folder.config.get("members", [])
     for name, revision in zip(members, folder.config.get("revisions") or [None] * len(members), strict=True):
-        if _is_local(name):
-            folder.problems.append(
-                f"member {name} is a local folder, which nobody else can load: push the members first, then save the "
-                "ensemble of their repositories, `URMEnsemble.from_pretrained([repo_a, repo_b, ...])`"
+        path = Path(absolute_name(name, folder.path)) if _is_local(name) else None
+        if path is None:
+            if not COMMIT.fullmatch(revision or ""):
+                folder.problems.append(f"member {name} is not pinned to a commit: its revision is {revision}")
+        elif not (path / "config.json").is_file():
+            folder.problems.append(f"member {name} is not there")
+        elif name.startswith("./") and read_json(path / "config.json").get(BASE_WEIGHTS):
+            _take_member(folder, name.removeprefix("./"), path)
+        else:
+            folder.unshared.append(
+                f"member {name} is a local folder, which nobody else can load: `urm push` of this folder pushes the "
+                "members too"
             )
-        elif not COMMIT.fullmatch(revision or ""):
-            folder.problems.append(f"member {name} is not pinned to a commit: its revision is {revision}")
+
+
+def _take_member(folder: ModelFolder, name: str, path: Path):
+    """Heads that lie in the ensemble's own folder, and go to the Hub with it."""
+    config = read_json(path / "config.json")
+    check_config(config, str(path))
+    _check_base(folder, config, f"of member {name}: ")
+    try:
+        files = [file.name for file in weight_files(str(path), path)]
+    except (ValueError, OSError) as error:
+        folder.problems.append(f"member {name} has no weights: {error}")
+        return
+    folder.files += [f"{name}/{file}" for file in ["config.json", *files]]
 
 
 def _check_tokenizer(folder: ModelFolder):
@@ -232,7 +274,9 @@ def _check_companions(folder: ModelFolder):
         name = path.relative_to(folder.path).as_posix()
         if path.is_dir() or name == KEPT_RESULTS or name in taken or (name.split("/")[0] + "/") in folder.left_out:
             continue
-        if "/" in name and not name.startswith("additional_chat_templates/"):
+        if any(name.split("/")[0] == other.split("/")[0] for other in taken if "/" in other):
+            folder.left_out.append(name)  # beside a member's heads
+        elif "/" in name and not name.startswith("additional_chat_templates/"):
             folder.left_out.append(name.split("/")[0] + "/")
         elif "/" in name or any(fnmatch(name, pattern) for pattern in COMPANIONS):
             folder.files.append(name)
@@ -251,5 +295,5 @@ def _check_companions(folder: ModelFolder):
             "(`merge_and_unload`) and save the result in a new folder"
         )
     for key, value in local_paths(without_local_paths(folder.config)):
-        if not key.startswith("members"):
+        if not key.startswith(("members", BASE_WEIGHTS)):
             folder.problems.append(f"config.json has a local path: {key} is {value}")

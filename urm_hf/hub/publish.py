@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,19 @@ from urm_hf import __version__
 from urm_hf.checkpoints.files import dump_json, explain_full_disk, read_json
 from urm_hf.data.template_dates import TEMPLATE_DATE, fix_template_date
 from urm_hf.hub.adapter_base import pin_base
+from urm_hf.hub.bundle import (
+    add_heads,
+    copy_ensemble,
+    find_ensemble,
+    list_local_members,
+    name_members,
+    pin_backbone,
+    read_base,
+)
 from urm_hf.hub.card.results import Result
 from urm_hf.hub.description import CardWishes, describe
 from urm_hf.hub.folder import (
+    HUB_ID,
     ModelFolder,
     code_files,
     installed_code,
@@ -36,6 +47,7 @@ from urm_hf.hub.folder import (
     without_local_paths,
 )
 from urm_hf.hub.upload import PushResult, Target, check_target, upload
+from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.tokenizer_urm import save_tokenizer, translate_for_transformers_4
 
 
@@ -64,8 +76,10 @@ def push(
 
     Args:
         model (`str`, `Path` or `PreTrainedModel`): a folder that `save_pretrained` wrote, with its tokenizer, of a
-            URM, an adapter of a base on the Hub, or an ensemble of repositories; what is written for the push (card,
-            scores, plot, an adapter's commit of its base) is written into it. Or a model, together with `tokenizer`.
+            URM, an adapter of a base on the Hub, or an ensemble; what is written for the push (card, scores, plot, the
+            commit of a base) is written into it. Members of an ensemble that are folders here are pushed with it:
+            heads on one backbone into its own repository, others into "org/name-member-0" and so on. Or the folder
+            that `urm train ensemble` wrote. Or a model, together with `tokenizer`.
         repo_id (`str`): "org/name"; created if it does not exist.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): that of a model which is no folder.
         private (`bool`, *optional*, defaults to `True`): of a repository that is created; an existing public one is
@@ -76,7 +90,8 @@ def push(
         token (`str`, *optional*): of an account that may write there; default: the one that is logged in.
         license (`str`, *optional*), datasets (`Sequence[str]`, *optional*): for the card; by default those that an
             earlier push wrote are kept.
-        base_model (`str`, *optional*): for the card; by default the one that the config names.
+        base_model (`str`, *optional*): for the card, and where heads that are saved alone find their backbone; by
+            default the one that the config names.
         results (`str`, `Path` or `Sequence[Result]`, *optional*): for the card; by default those that an earlier push
             of the same weights was given, or else of `read_results(folder)`.
         card_tags (`Sequence[str]`, *optional*): more tags for the card.
@@ -95,7 +110,44 @@ def push(
     about = CardWishes(license, datasets, base_model, tag, card_tags, results, overwrite=overwrite)
     target = Target(repo_id, revision, commit_message, tag, token, private=private)
     with _as_folder(model, tokenizer) as folder:
-        return _push_folder(folder, target, about, dtype, dry_run=dry_run)
+        path = find_ensemble(Path(folder))
+        members = list_local_members(path)
+        if members:
+            return _push_ensemble(path, members, target, about, dtype, dry_run=dry_run)
+        return _push_folder(path, target, about, dtype, dry_run=dry_run)
+
+
+def _push_ensemble(
+    path: Path, members: Sequence[Path | None], target: Target, about: CardWishes, dtype: str, *, dry_run: bool
+) -> PushResult:
+    """An ensemble and its members: heads in one repository with it, whole models in one each, before it."""
+    check_target(target, dry_run=dry_run)
+    bases = [read_base(member) for member in members]
+    if about.base_model is None and bases[0] and HUB_ID.fullmatch(str(bases[0].get("name"))):
+        about = replace(about, base_model=bases[0]["name"])
+    with copy_ensemble(path) as copy:
+        if all(bases):
+            add_heads(copy, [member for member in members if member is not None], about.base_model, target.token)
+            return _push_folder(copy, target, about, dtype, dry_run=dry_run)
+        config = read_json(path / "config.json")
+        names, revisions, notes, files = list(config["members"]), list(config["revisions"]), list[str](), list[str]()
+        for number, member in enumerate(members):
+            if member is None:
+                continue
+            names[number] = f"{target.repo_id}-member-{number}"
+            own = replace(about, results=None)  # what was measured is the ensemble's
+            pushed = _push_folder(member, replace(target, repo_id=names[number]), own, dtype, dry_run=dry_run)
+            revisions[number] = pushed.commit
+            notes.append(
+                f"member {number}: {names[number]}" + (f" at commit {pushed.commit}" if pushed.commit else "")
+            )
+        if dry_run:  # the ensemble names commits, which there are none of
+            left = "the ensemble itself is looked at when its members are on the Hub"
+            return PushResult(target.repo_id, None, files, [], [], [*notes, left], target.private, target.tag)
+        name_members(copy, names, revisions)
+        result = _push_folder(copy, target, about, dtype, dry_run=False)
+        result.notes = [*notes, *result.notes]
+        return result
 
 
 @contextmanager
@@ -114,9 +166,13 @@ def _as_folder(model: str | Path | PreTrainedModel, tokenizer: PreTrainedTokeniz
 
 
 def _push_folder(path: str | Path, target: Target, about: CardWishes, dtype: str, *, dry_run: bool) -> PushResult:
-    folder = _check_complete(read_folder(path))  # before anything is written or asked of the Hub
+    folder = read_folder(path)  # before anything is written or asked of the Hub
+    if folder.problems or not folder.config.get(BASE_WEIGHTS):
+        _check_complete(folder)
     check_target(target, dry_run=dry_run)
-    notes = [] if folder.adapter is None else pin_base(folder.path, folder.adapter, target.token)
+    pinned = pin_backbone(folder.path, about.base_model, target.token)
+    _check_complete(read_folder(path))
+    notes = pinned if folder.adapter is None else pin_base(folder.path, folder.adapter, target.token)
     notes += describe(folder, target.repo_id, about, dtype, target.token)
     folder = _check_complete(read_folder(path))  # with what was written just now
     is_adapter = folder.adapter is not None
@@ -145,8 +201,9 @@ def _name_changed_code(folder: ModelFolder) -> list[str]:
 
 
 def _check_complete(folder: ModelFolder) -> ModelFolder:
-    if folder.problems:
-        listed = "; ".join(folder.problems)
+    problems = folder.problems + folder.unshared
+    if problems:
+        listed = "; ".join(problems)
         raise ValueError(f"{folder.path} is not complete, nothing was uploaded: {listed}.")
     return folder
 
@@ -159,10 +216,12 @@ def _build_additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], lis
     """
     contents: dict[str, bytes | Path] = {name: folder.path / name for name in folder.files}
     notes = []
-    found = [key for key, _ in local_paths(folder.config)]
-    if found:
-        contents["config.json"] = _dump(without_local_paths(folder.config), folder.path / "config.json")
-        notes.append(f"config.json: local paths were reduced to names in {', '.join(found)}")
+    for name in [name for name in folder.files if name.split("/")[-1] == "config.json"]:
+        config = read_json(folder.path / name)
+        found = [key for key, _ in local_paths(config) if not key.startswith("members")]
+        if found:
+            contents[name] = _dump(without_local_paths(config), folder.path / name)
+            notes.append(f"{name}: local paths were reduced to names in {', '.join(found)}")
     path = folder.path / "tokenizer_config.json"
     tokenizer = read_json(path)
     if translate_for_transformers_4(tokenizer) != tokenizer:

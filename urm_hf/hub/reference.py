@@ -9,7 +9,7 @@ import transformers
 from huggingface_hub.utils.sha import sha_fileobj
 
 from urm_hf import __version__
-from urm_hf.checkpoints.files import dump_json, write_file
+from urm_hf.checkpoints.files import dump_json, read_json, write_file
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.hub.folder import SCORES
 from urm_hf.scoring.scorer import RewardScorer
@@ -66,11 +66,12 @@ def reference_scores(folder: Path, dtype: str = "float32", token: str | None = N
 
 
 def weight_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each safetensors file of a folder."""
+    """SHA-256 of each safetensors file of a folder, and of heads in an ensemble's."""
     hashes = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    inside = [name for name in read_json(folder / "config.json").get("members") or [] if name.startswith("./")]
+    for path in sorted(path for part in [".", *inside] for path in (folder / part).glob("*.safetensors")):
         with open(path, "rb") as file:
-            hashes[path.name] = sha_fileobj(file).hex()
+            hashes[path.relative_to(folder).as_posix()] = sha_fileobj(file).hex()
     return hashes
 
 

@@ -95,8 +95,11 @@ def _check_complete(folder: ModelFolder) -> Check:
         problems.append(f"its base {folder.adapter['base_model_name_or_path']} is not pinned to a commit")
     if problems:
         return Check("files", False, "; ".join(problems))
+    here = f"; on this machine only: {folder.unshared[0]}" if folder.unshared else ""
     size = sum((folder.path / name).stat().st_size for name in folder.files)
-    return Check("files", True, f"{len(folder.files)} files, {size / 1e6:.1f} MB; config, tokenizer, chat template")
+    return Check(
+        "files", True, f"{len(folder.files)} files, {size / 1e6:.1f} MB; config, tokenizer, chat template{here}"
+    )
 
 
 def _code(folder: ModelFolder) -> Check:
