@@ -102,7 +102,8 @@ class URMTrainingConfig(RowsConfig):
 
     Args:
         cache_dir (`str`, *optional*):
-            Folder for cached hidden states. By default `$URM_CACHE`, or `~/.cache/urm-hf`.
+            Folder for cached hidden states. By default `features` in `$URM_CACHE`, in `$HF_HOME/urm-hf`, or in
+            `~/.cache/urm-hf`: the first that is set. `urm cache` lists it.
         max_tokens_per_batch (`int`, *optional*, defaults to `4096`):
             Padded tokens of a batch while hidden states are computed for the cache.
         keep_best (`bool`, *optional*):
@@ -120,7 +121,8 @@ class URMTrainingConfig(RowsConfig):
     """
 
     cache_dir: str | None = field(
-        default=None, metadata={"help": "Folder for cached hidden states. Default: $URM_CACHE or ~/.cache/urm-hf."}
+        default=None,
+        metadata={"help": "Folder for cached hidden states. By default that of `urm cache`."},
     )
     max_tokens_per_batch: int = field(
         default=4096, metadata={"help": "Padded tokens of a batch while hidden states are computed for the cache."}

@@ -134,13 +134,6 @@ def members(server, tmp_path) -> list[str]:
     return [f"org/member-{seed}" for seed in range(2)]
 
 
-def test_an_ensemble_of_folders_is_refused_with_what_to_do(server, members, tmp_path):
-    URMEnsemble.from_pretrained([tmp_path / "member-0", tmp_path / "member-1"]).save_pretrained(tmp_path / "urme")
-    with pytest.raises(ValueError, match="member .*member-0 is a local folder.*push the members first"):
-        push(tmp_path / "urme", "org/urme")
-    assert "org/urme" not in server.repositories
-
-
 def test_an_ensemble_of_repositories_is_small_and_pinned(server, members, tmp_path):
     pinned = [server.repositories[name].branches["main"] for name in members]
     URMEnsemble.from_pretrained(members).save_pretrained(tmp_path / "urme")

@@ -18,9 +18,9 @@ from huggingface_hub import snapshot_download, split_torch_state_dict_into_shard
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from urm_hf.data.outputs import check_writable, replace_file
+from urm_hf.data.progress import ProgressBar
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, read_json_object
@@ -304,7 +304,7 @@ def write_shards(
         progress: shows a progress bar, with this title.
     """
     plan = split_torch_state_dict_into_shards(tensors, max_shard_size=max_shard_size)
-    with tqdm(total=len(tensors), unit="tensor", desc=title, disable=not progress) as bar:
+    with ProgressBar(total=len(tensors), unit="tensor", desc=title, disable=not progress) as bar:
         for file, keys in plan.filename_to_tensors.items():
             shard = {}
             for key in keys:

@@ -52,6 +52,8 @@ class TrainingParser(TrlParser):
     def __init__(self, stage: str, config: type):
         self.config, self.given = config, list[str]()
         super().__init__((DataArguments, config, ModelConfig), prog=f"urm train {stage}", formatter_class=Formatter)
+        # in a log bars are unfinished lines, and what is logged would stand among them
+        self.set_defaults(disable_tqdm=not sys.stderr.isatty())
 
     def spell(self, flag: str) -> str:
         """The documented spelling of a flag."""

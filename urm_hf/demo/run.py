@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 from scipy import stats
-from tqdm import tqdm
 from transformers import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from urm_hf.checkpoints.files import explain_full_disk, write_json
 from urm_hf.data.conversations import encode_conversation
+from urm_hf.data.progress import ProgressBar
 from urm_hf.demo import data as demo_data
 from urm_hf.demo.base import load_base
 from urm_hf.demo.results import held_out_results
@@ -101,7 +101,7 @@ def run(out: Path, base: str | None = None, seed: int = 0, members: int = 3) -> 
 
     paths = [
         _train_member(out, number, backbone, tokenizer, rows, pairs, seed=seed + number, cache=cache)
-        for number in tqdm(range(members), desc="Training members", unit="member")
+        for number in ProgressBar(range(members), desc="Training members", unit="member")
     ]
     ensemble = URMEnsemble.from_pretrained([str(path) for path in paths])
     scorer = RewardScorer(ensemble, tokenizer)

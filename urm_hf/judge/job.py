@@ -13,11 +13,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from tqdm import tqdm
-
 import urm_hf
 from urm_hf.data.answers import Columns
 from urm_hf.data.outputs import check_output_file, json_bytes, json_lines, write_whole
+from urm_hf.data.progress import ProgressBar
 from urm_hf.data.source import Source
 from urm_hf.judge.client import JudgeClient, JudgeFailed, JudgeStopped
 from urm_hf.judge.folder import ReplyFolder, Request, replies_path
@@ -164,13 +163,15 @@ class JudgeJob:
         with ReplyFolder(self.out, self.manifest()) as folder:
             done = {request for request, record in folder.records.items() if record["failed"] is None}
             missing = ((pair, order) for pair in self.pairs() for order in (0, 1) if (pair.row, order) not in done)
-            with tqdm(total=2 * count, initial=len(done), unit="req", desc="Judging", disable=not progress) as bar:
+            with ProgressBar(
+                total=2 * count, initial=len(done), unit="req", desc="Judging", disable=not progress
+            ) as bar:
                 self._ask(missing, folder, bar)
             for each in self.inputs:  # else verdicts would be written beside other rows than were judged
                 each.check()
             return self._write(folder.records)
 
-    def _ask(self, missing: Iterator[tuple[Pair, int]], folder: ReplyFolder, bar: tqdm):
+    def _ask(self, missing: Iterator[tuple[Pair, int]], folder: ReplyFolder, bar: ProgressBar):
         in_a_row = 0
         with closing(self._collect_records(missing, folder)) as records:  # its threads end with this, by any error
             for record in records:

@@ -9,7 +9,6 @@ a computation that was interrupted, however, goes on where it stopped, and what 
 
 import hashlib
 import io
-import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,21 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 from transformers.utils import ModelOutput
 
 from urm_hf.checkpoints.files import explain_full_disk
+from urm_hf.data.cache_folder import default_cache_dir
 from urm_hf.data.outputs import remove_stale, replace_file
+from urm_hf.data.progress import ProgressBar
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass
 
 ROWS_PER_FILE = 2048
-
-
-def default_cache_dir() -> Path:
-    """`$URM_CACHE`, or `~/.cache/urm-hf`."""
-    return Path(os.environ.get("URM_CACHE") or Path.home() / ".cache" / "urm-hf")
 
 
 def weights_fingerprint(module: nn.Module) -> str:
@@ -170,7 +165,7 @@ def _compute(model, missing: dict[bytes, Sequence[int]], pad_token_id: int, fold
     model.eval()
     waiting: list[bytes] = []
     rows: list[np.ndarray] = []
-    with tqdm(total=sum(map(len, sequences)), unit="tok", unit_scale=True, desc=title, disable=None) as bar:
+    with ProgressBar(total=sum(map(len, sequences)), unit="tok", unit_scale=True, desc=title) as bar:
         for batch, (output,), _ in ModelPass(max_tokens, pad_token_id).batches(Plan.of(sequences), [model]):
             waiting += [keys[index] for index in batch]
             rows.append(output.pooled_hidden.float().cpu().numpy())

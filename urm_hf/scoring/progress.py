@@ -2,7 +2,7 @@
 
 import time
 
-from tqdm import tqdm
+from urm_hf.data.progress import ProgressBar
 
 STATISTICS = (
     "conversations",
@@ -16,7 +16,7 @@ STATISTICS = (
 )
 
 
-class ScoringBar(tqdm):
+class ScoringBar(ProgressBar):
     """
     Counts conversations, and shows tokens per second and the share of tokens that was not computed.
 

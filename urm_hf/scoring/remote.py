@@ -9,10 +9,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from requests.auth import AuthBase
-from tqdm.auto import tqdm
 
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError
+from urm_hf.data.progress import ProgressBar
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.scorer import NonFiniteScores, check_several
 
@@ -127,7 +127,7 @@ class RemoteScorer:
             raise ValueError(f"`rows_at_once` must be positive, got {rows_at_once}.")
         rows, first = iter(check_several(conversations)), 0
         total = len(conversations) if isinstance(conversations, Sequence) else None
-        with tqdm(total=total, desc="Scoring", disable=not progress) as bar:
+        with ProgressBar(total=total, desc="Scoring", disable=not progress) as bar:
             while window := list(islice(rows, min(rows_at_once, self._max_rows))):
                 for chunk in self._split([_write_row(row, first + n) for n, row in enumerate(window)]):
                     for entry in self._post(chunk, first, {}):
@@ -155,7 +155,7 @@ class RemoteScorer:
             except RowError as error:
                 results[number] = error
         first, options = 0, {"on_error": "skip", "unanswered": unanswered}
-        with tqdm(total=len(rows), unit="conv", desc=progress, leave=False, disable=progress is None) as bar:
+        with ProgressBar(total=len(rows), unit="conv", desc=progress, leave=False, disable=progress is None) as bar:
             for chunk in self._split([row for _, row in rows]):
                 for place, entry in enumerate(self._post(chunk, 0, options), start=first):
                     number = rows[place][0]

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from urm_hf.data.cache_folder import FINISHED, default_cache_dir
 from urm_hf.data.outputs import json_text, write_whole
 from urm_hf.data.source import digest_of
-from urm_hf.scoring.features import default_cache_dir
 
 
 def remember_finished(out: Path, skipped: Path | None, manifest: dict[str, Any], counts: dict[str, int]):
@@ -62,4 +62,4 @@ def _read_record(out: Path) -> dict[str, Any] | None:
 
 def _locate(out: Path) -> Path:
     name = hashlib.blake2b(str(out.absolute()).encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    return default_cache_dir() / "finished" / f"{name}.json"
+    return default_cache_dir() / FINISHED / f"{name}.json"
