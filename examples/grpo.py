@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
@@ -36,8 +37,12 @@ class Arguments:
 
 def main():
     parser = TrlParser((Arguments, GRPOConfig))
-    parser.set_defaults(beta=0.04, logging_steps=1)
-    args, config = parser.parse_args_and_config()
+    gpu = torch.accelerator.is_available()
+    parser.set_defaults(beta=0.04, logging_steps=1, bf16=gpu, use_cpu=not gpu)  # TRL's own defaults need a GPU
+    try:
+        args, config = parser.parse_args_and_config()
+    except ValueError as error:
+        raise SystemExit(f"{parser.prog}: error: {' '.join(str(error).split())}") from error
     measure = args.measure or ("reward_gap" if len(args.reward) > 1 else "reward_std")
     scorer = args.reward if len(args.reward) > 1 else args.reward[0]
     reward = UncertaintyPenalizedReward(scorer, measure, args.coefficient)

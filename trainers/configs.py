@@ -3,6 +3,7 @@
 import inspect
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from urm_hf.trainers.packing import PackingConfig
 
 # of the gating stage: the paper's 4000 steps of 256 pairs are so many passes over 160,000
 GATING_STEPS, GATING_EPOCHS = 4000, 6.4
+TRACKERS = ("trackio", "wandb", "mlflow", "comet_ml", "swanlab", "clearml")  # packages of the same name
 
 Config = TypeVar("Config", bound=type)
 
@@ -93,6 +95,12 @@ class RowsConfig(PackingConfig):
         if self.bf16 is None and not torch.cuda.is_available():
             self.bf16 = False
         super().__post_init__()
+        for name in self.report_to or ():
+            if name in TRACKERS and find_spec(name) is None:  # else a traceback, once all is loaded
+                raise ValueError(
+                    f"`report_to` names {name}, which is not installed: `pip install {name}`, or leave it out "
+                    "(`--report_to none`)."
+                )
 
 
 @dataclass
@@ -198,11 +206,20 @@ class URMAttributeConfig(URMTrainingConfig):
 
     _VALID_DICT_FIELDS = RewardConfig._VALID_DICT_FIELDS + ["attribute_scales"]
 
-    learning_rate: float | None = field(default=None, metadata={"help": "Default: 2e-6; with `freeze_backbone` 1e-3."})
-    weight_decay: float | None = field(default=None, metadata={"help": "Default: 1e-3; with `freeze_backbone` 10."})
-    num_train_epochs: float | None = field(default=None, metadata={"help": "Default: 1; with `freeze_backbone` 20."})
+    learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of the optimizer. The default is 2e-6; with `freeze_backbone` 1e-3."},
+    )
+    weight_decay: float | None = field(
+        default=None,
+        metadata={"help": "Weight decay of the optimizer. The default is 1e-3; with `freeze_backbone` 10."},
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Passes over the ratings. The default is 1; with `freeze_backbone` 20."}
+    )
     per_device_train_batch_size: int | None = field(
-        default=None, metadata={"help": "Default: 8; with `freeze_backbone` 64."}
+        default=None,
+        metadata={"help": "Conversations in a batch of one device. The default is 8; with `freeze_backbone` 64."},
     )
     attributes: list[str] | None = field(
         default=None, metadata={"help": "Rating columns, in the order of the head. Default: those of HelpSteer2."}
@@ -221,7 +238,7 @@ class URMAttributeConfig(URMTrainingConfig):
             "'censored_mle' (needs `attribute_scales`)."
         },
     )
-    beta: float = field(default=0.5, metadata={"help": "beta of 'beta_nll'."})
+    beta: float = field(default=0.5, metadata={"help": "The beta of 'beta_nll'."})
     burn_in: float = field(
         default=0.0,
         metadata={"help": "Squared error before the loss proper: a number of steps, or a fraction of them below 1."},

@@ -57,14 +57,16 @@ class DataArguments:
     eval_split: str | None = field(
         default=None, metadata={"help": "Split to evaluate on while training. Default: no evaluation."}
     )
-    eval_dataset_name: str | None = field(default=None, metadata={"help": "Default: the training dataset."})
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Where the split to evaluate on is. The default is the training dataset."}
+    )
     eval_rows_held_out: int = field(
         default=0, metadata={"help": "Hold out this many training rows, drawn with `data_seed` 0, to evaluate on."}
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of a Hub dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a Hub dataset."})
     max_train_rows: int | None = field(default=None, metadata={"help": "Use this many rows, drawn with `seed`."})
-    max_eval_rows: int | None = field(default=None, metadata={"help": "The same for evaluation."})
+    max_eval_rows: int | None = field(default=None, metadata={"help": "Use this many rows to evaluate on."})
     train_fraction: float = field(
         default=1.0,
         metadata={

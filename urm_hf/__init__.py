@@ -135,7 +135,13 @@ def __dir__() -> list[str]:
 
 
 def _is_our_command() -> bool:
-    """Whether this process is the console script that was installed beside this Python, not a program of that name."""
+    """
+    Whether this process is the console script that was installed beside this Python, not a program of that name, or
+    `python -m urm_hf`.
+    """
+    words = sys.orig_argv
+    if "-m" in words and words[words.index("-m") + 1 :][:1] == [__name__] and sys.argv[:1] == ["-m"]:
+        return True
     program = getattr(sys.modules.get("__main__"), "__file__", None)
     scripts = Path(sys.executable).parent
     return program is not None and Path(program) in (scripts / "urm", scripts / "urm.exe" / "__main__.py")

@@ -1,9 +1,15 @@
 """The flags of `urm train attributes` and `urm train gating`: spellings, hints, config files, grouped help."""
 
+import dataclasses
+import re
+import subprocess
+import sys
+
 import pytest
 
 from urm_hf.cli.training_parser import TrainingParser
-from urm_hf.trainers import URMAttributeConfig
+from urm_hf.trainers import URMAttributeConfig, URMGatingConfig, URMRewardConfig
+from urm_hf.trainers.data_arguments import DataArguments
 
 THEIRS = ["--dataset_name", "d", "--output_dir", "o", "--model_name_or_path", "m", "--max_length", "9"]
 OURS = ["--data", "d", "--out", "o", "--model", "m", "--max-length", "9"]
@@ -69,3 +75,21 @@ def test_help_lists_ours_first_and_each_flag_once():
     assert first == sorted(first)
     flags = [line.split()[0].rstrip(",") for line in text.splitlines() if line.startswith("  --")]
     assert len(flags) == len(set(flags)) > 100 and not [flag for flag in flags if "-" in flag[2:]]
+
+
+@pytest.mark.parametrize("config", [DataArguments, URMAttributeConfig, URMGatingConfig, URMRewardConfig])
+def test_every_help_of_ours_is_a_sentence_that_says_what_the_option_is(config):
+    ours = {name for base in config.__mro__ if "urm_hf" in base.__module__ for name in base.__annotations__}
+    told = {field.name: field.metadata["help"] for field in dataclasses.fields(config) if field.name in ours}
+    odd = {name for name, text in told.items() if not re.match(r"['A-Z]", text) or not text.endswith((".", ".png."))}
+    assert odd == set() and not [name for name, text in told.items() if text.startswith("Default")]
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["score"], ["cache"], ["push"]], ids="-".join)
+def test_help_answers_without_loading_torch(command):
+    """As `python -m urm_hf`, in a process of its own."""
+    argv = [sys.executable, "-X", "importtime", "-m", "urm_hf", *command, "--help"]
+    result = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("usage: urm")
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if "|" in line}
+    assert "urm_hf.cli" in loaded and not loaded & {"torch", "transformers", "trl", "datasets", "numpy"}

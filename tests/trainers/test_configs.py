@@ -199,3 +199,10 @@ def test_a_stream_of_pairs_has_the_papers_steps(tmp_path):
     args = URMGatingConfig(str(tmp_path), **settings)
     URMGatingTrainer(tiny_urm(), args, train_dataset=stream, processing_class=tiny_tokenizer())
     assert args.max_steps == 4000
+
+
+def test_a_tracker_that_is_not_installed_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr("urm_hf.trainers.configs.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"`report_to` names trackio.*`pip install trackio`.*--report_to none"):
+        URMAttributeConfig("out", report_to=["trackio"])
+    assert URMAttributeConfig("out", report_to="none").report_to == []

@@ -19,6 +19,13 @@ USAGE = """usage: urm train {reward,attributes,gating,ensemble} [--config FILE.y
 
 STAGES = ("reward", "attributes", "gating", "ensemble")
 
+ENSEMBLE_FILES = """
+The two files hold the options of the stages, one a line, under the names that `urm train attributes --help` and
+`urm train gating --help` list: `model_name_or_path: BASE`, `dataset_name: ratings.jsonl`, `freeze_backbone: true`.
+docs/ensembles.md shows both. What differs between members, the seed and the output folder, and in the second file the
+model, is set for each.
+"""
+
 
 def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
@@ -75,7 +82,12 @@ def train_ensemble(argv: list[str]) -> Path:
 def build_ensemble_parser() -> Parser:
     # their former names; elsewhere `--attributes` takes the names of attributes
     former = {"--attributes": "--attributes-config", "--gating": "--gating-config"}
-    parser = Parser(prog="urm train ensemble", description="Train the members of an ensemble.", aliases=former)
+    parser = Parser(
+        prog="urm train ensemble",
+        description="Train the members of an ensemble.",
+        epilog=ENSEMBLE_FILES,
+        aliases=former,
+    )
     parser.add_argument(
         "--attributes-config",
         required=True,

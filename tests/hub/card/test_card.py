@@ -103,6 +103,12 @@ def test_the_model_index_holds_the_averages_of_the_model_and_not_of_baselines(re
     assert found["pearson"].metric_value == 0.321
 
 
+def test_the_card_can_be_cited():
+    card = str(model_card(config(), "org/urm"))
+    entry = card.split("```bibtex\n")[1].split("```")[0]
+    assert entry.count("{") == entry.count("}") and "eprint = {2410.00847}" in entry
+
+
 def test_without_results_there_is_no_section_but_a_limit():
     card = str(model_card(config(), "org/urm"))
     assert "## Results" not in card and "No result on held-out data" in card

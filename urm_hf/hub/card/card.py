@@ -23,6 +23,20 @@ from urm_hf.modeling.card_urm import CARD_MARKER
 from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
 
 TAGS = ["urm", "reward-model", "uncertainty", "trl"]
+CITATION = """## Citation
+
+The method is that of [Lou et al. (2024)](https://arxiv.org/abs/2410.00847):
+
+```bibtex
+@misc{lou2024uncertainty,
+  title = {Uncertainty-aware Reward Model: Teaching Reward Models to Know What is Unknown},
+  author = {Xingzhou Lou and Dong Yan and Wei Shen and Yuzi Yan and Jian Xie and Junge Zhang},
+  year = {2024},
+  eprint = {2410.00847},
+  archivePrefix = {arXiv},
+  url = {https://arxiv.org/abs/2410.00847},
+}
+```"""
 
 
 def model_card(
@@ -52,7 +66,7 @@ def model_card(
     config = without_local_paths(config)
     is_ensemble = config["model_type"] == URMEnsembleConfig.model_type
     if base_model is None:
-        base_model = config["members"] if is_ensemble else _find_base(config, adapter)
+        base_model = _list_members(config) if is_ensemble else _find_base(config, adapter)
     kind = ["ensemble"] if is_ensemble else ["lora"] if adapter is not None else []
     data = ModelCardData(
         library_name="transformers" if adapter is None else "peft",
@@ -73,8 +87,8 @@ def model_card(
         examples_section(reference, plot) if reference else "",
         training_section(config),
         limits_section(config, results),
-        f"Written by urm-hf {__version__}. The method: Lou et al. (2024), *Uncertainty-aware Reward Model: Teaching "
-        "Reward Models to Know What is Unknown*, [arXiv:2410.00847](https://arxiv.org/abs/2410.00847).",
+        CITATION,
+        f"Written by urm-hf {__version__}.",
     ]
     text = "\n\n".join(section for section in sections if section)
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n", ignore_metadata_errors=False)
@@ -83,6 +97,11 @@ def model_card(
 def is_generated(card: str) -> bool:
     """Whether a card was written by this package and not edited by hand since."""
     return CARD_MARKER in card
+
+
+def _list_members(config: dict[str, Any]) -> list[str] | None:
+    """The repositories of an ensemble's members; None of heads that lie in its own."""
+    return [name for name in config["members"] if HUB_ID.fullmatch(name) and not name.startswith(".")] or None
 
 
 def _find_base(config: dict[str, Any], adapter: dict[str, Any] | None) -> str | None:

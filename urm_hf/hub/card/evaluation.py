@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from urm_hf.hub.card.results import METRICS, Result
 from urm_hf.modeling.card_urm import escape_markdown
 
+MOST_COLUMNS = 5  # of numbers with intervals, beyond which the Hub's page is scrolled
 ACCURACY_NOTE = (
     "The share of decisions in which the better answer got the higher reward. “longest answer” always takes the "
     "longer one, “random” guesses: what does not beat them measures something else than quality."
@@ -59,30 +60,47 @@ def accuracy_table(results: Sequence[Result]) -> str:
 
 def measured_table(results: Sequence[Result], head: str) -> str:
     """A row for each data set and variant; columns are metrics."""
-    metrics = _list_metrics(results)
     by_place = {(result.data, result.variant, result.metric): result for result in results}
-    rows = [
-        f"| data | {head} | " + " | ".join(METRICS[m][1] for m in metrics) + " |",
-        "|---" * (len(metrics) + 2) + "|",
-    ]
-    for data, variant in dict.fromkeys((result.data, result.variant) for result in results):
-        cells = [measured_cell(by_place.get((data, variant, metric))) for metric in metrics]
-        rows.append(f"| {escape_markdown(str(data))} | {escape_markdown(str(variant))} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    rows = list(dict.fromkeys((result.data, result.variant) for result in results))
+    tables = []
+    for metrics in _split_metrics(results):
+        lines = [_heading(f"data | {head}", metrics, 2)]
+        for data, variant in rows:
+            cells = [measured_cell(by_place.get((data, variant, metric))) for metric in metrics]
+            if any(cells):
+                labels = f"{escape_markdown(str(data))} | {escape_markdown(str(variant))}"
+                lines.append(f"| {labels} | {' | '.join(cells)} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def rating_table(results: Sequence[Result], attributes: Sequence[str]) -> str:
     """A row for the average and for each attribute; columns are metrics."""
-    metrics = _list_metrics(results)
     by_place = {(result.attribute, result.metric): result for result in results}
     measured = dict.fromkeys([None, *attributes, *(result.attribute for result in results)])
-    rows = ["| | " + " | ".join(METRICS[metric][1] for metric in metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
-    for attribute in measured:
-        found = [by_place.get((attribute, metric)) for metric in metrics]
-        if any(found):
-            cells = [escape_markdown(attribute or "average"), *map(measured_cell, found)]
-            rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+    tables = []
+    for metrics in _split_metrics(results):
+        lines = [_heading("", metrics, 1)]
+        for attribute in measured:
+            cells = [measured_cell(by_place.get((attribute, metric))) for metric in metrics]
+            if any(cells):
+                lines.append(f"| {' | '.join([escape_markdown(attribute or 'average'), *cells])} |")
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def _heading(labels: str, metrics: Sequence[str], columns: int) -> str:
+    titles = " | ".join(METRICS[metric][1] for metric in metrics)
+    return f"| {labels} | {titles} |\n" + "|---" * (columns + len(metrics)) + "|"
+
+
+def _split_metrics(results: Sequence[Result]) -> list[list[str]]:
+    """The metrics in tables that a page has room for: means and spread apart, and a few in each."""
+    metrics, tables = _list_metrics(results), []
+    for kind in dict.fromkeys(METRICS[metric][0] for metric in metrics):
+        found = [metric for metric in metrics if METRICS[metric][0] == kind]
+        tables += [found[start : start + MOST_COLUMNS] for start in range(0, len(found), MOST_COLUMNS)]
+    return tables
 
 
 def _list_metrics(results: Sequence[Result]) -> list[str]:
