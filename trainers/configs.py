@@ -94,6 +94,8 @@ class RowsConfig(PackingConfig):
             raise ValueError(f"`on_error` must be one of {', '.join(ON_ERROR)}, got {self.on_error!r}.")
         if self.bf16 is None and not torch.cuda.is_available():
             self.bf16 = False
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # PyTorch warns where there is nothing to pin memory for
         super().__post_init__()
         for name in self.report_to or ():
             if name in TRACKERS and find_spec(name) is None:  # else a traceback, once all is loaded
@@ -177,7 +179,8 @@ class URMAttributeConfig(URMTrainingConfig):
         per_device_train_batch_size (`int`, *optional*):
             Conversations in a batch of one device. By default 8; with `freeze_backbone` 64.
         attributes (`list[str]`, *optional*):
-            Rating columns, in the order of the head. By default those of HelpSteer2.
+            Rating columns, in the order of the head. By default those of HelpSteer2; `urm train attributes` takes
+            your columns of numbers where none of these is there.
         attribute_scales (`dict[str, list[float]]`, *optional*):
             `{attribute: [min, max]}` or `[min, max, step]`, in the unit of the ratings. Ratings outside are an error.
         gating_hidden_size (`int`, *optional*):
@@ -222,7 +225,8 @@ class URMAttributeConfig(URMTrainingConfig):
         metadata={"help": "Conversations in a batch of one device. The default is 8; with `freeze_backbone` 64."},
     )
     attributes: list[str] | None = field(
-        default=None, metadata={"help": "Rating columns, in the order of the head. Default: those of HelpSteer2."}
+        default=None,
+        metadata={"help": "Rating columns, in the order of the head. Default: HelpSteer2's, else all numbers."},
     )
     attribute_scales: dict[str, Any] | str | None = field(
         default=None,

@@ -7,7 +7,9 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from urm_hf.checkpoints.files import explain_full_disk
 from urm_hf.data.outputs import check_writable
-from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMForRewardModeling
+from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig, URMForRewardModeling
+from urm_hf.modeling.backbone_urm import read_config
+from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
 from urm_hf.trainers import (
@@ -18,6 +20,7 @@ from urm_hf.trainers import (
     URMRewardConfig,
     URMRewardTrainer,
 )
+from urm_hf.trainers.attributes import infer_attributes
 from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.members import train_members
@@ -85,6 +88,10 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
         check_base_to_push(_read_name(model))
     skipped_to = args.output_dir if args.on_error == "skip" else None
     train, held_out = load_splits(data, args.seed, args.attributes or HELPSTEER2_ATTRIBUTES, skipped_to)
+    if args.attributes is None and not _is_urm(model):
+        args.attributes = infer_attributes(train, HELPSTEER2_ATTRIBUTES)
+        if args.attributes != list(HELPSTEER2_ATTRIBUTES):
+            print(f"Ratings are read from {', '.join(args.attributes)}; `--attributes` names others.")
     model.lora_task_type = "SEQ_CLS"
     trainer = URMAttributeTrainer(
         _read_name(model),
@@ -173,6 +180,12 @@ def _read_name(model: ModelConfig) -> str:
     if not model.model_name_or_path:
         raise ValueError("`--model_name_or_path` is missing: a URM, a causal LM or a scalar reward model.")
     return model.model_name_or_path
+
+
+def _is_urm(model: ModelConfig) -> bool:
+    """Whether what is trained on has attributes of its own."""
+    config = read_config(_read_name(model), HubPlace(revision=model.model_revision))
+    return config.get("model_type") == URMConfig.model_type
 
 
 def _add_model_flags(args: Config, model: ModelConfig) -> Config:

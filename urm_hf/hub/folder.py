@@ -183,22 +183,24 @@ def _take_weights(folder: ModelFolder):
     _check_base(folder, folder.config)
 
 
-def _check_base(folder: ModelFolder, config: dict[str, Any], of: str = ""):
+def _check_base(folder: ModelFolder, config: dict[str, Any], subject: str = "it holds"):
     """Of heads alone, whether others can load the backbone that they name."""
     base = config.get(BASE_WEIGHTS)
     if not base:
         return
     name = base.get("name") if isinstance(base, dict) else base
     if not isinstance(name, str) or not HUB_ID.fullmatch(name) or Path(name).is_dir():
-        folder.unshared.append(
-            f"{of}it holds heads alone, and their backbone {name} is a local folder, which nobody else can load: push "
+        told = (
+            f"{subject} heads alone, and their backbone {name} is a local folder, which nobody else can load: push "
             "that first (`hf upload org/base DIR`) and name it with `--base-model org/base`, or train with "
             "`--save_backbone`"
         )
     elif not COMMIT.fullmatch(base.get("commit") or ""):
-        folder.unshared.append(
-            f"{of}its backbone {name} is not pinned to a commit: name it with `--base-model {name}`"
-        )
+        told = f"the backbone {name} is not pinned to a commit: name it with `--base-model {name}`"
+    else:
+        return
+    if told not in folder.unshared:  # of all members of an ensemble once
+        folder.unshared.append(told)
 
 
 def _take_adapter(folder: ModelFolder, adapter: dict[str, Any]):
@@ -239,7 +241,7 @@ def _take_member(folder: ModelFolder, name: str, path: Path):
     """Heads that lie in the ensemble's own folder, and go to the Hub with it."""
     config = read_json(path / "config.json")
     check_config(config, str(path))
-    _check_base(folder, config, f"of member {name}: ")
+    _check_base(folder, config, "its members hold")
     try:
         files = [file.name for file in weight_files(str(path), path)]
     except (ValueError, OSError) as error:

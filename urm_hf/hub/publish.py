@@ -128,7 +128,10 @@ def _push_ensemble(
     with copy_ensemble(path) as copy:
         if all(bases):
             add_heads(copy, [member for member in members if member is not None], about.base_model, target.token)
-            return _push_folder(copy, target, about, dtype, dry_run=dry_run)
+            try:
+                return _push_folder(copy, target, about, dtype, dry_run=dry_run)
+            except ValueError as error:  # which tells of the copy, that nobody has seen
+                raise ValueError(str(error).replace(str(copy), str(path))) from error
         config = read_json(path / "config.json")
         names, revisions, notes, files = list(config["members"]), list(config["revisions"]), list[str](), list[str]()
         for number, member in enumerate(members):
