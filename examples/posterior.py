@@ -118,7 +118,7 @@ def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
 
     def epistemic(states):
         with torch.no_grad():
-            return first.score.epistemic_variances(torch.from_numpy(states)).sum(-1).numpy()
+            return first.score.posterior(torch.from_numpy(states))[1].sum(-1).numpy()
 
     def disagreement(states):
         with torch.no_grad():

@@ -32,6 +32,8 @@ class RewardScore(ModelOutput):
             higher = less sure. For a single URM, that of its own covariance.
         attribute_variance: sum over attributes of sigma^2 (section 5.2.3), in squared units of the ratings.
         member_rewards: each member's reward. Ensembles only.
+        intervals: by level ("0.9"), then by attribute: the lower and upper end of what holds a human rating in so many
+            cases. Single URMs that were calibrated (`urm posterior`, `urm calibrate`). See `attribute_intervals`.
         n_tokens: tokens of the conversation as scored. truncated: whether some were cut off.
     """
 
@@ -48,8 +50,31 @@ class RewardScore(ModelOutput):
     reward_epistemic_std: float | None = None
     reward_gap: float | None = None
     member_rewards: list[float] | None = None
+    intervals: dict[str, dict[str, list[float]]] | None = None
     n_tokens: int | None = None
     truncated: bool | None = None
+
+    def attribute_intervals(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
+        """
+        What holds a human rating of each attribute in `level` of all cases, lower and upper end on the rating scale.
+
+        It is meant for one rating by one person, of texts like those that were rated, and is centred on the mean of
+        the model's posterior, from which `attribute_means` may differ a little.
+
+        Args:
+            level (`float`, *optional*, defaults to 0.9): one that the model was calibrated for.
+
+        Raises:
+            ValueError: the model is not calibrated, or not for this level.
+        """
+        if self.intervals is None:
+            raise ValueError(
+                "This score has no intervals: its model is not calibrated. `urm calibrate MODEL --data RATINGS --out "
+                "DIR` does it for a single URM with a posterior."
+            )
+        if f"{level:g}" not in self.intervals:
+            raise ValueError(f"`level` must be one of {', '.join(self.intervals)}, got {level:g}.")
+        return {name: (low, high) for name, (low, high) in self.intervals[f"{level:g}"].items()}
 
 
 SIGMA_FIELDS = ("reward_std", "attribute_stds", "attribute_variance", "covariance_norm")  # that are read from sigma
@@ -76,8 +101,17 @@ def has_posterior(model: Any) -> bool:
     return getattr(model.config, "posterior_rank", None) is not None
 
 
-def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[dict[str, Any]]:
-    """A model's output for B conversations as B dictionaries of numbers, with the fields of [`RewardScore`]."""
+def output_rows(
+    output: ModelOutput, attributes: Sequence[str] | None, levels: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """
+    A model's output for B conversations as B dictionaries of numbers, with the fields of [`RewardScore`].
+
+    Args:
+        output (`ModelOutput`): of a URM, an ensemble or a scalar reward model.
+        attributes (`list[str]`, *optional*): their names. By default their numbers.
+        levels (`list[str]`, *optional*): of the output's intervals, which are left out without them.
+    """
     columns: dict[str, Tensor] = {"reward": output.logits[:, 0]}
     named: dict[str, Tensor] = {}
     if "attribute_stds" in output:
@@ -111,4 +145,10 @@ def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[d
         if key in named:
             rows = named[key].float().cpu().tolist()
             lists[name] = [dict(zip(attributes or map(str, range(len(row))), row, strict=True)) for row in rows]
+    if levels and "attribute_intervals" in output:
+        names_of = attributes or list(map(str, range(output.attribute_means.shape[-1])))
+        lists["intervals"] = [
+            {level: dict(zip(names_of, ends, strict=True)) for level, ends in zip(levels, row, strict=True)}
+            for row in output.attribute_intervals.float().cpu().tolist()  # (L, n, 2)
+        ]
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]

@@ -9,8 +9,9 @@ from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_urm
 from tests.helpers.urm_numbers import assert_equal_state
 from urm_hf import URMEnsemble, URMForRewardModeling
 from urm_hf.modeling import URMConfig
-from urm_hf.scores import output_rows
-from urm_hf.trainers.posteriors import set_posterior
+from urm_hf.modeling.head_urm import POSTERIOR
+from urm_hf.scores import RewardScore, output_rows
+from urm_hf.trainers.posteriors import RatedStates, fit_head_posterior
 from urm_hf.uncertainty.measures import available, compute_uncertainty
 from urm_hf.uncertainty.posterior import Posterior
 
@@ -25,7 +26,8 @@ def with_posterior(seed: int = 0, rank: int | None = None) -> tuple[URMForReward
     with torch.no_grad():
         hidden = model.pool(**batch).float().numpy()
     noise = np.random.default_rng(0).normal(size=(ROWS, 5, 2))
-    return model, set_posterior(model, hidden, hidden[:, :5, None] + noise, rank)
+    states = RatedStates(model, hidden, hidden[:, :5, None] + noise, weigh=False)
+    return model, fit_head_posterior(states, rank, [0.5, 0.9])
 
 
 @pytest.mark.parametrize("rank", [None, 3])
@@ -75,6 +77,55 @@ def test_it_is_saved_with_the_weights(tmp_path, auto):
     torch.testing.assert_close(loaded(**INPUTS).reward_epistemic_std, model(**INPUTS).reward_epistemic_std)
 
 
+@pytest.mark.parametrize("rank", [None, 3])
+def test_intervals_are_around_the_posteriors_own_mean(rank):
+    model, posterior = with_posterior(rank=rank)
+    output = model(**INPUTS)
+    hidden = output.pooled_hidden.detach().double().numpy()
+    factors = np.array(list(model.config.interval_factors.values()))  # (L, n)
+    half = factors * posterior.predictive_stds(hidden)[:, None]
+    expected = np.stack([posterior.predict(hidden)[:, None] - half, posterior.predict(hidden)[:, None] + half], -1)
+    assert list(model.config.interval_factors) == ["0.5", "0.9"] and expected.shape == (3, 2, 5, 2)
+    np.testing.assert_allclose(output.attribute_intervals.detach(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_intervals_are_saved_scored_and_forgotten_with_the_posterior(tmp_path):
+    model, _ = with_posterior()
+    model.save_pretrained(tmp_path)
+    loaded = URMForRewardModeling.from_pretrained(tmp_path)
+    assert loaded.config.interval_factors == model.config.interval_factors
+    output = loaded(**INPUTS)
+    (row, *_) = output_rows(output, loaded.config.attributes, list(loaded.config.interval_factors))
+    name = loaded.config.attributes[2]
+    assert row["intervals"]["0.9"][name] == pytest.approx(output.attribute_intervals[0, 1, 2].tolist())
+    score = RewardScore(**row)
+    low, high = score.attribute_intervals(level=0.9)[name]
+    narrow = score.attribute_intervals(0.5)[name]
+    assert low < narrow[0] < narrow[1] < high
+    with pytest.raises(ValueError, match="`level` must be one of 0.5, 0.9, got 0.7"):
+        score.attribute_intervals(0.7)
+    with pytest.raises(ValueError, match="no intervals: its model is not calibrated. `urm calibrate"):
+        RewardScore(reward=1.0).attribute_intervals()
+    loaded.score.drop_posterior()
+    assert loaded.config.interval_factors is None and "attribute_intervals" not in loaded(**INPUTS)
+
+
+@pytest.mark.parametrize(
+    "factors, message",
+    [
+        ({"1.5": [1.0] * 5}, "level 1.5; it must lie between 0 and 1"),
+        ({"0.9": [1.0] * 4}, r"`interval_factors\[0.9\]` needs one number for each of the 5 attributes"),
+        ({"0.9": [1.0] * 4 + [-1.0]}, "must be positive and finite"),
+    ],
+)
+def test_factors_that_cannot_be_are_refused(factors, message):
+    backbone = tiny_urm().config.backbone_config
+    with pytest.raises(ValueError, match=message):
+        URMConfig(backbone_config=backbone, posterior_rank=4, interval_factors=factors)
+    with pytest.raises(ValueError, match="are of a posterior, and there is none"):
+        URMConfig(backbone_config=backbone, interval_factors={"0.9": [1.0] * 5})
+
+
 def test_it_survives_bfloat16_bodies(tmp_path):
     model, _ = with_posterior()
     model.save_pretrained(tmp_path)
@@ -101,11 +152,10 @@ def test_members_may_have_one_each(tmp_path):
 
 def test_a_posterior_that_does_not_fit_is_refused():
     head = with_posterior()[0].score
-    parts = [getattr(head, f"posterior_{name}").clone() for name in ("center", "scale", "basis", "variances", "rest")]
-    intercept = head.posterior_intercept.clone()
+    parts = [getattr(head, name).clone() for name in POSTERIOR]
     with pytest.raises(ValueError, match=r"`posterior_variances` must be \(5, 64\), got \(5, 3\)"):
-        head.set_posterior(*parts[:3], parts[3][:, :3], parts[4], intercept)
+        head.set_posterior(*parts[:3], parts[3][:, :3], *parts[4:])
     with pytest.raises(ValueError, match="`posterior_rest` holds numbers that are negative"):
-        head.set_posterior(*parts[:4], -parts[4], intercept)
+        head.set_posterior(*parts[:4], -parts[4], *parts[5:])
     with pytest.raises(ValueError, match="`posterior_rank` must lie between 1 and the hidden size 64, got 65"):
         URMConfig(backbone_config=tiny_urm().config.backbone_config, posterior_rank=65)

@@ -291,7 +291,7 @@ class RewardScorer:
         if unusable:
             reward = float(output.logits[unusable[0], 0])
             raise _not_finite(unusable, index_of, rows, f"the model gave the reward {reward}.")
-        scores = output_rows(output, self.attributes)
+        scores = output_rows(output, self.attributes, list(getattr(self.model.config, "interval_factors", None) or ()))
         if not has_sigma(self.model):
             scores = [{name: score[name] for name in score if name not in SIGMA_FIELDS} for score in scores]
         return [

@@ -112,11 +112,11 @@ def fit_threshold(
     target may be taken. Selection with guaranteed risk: Geifman & El-Yaniv (2017), arXiv:1705.08500; as multiple
     testing: Angelopoulos et al. (2021), arXiv:2110.01052.
 
-    `testing="fixed_sequence"` tests the shares one after the other from the smallest, each at the full level, and takes
-    the last before the first that fails. A false promise is made only if the first share in the sequence that breaks
-    it passes, which has probability 1 - confidence at most, so that no correction is due (Maurer, Hothorn & Lehmacher,
-    1995; section 3.2 of Angelopoulos et al.). It keeps more where the measure sorts well and pairs are many, and
-    nothing where the smallest share fails, whatever larger ones would do. Choose before you look at the labels.
+    `testing="fixed_sequence"` tests the shares one after the other from the smallest, each at the full level, and
+    takes the last before the first that fails. A false promise is made only if the first share in the sequence that
+    breaks it passes, which has probability 1 - confidence at most, so that no correction is due (Maurer, Hothorn &
+    Lehmacher, 1995; section 3.2 of Angelopoulos et al.). It keeps more where the measure sorts well and pairs are
+    many, and nothing where the smallest share fails, whatever larger ones would do. Choose before you look at labels.
 
     Args:
         values (`ArrayLike` of shape `(N,)`): uncertainty of each labelled pair, as from

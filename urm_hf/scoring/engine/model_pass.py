@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FIELDS = (
     *("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std"),
-    *("attribute_epistemic_stds", "reward_epistemic_std"),  # of a URM with a posterior
+    *("attribute_epistemic_stds", "reward_epistemic_std", "attribute_intervals"),  # of a URM with a posterior
 )
 TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 8192  # of a batch, by default: a CPU's caches hold less
 
