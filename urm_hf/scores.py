@@ -21,9 +21,11 @@ class RewardScore(ModelOutput):
         reward_std: in the unit of the reward; higher = less sure. Of an ensemble: root of the total variance.
         attribute_means, attribute_stds, gating_weights: by attribute name; of an ensemble: averages over members, for
             stds the root of the total variance.
-        attribute_epistemic_stds: by attribute: root of the variance of the mean that is not known. Of an ensemble: of
-            members' means; of a single URM: of its posterior (`urm posterior`), if it has one.
-        reward_epistemic_std: the same of the reward, in its unit; higher = less known. Single URMs with a posterior.
+        attribute_epistemic_stds: by attribute: root of the variance of the mean that is not known. Of a single URM: of
+            its posterior (`urm posterior`), if it has one; of an ensemble: of members' means, and on top of it what
+            their posteriors leave open on average, if all have one.
+        attribute_disagreement_stds: by attribute: standard deviation of members' means alone. Ensembles only.
+        reward_epistemic_std: as `attribute_epistemic_stds`, of the reward, in its unit; higher = less known.
         attribute_gaps: by attribute: largest difference between members' means (Eq. 7). Ensembles only.
         epistemic_variance: sum over attributes of the squares of `attribute_epistemic_stds`; in squared units of the
             ratings; higher = less known.
@@ -43,6 +45,7 @@ class RewardScore(ModelOutput):
     attribute_stds: dict[str, float] | None = None
     gating_weights: dict[str, float] | None = None
     attribute_epistemic_stds: dict[str, float] | None = None
+    attribute_disagreement_stds: dict[str, float] | None = None
     attribute_gaps: dict[str, float] | None = None
     attribute_variance: float | None = None
     covariance_norm: float | None = None
@@ -120,11 +123,13 @@ def output_rows(
         if "rewards" in output:  # an ensemble: average over members, (M, B, n) -> (B, n)
             total = output.aleatoric_variance + output.epistemic_variance
             named = {"means": output.attribute_means.mean(0), "stds": total.sqrt(), "w": output.gating_weights.mean(0)}
-            named |= {"apart": output.epistemic_variance.sqrt(), "gaps": output.attribute_gap}
+            named |= {"unknown": output.epistemic_variance.sqrt(), "gaps": output.attribute_gap}
+            named["apart"] = output.disagreement_variance.sqrt()
             columns |= {
                 "attribute_variance": stds.square().sum(-1).mean(0),
                 "covariance_norm": output.covariance_norm,
                 "epistemic_variance": output.epistemic_variance.sum(-1),
+                "reward_epistemic_std": output.reward_epistemic_std,
                 "reward_gap": output.reward_gap,
                 "member_rewards": output.rewards.T,
             }
@@ -135,12 +140,12 @@ def output_rows(
                 "covariance_norm": stds.square().norm(dim=-1),
             }
             if "attribute_epistemic_stds" in output:
-                named["apart"] = output.attribute_epistemic_stds
+                named["unknown"] = output.attribute_epistemic_stds
                 columns["epistemic_variance"] = output.attribute_epistemic_stds.square().sum(-1)
                 columns["reward_epistemic_std"] = output.reward_epistemic_std
     lists = {name: tensor.float().cpu().tolist() for name, tensor in columns.items()}
     names = {"means": "attribute_means", "stds": "attribute_stds", "w": "gating_weights"}
-    names |= {"apart": "attribute_epistemic_stds", "gaps": "attribute_gaps"}
+    names |= {"unknown": "attribute_epistemic_stds", "apart": "attribute_disagreement_stds", "gaps": "attribute_gaps"}
     for key, name in names.items():
         if key in named:
             rows = named[key].float().cpu().tolist()

@@ -142,12 +142,46 @@ def test_dropping_it_leaves_the_model_as_it_was():
     assert "attribute_epistemic_stds" not in model(**INPUTS)
 
 
-def test_members_may_have_one_each(tmp_path):
-    """The disagreement of members stays what it is."""
-    models = [with_posterior(seed)[0] for seed in range(2)]
+@pytest.mark.parametrize("standardized", [False, True])
+def test_members_posteriors_add_to_their_disagreement(tmp_path, standardized):
+    """The law of total variance, by sums over members; each part has a name of its own."""
+    models = [with_posterior(seed)[0] for seed in range(3)]
+    ensemble = URMEnsemble.from_pretrained(save_members(tmp_path, models))
+    scale = torch.ones(3, 1)
+    if standardized:
+        ensemble.standardize(torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 4.0]]))
+        scale = torch.tensor(ensemble.config.reward_stds)[:, None]
+    outputs, output = [model(**INPUTS) for model in models], ensemble(**INPUTS)
+    means = torch.stack([single.attribute_means for single in outputs])
+    unknown = torch.stack([single.attribute_epistemic_stds for single in outputs]).square().mean(0)
+    apart = (means - means.mean(0)).square().mean(0)
+    torch.testing.assert_close(output.disagreement_variance, apart)
+    torch.testing.assert_close(output.posterior_variance, unknown)
+    torch.testing.assert_close(output.epistemic_variance, apart + unknown)
+    rewards = output.rewards
+    own = torch.stack([single.reward_epistemic_std for single in outputs]) / scale
+    reward_unknown = (rewards - rewards.mean(0)).square().mean(0) + own.square().mean(0)
+    torch.testing.assert_close(output.reward_epistemic_std, reward_unknown.sqrt())
+    noise = (torch.stack([single.reward_std for single in outputs]) / scale).square().mean(0)
+    torch.testing.assert_close(output.reward_std, (noise + reward_unknown).sqrt())
+    for name, values in (("epistemic", apart + unknown), ("disagreement", apart)):
+        found = compute_uncertainty(output, name)
+        np.testing.assert_allclose(found, values.sum(-1).detach().numpy(), rtol=1e-5)
+        scaled = (values / torch.arange(1.0, 6.0).square()).sum(-1).detach().numpy()
+        np.testing.assert_allclose(compute_uncertainty(output, name, [1.0, 2.0, 3.0, 4.0, 5.0]), scaled, rtol=1e-4)
+    found = compute_uncertainty(output, "reward_epistemic")
+    np.testing.assert_allclose(found, reward_unknown.sqrt().detach().numpy(), rtol=1e-5)
+
+
+def test_posteriors_count_where_every_member_has_one(tmp_path):
+    """What one member does not know says nothing of the others: the ensemble is then judged by its members alone."""
+    models = [with_posterior(0)[0], tiny_urm(seed=1)]
     ensemble = URMEnsemble.from_pretrained(save_members(tmp_path, models))
     plain = URMEnsemble.from_pretrained(save_members(tmp_path / "plain", [tiny_urm(seed=seed) for seed in range(2)]))
-    torch.testing.assert_close(ensemble(**INPUTS).epistemic_variance, plain(**INPUTS).epistemic_variance)
+    output = ensemble(**INPUTS)
+    assert "posterior_variance" not in output
+    torch.testing.assert_close(output.epistemic_variance, plain(**INPUTS).epistemic_variance)
+    torch.testing.assert_close(output.reward_epistemic_std, plain(**INPUTS).rewards.std(0, correction=0))
 
 
 def test_a_posterior_that_does_not_fit_is_refused():
