@@ -170,20 +170,29 @@ class URMHead(nn.Module):
         for name in POSTERIOR:
             self._buffers.pop(name, None)
 
+    def posterior_features(self, hidden: Tensor) -> Tensor:
+        """
+        (..., r + 1) of hidden states (..., H): z in the basis, and the length of what lies outside of it. All that the
+        posterior reads, and all that it takes to compare two answers.
+        """
+        z = (hidden.to(self.posterior_center.device).float() - self.posterior_center.float()) / self.posterior_scale
+        with torch.autocast(z.device.type, enabled=False):
+            inside = z @ self.posterior_basis.float()  # (..., r)
+            outside = (z.square().sum(-1) - inside.square().sum(-1)).clamp(min=0).sqrt()
+        return torch.cat([inside, outside[..., None]], dim=-1)
+
     def posterior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """
         What the posterior tells of hidden states (..., H): the means of their ratings (..., n), and the variances of
         these means (..., n) that the ratings leave open, z' S_k z; higher = less known.
         """
-        z = (hidden.to(self.posterior_center.device).float() - self.posterior_center.float()) / self.posterior_scale
-        with torch.autocast(z.device.type, enabled=False):
-            inside = z @ self.posterior_basis.float()  # (..., r)
-            squares = inside.square()
-            outside = (z.square().sum(-1) - squares.sum(-1)).clamp(min=0)
-            means = self.posterior_mean.float() + inside @ self.posterior_weights.float().mT
-            known = squares @ self.posterior_variances.float().mT
-            unknown = known + outside[..., None] * self.posterior_rest.float() + self.posterior_intercept.float()
-        return means, unknown
+        features = self.posterior_features(hidden)
+        with torch.autocast(features.device.type, enabled=False):
+            means = self.posterior_mean.float() + features[..., :-1] @ self.posterior_weights.float().mT
+            variances = torch.cat(
+                [self.posterior_variances, self.posterior_rest[:, None]], dim=-1
+            ).float()  # (n, r + 1)
+            return means, features.square() @ variances.mT + self.posterior_intercept.float()
 
     def intervals(self, means: Tensor, variances: Tensor) -> Tensor:
         """

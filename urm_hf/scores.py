@@ -36,6 +36,8 @@ class RewardScore(ModelOutput):
         member_rewards: each member's reward. Ensembles only.
         intervals: by level ("0.9"), then by attribute: the lower and upper end of what holds a human rating in so many
             cases. Single URMs that were calibrated (`urm posterior`, `urm calibrate`). See `attribute_intervals`.
+        posterior_features: r + 1 numbers that two answers are compared by, if they were asked for
+            ([`margin_epistemic_std`]). Single URMs with a posterior.
         n_tokens: tokens of the conversation as scored. truncated: whether some were cut off.
     """
 
@@ -54,6 +56,7 @@ class RewardScore(ModelOutput):
     reward_gap: float | None = None
     member_rewards: list[float] | None = None
     intervals: dict[str, dict[str, list[float]]] | None = None
+    posterior_features: list[float] | None = None
     n_tokens: int | None = None
     truncated: bool | None = None
 
@@ -143,6 +146,8 @@ def output_rows(
                 named["unknown"] = output.attribute_epistemic_stds
                 columns["epistemic_variance"] = output.attribute_epistemic_stds.square().sum(-1)
                 columns["reward_epistemic_std"] = output.reward_epistemic_std
+    if "posterior_features" in output:
+        columns["posterior_features"] = output["posterior_features"]
     lists = {name: tensor.float().cpu().tolist() for name, tensor in columns.items()}
     names = {"means": "attribute_means", "stds": "attribute_stds", "w": "gating_weights"}
     names |= {"unknown": "attribute_epistemic_stds", "apart": "attribute_disagreement_stds", "gaps": "attribute_gaps"}

@@ -5,29 +5,16 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from tests.helpers.posteriors import with_posterior
 from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_urm
 from tests.helpers.urm_numbers import assert_equal_state
 from urm_hf import URMEnsemble, URMForRewardModeling
 from urm_hf.modeling import URMConfig
 from urm_hf.modeling.head_urm import POSTERIOR
 from urm_hf.scores import RewardScore, output_rows
-from urm_hf.trainers.posteriors import RatedStates, fit_head_posterior
 from urm_hf.uncertainty.measures import available, compute_uncertainty
-from urm_hf.uncertainty.posterior import Posterior
 
 INPUTS = pad_rows(random_rows([9, 14, 5]))
-ROWS = 40
-
-
-def with_posterior(seed: int = 0, rank: int | None = None) -> tuple[URMForRewardModeling, Posterior]:
-    """A tiny URM that was taught what it does not know by ratings of random conversations."""
-    model = tiny_urm(seed=seed)
-    batch = pad_rows(random_rows(list(range(3, 3 + ROWS)), seed=7))
-    with torch.no_grad():
-        hidden = model.pool(**batch).float().numpy()
-    noise = np.random.default_rng(0).normal(size=(ROWS, 5, 2))
-    states = RatedStates(model, hidden, hidden[:, :5, None] + noise, weigh=False)
-    return model, fit_head_posterior(states, rank, [0.5, 0.9])
 
 
 @pytest.mark.parametrize("rank", [None, 3])
