@@ -131,7 +131,7 @@ class URMConfig(PretrainedConfig):
                 f"{posterior_rank}."
             )
 
-        self.interval_factors = None
+        self.interval_factors: dict[str, list[float]] | None = None
         if interval_factors is not None:
             self.set_interval_factors([float(level) for level in interval_factors], list(interval_factors.values()))
 
@@ -178,8 +178,9 @@ class URMConfig(PretrainedConfig):
         for level, values in sorted(zip(levels, factors, strict=True)):
             if not 0 < level < 1:
                 raise ValueError(f"`interval_factors` has the level {level}; it must lie between 0 and 1.")
-            found[f"{level:g}"] = _per_attribute(f"interval_factors[{level:g}]", list(values), len(self.attributes))
-            if not all(0 < value < float("inf") for value in found[f"{level:g}"]):
+            found[f"{level:g}"] = list(map(float, values))
+            _per_attribute(f"interval_factors[{level:g}]", found[f"{level:g}"], len(self.attributes))
+            if not all(0 < value < float("inf") for value in values):
                 raise ValueError(f"`interval_factors` must be positive and finite, got {values} for {level:g}.")
         self.interval_factors = found or None
 

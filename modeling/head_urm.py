@@ -189,17 +189,15 @@ class URMHead(nn.Module):
         features = self.posterior_features(hidden)
         with torch.autocast(features.device.type, enabled=False):
             means = self.posterior_mean.float() + features[..., :-1] @ self.posterior_weights.float().mT
-            variances = torch.cat(
-                [self.posterior_variances, self.posterior_rest[:, None]], dim=-1
-            ).float()  # (n, r + 1)
-            return means, features.square() @ variances.mT + self.posterior_intercept.float()
+            along = torch.cat([self.posterior_variances, self.posterior_rest[:, None]], dim=-1)  # (n, r + 1)
+            return means, features.square() @ along.float().mT + self.posterior_intercept.float()
 
     def intervals(self, means: Tensor, variances: Tensor) -> Tensor:
         """
         Lower and upper ends (..., L, n, 2) of the intervals of `config.interval_factors`, levels in their order:
         mean -+ factor sqrt(noise + variance), of what `posterior` gave.
         """
-        factors = means.new_tensor(list(self.config.interval_factors.values()))  # (L, n)
+        factors = means.new_tensor(list((self.config.interval_factors or {}).values()))  # (L, n)
         half = factors * (self.posterior_noise.float() + variances).sqrt()[..., None, :]
         return torch.stack([means[..., None, :] - half, means[..., None, :] + half], dim=-1)
 

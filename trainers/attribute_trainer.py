@@ -270,7 +270,7 @@ class URMAttributeTrainer(
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As in TRL. Then the posterior is fitted anew: now that sigma is trained, noisy rows count for less in it."""
         result = super().train(*args, **kwargs)
-        if self.args.freeze_backbone and self.model.score.has_posterior:
+        if self._features is not None and self.model.score.has_posterior:
             fit_on_cached(self.model, self.train_dataset, self._features, asked=self.args.fit_posterior)
         return result
 

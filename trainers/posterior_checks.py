@@ -1,5 +1,6 @@
 """What a posterior is worth on the rows that it was fitted on: how it predicts other prompts, and unfamiliar text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,18 +50,18 @@ def check_posterior(states: RatedStates, tokenizer: Any, rank: int | None = None
             f"{ours[f'coverage95/{name}']:.0%} |"
         )
     if states.sequences is not None:
-        lines += ["", _tell_shuffled(states, tokenizer, seed)]
+        lines += ["", _tell_shuffled(states, states.sequences, tokenizer, seed)]
     if config.interval_factors is not None:
         lines += ["", f"Intervals are calibrated for {', '.join(config.interval_factors)}."]
     return "\n".join(lines)
 
 
 @torch.no_grad()
-def _tell_shuffled(states: RatedStates, tokenizer: Any, seed: int) -> str:
+def _tell_shuffled(states: RatedStates, sequences: Sequence[Sequence[int]], tokenizer: Any, seed: int) -> str:
     """AUROC of `epistemic` between rows and the same rows with their tokens in disorder."""
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(states))[:SHUFFLED]
-    disorder = [generator.permutation(states.sequences[row]).tolist() for row in chosen]
+    disorder = [generator.permutation(sequences[row]).tolist() for row in chosen]
     hidden = pooled_features(states.model, disorder, pad_token_id(tokenizer))[:]
     known = states.hidden[np.sort(chosen)]
     label_std = states.model.score.label_std.float().cpu()

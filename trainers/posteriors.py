@@ -21,7 +21,7 @@ from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import pooled_features
 from urm_hf.trainers.encoding import encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.rated_rows import plan_rated_rows, read_rated_rows
-from urm_hf.uncertainty.conformal import LEVELS, assign_folds, fit_interval_factors, measure_coverage
+from urm_hf.uncertainty.conformal import LEVELS, assign_folds, count_needed, fit_interval_factors, measure_coverage
 from urm_hf.uncertainty.moments import Moments
 from urm_hf.uncertainty.posterior import Posterior, fit_posterior
 
@@ -193,9 +193,8 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
 
 def put_posterior(model: URMForRewardModeling, posterior: Posterior) -> None:
     """The posterior as the head's; intervals of a former one are forgotten."""
-    parts = (posterior.center, posterior.scale, posterior.basis, posterior.variances, posterior.rest)
-    parts += (posterior.intercept, posterior.weights, posterior.label_mean, posterior.noise)
-    model.score.set_posterior(*(torch.from_numpy(part) for part in parts))
+    names = ("center", "scale", "basis", "variances", "rest", "intercept", "weights", "label_mean", "noise")
+    model.score.set_posterior(*(torch.from_numpy(getattr(posterior, name)) for name in names))
 
 
 def fit_on_cached(
@@ -234,12 +233,19 @@ def fit_on_cached(
 
 
 def _fit_what_can_be(states: RatedStates) -> None:
-    """A posterior with intervals, or without them where there are too few rows for those, which is told."""
+    """A posterior with intervals of those levels that there are ratings enough for; what is left out is told."""
+    fewest = int(np.isfinite(states.ratings).sum((0, 2)).min())
+    levels = [level for level in LEVELS if fewest >= count_needed(level)]
     try:
-        fit_head_posterior(states)
-    except ValueError as error:
+        fit_head_posterior(states, levels=levels)
+    except ValueError as error:  # without one of the folds an attribute has too few ratings
         fit_head_posterior(states, levels=())
         logger.warning("%s The model will give no `attribute_intervals`.", error)
+        return
+    if len(levels) < len(LEVELS):
+        first = next(level for level in LEVELS if level not in levels)
+        told = "%d ratings of an attribute are too few for intervals of %g and above, which take %d or more."
+        logger.warning(told, fewest, first, count_needed(first))
 
 
 def read_states(

@@ -99,11 +99,16 @@ def test_intervals_can_be_fitted_again_for_other_levels():
     assert states.model.config.interval_factors == {"0.8": pytest.approx(fitted["0.8"])}
 
 
-def test_too_few_rows_leave_a_posterior_without_intervals_and_say_so(tmp_path, caplog):
+def test_too_few_rows_leave_out_the_widest_intervals_and_say_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         trainer = attribute_trainer(tmp_path, rated_rows(12), standardize_features=False, **FROZEN)
+    assert list(trainer.model.config.interval_factors) == ["0.5", "0.68", "0.8", "0.9"]
+    assert "12 ratings of an attribute are too few for intervals of 0.95 and above, which take 19" in caplog.text
+    rows = [row if number < 2 else {**row, "depth": None} for number, row in enumerate(rated_rows(12))]
+    with caplog.at_level(logging.WARNING):
+        trainer = attribute_trainer(tmp_path, rows, standardize_features=False, **FROZEN)
     assert trainer.model.score.has_posterior and trainer.model.config.interval_factors is None
-    assert "too few for intervals of 0.95: they take 19" in caplog.text and "`attribute_intervals`" in caplog.text
+    assert "`attribute_intervals`" in caplog.text
 
 
 def test_it_is_saved_kept_by_the_gating_stage_and_dropped_where_the_body_trains(tmp_path, trained):

@@ -35,9 +35,15 @@ def conformal_quantile(residuals: np.ndarray, level: float) -> float:
     # rounded first: 0.7 * 10 is a little above 7 in floating point
     rank = math.ceil(round((len(residuals) + 1) * level, 6))
     if rank > len(residuals):
-        needed = math.ceil(round(level / (1 - level), 6))
-        raise ValueError(f"{len(residuals)} ratings are too few for intervals of {level:g}: they take {needed}.")
+        raise ValueError(
+            f"{len(residuals)} ratings are too few for intervals of {level:g}: they take {count_needed(level)}."
+        )
     return float(np.partition(residuals, rank - 1)[rank - 1])
+
+
+def count_needed(level: float) -> int:
+    """The fewest ratings that an interval of this level can be read from."""
+    return math.ceil(round(level / (1 - level), 6))
 
 
 def fit_interval_factors(

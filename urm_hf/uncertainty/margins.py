@@ -6,8 +6,8 @@ mu_k = intercept_k + m_k'z,
 
     Var(r_a - r_b) = sum_k v_k' S_k v_k + (w_ak - w_bk)^2 / (beta_k N_k),    v_k = w_ak z_a - w_bk z_b.
 
-Of what lies outside of the basis only lengths are kept: there the two are taken for orthogonal. Gates are taken as they
-are. Sources as of `urm_hf.uncertainty.posterior`.
+Of what lies outside of the basis only lengths are kept: there the two are taken for orthogonal. Gates are taken as
+they are. Sources as of `urm_hf.uncertainty.posterior`.
 
 Shapes: N pairs, n attributes, r directions.
 """
@@ -23,7 +23,7 @@ from urm_hf.uncertainty.measures import compute_uncertainty, preference_probabil
 
 def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head: URMHead) -> np.ndarray:
     """
-    Standard deviation of r_a - r_b that the rated rows leave open, (N,), in the unit of the reward; higher = less known.
+    Standard deviation of r_a - r_b that rated rows leave open, (N,), in the unit of the reward; higher = less known.
 
     ```python
     a, b = (scorer.score(side, return_posterior_features=True) for side in (chosen, rejected))
@@ -40,14 +40,13 @@ def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head:
     """
     if len(scores_a) != len(scores_b):
         raise ValueError(f"Pairs need two lists of one length, got {len(scores_a)} and {len(scores_b)} scores.")
-    if not head.has_posterior:
+    rank = head.config.posterior_rank
+    if rank is None:
         raise ValueError("`head` has no posterior: pass `model.score` of the model that gave the scores.")
     if not len(scores_a):
         return np.zeros(0)
     names = head.config.attributes
-    (z_a, w_a), (z_b, w_b) = (
-        _read_sides(scores, head.config.posterior_rank, names) for scores in (scores_a, scores_b)
-    )
+    (z_a, w_a), (z_b, w_b) = (_read_sides(scores, rank, names) for scores in (scores_a, scores_b))
     variances, rest, intercept = (
         getattr(head, f"posterior_{name}").double().cpu().numpy() for name in ("variances", "rest", "intercept")
     )

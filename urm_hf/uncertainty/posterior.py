@@ -114,11 +114,14 @@ def fit_posterior(moments: Moments, rank: int | None = None, attributes: Sequenc
     assert origin is not None
     hidden_size = len(origin)
     mean = moments.hidden / count
-    covariance = moments.squares / count - np.outer(mean, mean)
+    covariance = moments.squares / count  # (H, H); in place from here on, as it is large
+    covariance -= np.outer(mean, mean)
     std = np.sqrt(np.maximum(np.diag(covariance), 0))
     # a feature that hardly varied must not make whatever varies it look unfamiliar
     scale = np.maximum(std, max(0.01 * float(np.median(std)), 1e-6))
-    eigenvalues, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    covariance /= scale[:, None]
+    covariance /= scale
+    eigenvalues, vectors = np.linalg.eigh(covariance)
     eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first; of one row of weight 1
     kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
 

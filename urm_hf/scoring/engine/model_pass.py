@@ -63,8 +63,8 @@ class ModelPass:
             models (`Sequence[PreTrainedModel]`): one, or several that share their backbone.
             report (`Callable`): called after each batch with the indices of its sequences and the tokens that were
                 computed.
-            posterior_features (`bool`, *optional*, defaults to `False`): whether the outputs of models with a posterior
-                hold a column of this name, float16, see [`URMHead.posterior_features`].
+            posterior_features (`bool`, *optional*, defaults to `False`): whether the outputs, of models with a
+                posterior, hold a column of this name, float16, see [`URMHead.posterior_features`].
 
         Returns:
             `list[dict[str, Tensor]]`: of each model its outputs by name, of N rows in the order of the sequences.
