@@ -5,11 +5,11 @@ ensemble of three, 20 small networks and a density of the hidden states.
     python examples/posterior.py --base HuggingFaceTB/SmolLM2-135M-Instruct --dtype bfloat16 \
         --ratings ratings.jsonl.gz --attributes correctness fluency --others dialogues.jsonl.gz --out posterior
 
-The file of ratings has a column `split` with train, validation and test. Three questions are asked on the test part: is
-unfamiliar text of the same length told from it (AUROC, 0.5 is chance), is a rating predicted better where the
+The file of ratings has a column `split` with train, validation and test. Three questions are asked on the test part:
+is unfamiliar text of the same length told from it (AUROC, 0.5 is chance), is a rating predicted better where the
 posterior's variance is added to sigma^2 (negative log-likelihood, lower is better), and do intervals hold what they
-say? All hidden states are computed
-once and cached. Intervals are 95 % percentiles of bootstrap samples: of rows for AUROC, of prompts for likelihoods.
+say? All hidden states are computed once and cached. Intervals are 95 % percentiles of bootstrap samples: of rows for
+AUROC, of prompts for likelihoods.
 """
 
 import json
