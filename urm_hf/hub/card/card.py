@@ -99,7 +99,7 @@ def is_generated(card: str) -> bool:
     return CARD_MARKER in card
 
 
-def _list_members(config: dict[str, Any]) -> list[str] | None:
+def _list_members(config: dict[str, Any]) -> Any:
     """The repositories of an ensemble's members; None of heads that lie in its own."""
     return [name for name in config["members"] if HUB_ID.fullmatch(name) and not name.startswith(".")] or None
 
