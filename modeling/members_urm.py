@@ -173,7 +173,7 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
     first = sources[0].load(**kwargs)
     members = [first]
     for source in sources[1:]:
-        _check_equal_backbones(sources[0], source)
+        check_equal_backbones(sources[0], source)
         config = source.config()
         with torch.device("meta"):
             member = URMForRewardModeling(config)
@@ -186,7 +186,8 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
     return members
 
 
-def _check_equal_backbones(a: MemberSource, b: MemberSource):
+def check_equal_backbones(a: MemberSource, b: MemberSource):
+    """A ValueError, which names the first tensor that differs, unless two members have one backbone."""
     ours, theirs = a.weight_files(), b.weight_files()
     backbone = {key for key in ours if key.startswith(BACKBONE)}
     unlike = sorted(backbone ^ {key for key in theirs if key.startswith(BACKBONE)})
@@ -212,14 +213,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise ImportError(f"Member {sources[0].name} is an adapter: `pip install peft` to load it.") from error
-    for source in sources:
-        source.check_bases()
-    bases = [source.base() for source in sources]
-    places = ["itself" if base is None else name_base(base.name, base.revision) for base in bases]
-    if len(set(places)) > 1:
-        listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
-        raise ValueError(f"Members do not share a base: {listed}.")
-    _check_records(sources, places[0])
+    find_common_base(sources)
     files = [source.weight_files() for source in sources]  # safetensors or nothing: peft would go on to load a pickle
     model = _load_base(sources[0], **kwargs)
     adapted: Any = None
@@ -240,6 +234,26 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     _take_records(model.config, sources[0].config())
     switch_adapter(model, 0)
     return adapted.requires_grad_(False).eval()
+
+
+def find_common_base(sources: Sequence[MemberSource]) -> MemberSource:
+    """
+    The one model that all these adapters were trained on.
+
+    Raises:
+        ValueError: not all are adapters, they are of different bases, or the base has other weights than one says.
+    """
+    for source in sources:
+        source.check_bases()
+    bases = [source.base() for source in sources]
+    places = ["itself" if base is None else name_base(base.name, base.revision) for base in bases]
+    if len(set(places)) > 1:
+        listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
+        raise ValueError(f"Members do not share a base: {listed}.")
+    _check_records(sources, places[0])
+    if bases[0] is None:
+        raise ValueError(f"{sources[0].name} is no adapter.")
+    return bases[0]
 
 
 def _check_records(sources: Sequence[MemberSource], place: str):

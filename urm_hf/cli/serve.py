@@ -5,8 +5,10 @@
 import argparse
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from urm_hf.cli.model_arguments import (
@@ -23,6 +25,7 @@ from urm_hf.cli.printable import printable
 
 if TYPE_CHECKING:
     from urm_hf.scoring.scorer import RewardScorer
+    from urm_hf.serving.settings import Settings
 
 EPILOG = """
 The token that clients have to show is read from URM_SERVE_TOKEN or from --token-file, and from nowhere else: arguments
@@ -42,6 +45,13 @@ def build_parser() -> Parser:
     )
 
     add_model_arguments(parser)
+    parser.add_argument(
+        "--engine",
+        default="local",
+        choices=["local", "vllm"],
+        help="What runs the model: this package (local, the default), or vLLM, which is printed and started. It takes "
+        "a URM, heads on one backbone, or LoRA adapters of one base.",
+    )
 
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -80,7 +90,6 @@ def main(argv: list[str]) -> int:
     # all that can be told without a model is told before one is loaded
     from urm_hf.serving.access import check_host, read_token
     from urm_hf.serving.server import open_socket, serve
-    from urm_hf.serving.settings import MEGABYTE, Settings
     from urm_hf.uncertainty.measures import MEASURES
 
     if args.measure is not None and args.measure not in MEASURES:
@@ -89,21 +98,14 @@ def main(argv: list[str]) -> int:
     if args.no_auth and token is not None:
         raise ValueError("--no-auth and a token contradict each other: leave out --no-auth, or unset the token.")
     check_host(args.host, token, args.no_auth)
+    if args.engine == "vllm":
+        return run_vllm(args, unscorable)
     opened = open_socket(args.host, args.port)
     with opened:
         from urm_hf.serving.app import create_app
 
         scorer = load_scorer(args)
-        settings = Settings(
-            name=short_names([args.model])[0],
-            token=token,
-            max_body=args.max_body_mb * MEGABYTE,
-            max_rows=args.max_rows,
-            max_queued_tokens=args.max_queued_tokens,
-            unscorable=unscorable,
-            measure=args.measure,
-            coefficient=args.coefficient,
-        )
+        settings = read_settings(args, token, unscorable)
         app = create_app(scorer, settings, args.model if os.path.isdir(args.model) else None)
         host, port = opened.getsockname()[:2]
         place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -113,6 +115,50 @@ def main(argv: list[str]) -> int:
         told = f"urm serve: {settings.name} at {place}, {'with' if token else 'without'} a token; Ctrl+C stops it."
         serve(app, opened, lambda: print(printable(told), file=sys.stderr, flush=True))
     return 0
+
+
+def read_settings(args: argparse.Namespace, token: str | None, unscorable: float | None) -> "Settings":
+    """What the server was told."""
+    from urm_hf.serving.settings import MEGABYTE, Settings
+
+    return Settings(
+        name=short_names([args.model])[0],
+        token=token,
+        max_body=args.max_body_mb * MEGABYTE,
+        max_rows=args.max_rows,
+        max_queued_tokens=args.max_queued_tokens,
+        unscorable=unscorable,
+        measure=args.measure,
+        coefficient=args.coefficient,
+    )
+
+
+def run_vllm(args: argparse.Namespace, unscorable: float | None) -> int:
+    """Prints the command by which vLLM serves the model with the plugin, and runs it until it ends."""
+    for name in ("compile", "trust_remote_code", "max_tokens_per_batch", "device"):
+        if getattr(args, name):
+            raise ValueError(f"--{name.replace('_', '-')} is not for --engine vllm: leave it out.")
+    if args.truncation != "error" or args.strategy not in (None, "shared"):
+        raise ValueError("--engine vllm cuts nothing and shares one backbone: leave out --truncation and --strategy.")
+    from urm_hf.serving.vllm import command as vllm_command
+    from urm_hf.serving.vllm.served import read_served_model
+
+    vllm_command.find_version()
+    members, revisions = split_members([args.model], args.revision)
+    with TemporaryDirectory(prefix="urm-vllm-") as folder:
+        if len(members) > 1:
+            model = vllm_command.write_ensemble(members, revisions, folder, args.aggregation)
+            served = read_served_model(model)
+        elif args.aggregation is not None:
+            raise ValueError("--aggregation with --engine vllm is for members, A,B,C; a folder has its own.")
+        else:
+            served = read_served_model(members[0], revisions[0] if revisions else None)
+        settings = read_settings(args, None, unscorable)
+        command = vllm_command.build_command(served, args.host, args.port, settings.name, args.dtype, args.max_length)
+        added = vllm_command.build_environment(settings, args.no_auth, args.token_file)
+        shown = " ".join([f"{name}={shlex.quote(value)}" for name, value in added.items()] + [shlex.join(command)])
+        print(printable(f"urm serve: {shown}"), file=sys.stderr, flush=True)
+        return vllm_command.run(command, added)
 
 
 def read_unscorable(value: str) -> float | None:
