@@ -52,6 +52,12 @@ def build_parser() -> Parser:
         help="What runs the model: this package (local, the default), or vLLM, which is printed and started. It takes "
         "a URM, heads on one backbone, or LoRA adapters of one base.",
     )
+    parser.add_argument(
+        "--vllm-arguments",
+        metavar="TEXT",
+        default="",
+        help='Further arguments of vLLM\'s own server: --vllm-arguments="--tensor-parallel-size 2".',
+    )
 
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -65,6 +71,11 @@ def build_parser() -> Parser:
         type=int,
         default=4_000_000,
         help="Tokens that may wait at once; further requests are told to come again. The default is 4000000.",
+    )
+    limits.add_argument(
+        "--prefix-memory-mb",
+        type=int,
+        help="Memory for keys and values of prompts that were scored before. The default is 512, on a GPU 0.",
     )
 
     rewards = parser.add_argument_group("rewards of frameworks")
@@ -84,6 +95,8 @@ def build_parser() -> Parser:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     check_positive(args, "max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
+    if args.prefix_memory_mb is not None and args.prefix_memory_mb < 0:
+        raise ValueError(f"--prefix-memory-mb must not be negative, got {args.prefix_memory_mb}.")
     unscorable = read_unscorable(args.unscorable)
     if not 0 <= args.coefficient < math.inf:
         raise ValueError(f"--coefficient must be finite and not negative, got {args.coefficient}.")
@@ -98,7 +111,11 @@ def main(argv: list[str]) -> int:
     if args.no_auth and token is not None:
         raise ValueError("--no-auth and a token contradict each other: leave out --no-auth, or unset the token.")
     check_host(args.host, token, args.no_auth)
+    if args.vllm_arguments and args.engine != "vllm":
+        raise ValueError("--vllm-arguments needs --engine vllm.")
     if args.engine == "vllm":
+        with open_socket(args.host, args.port) as opened:  # free now, or told now
+            args.port = opened.getsockname()[1]
         return run_vllm(args, unscorable)
     opened = open_socket(args.host, args.port)
     with opened:
@@ -184,11 +201,16 @@ def load_scorer(args: argparse.Namespace) -> "RewardScorer":
     from urm_hf.modeling import URMEnsemble
     from urm_hf.scoring.jobs.processes import default_device
     from urm_hf.scoring.scorer import RewardScorer
+    from urm_hf.serving.settings import MEGABYTE
 
     members, revisions = split_members([args.model], args.revision)
     device = args.device or default_device()
     loading = read_model_kwargs(args) | ({"device_map": {"": device}} if device else {})
     ensemble, limits = read_ensemble(args), read_limits(args)
+    memory = args.prefix_memory_mb
+    if memory is None:  # on GPUs, where spans cost a kernel each, it was not measured
+        memory = 0 if device and device != "cpu" else 512
+    limits["prefix_memory"] = memory * MEGABYTE
     if len(members) > 1:
         return RewardScorer(URMEnsemble.from_pretrained(members, revisions=revisions, **loading, **ensemble), **limits)
     revision = revisions[0] if revisions else None
