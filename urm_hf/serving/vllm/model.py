@@ -57,8 +57,8 @@ class URMForVllm(nn.Module, VllmModelForPooling, SupportsPP, SupportsLoRA):
         super().__init__()
         model = vllm_config.model_config
         self.served = read_served_model(model.model, model.revision)
-        # of the checkpoint's own type, which in the published layout is the model's
-        backbone = model.hf_config.get_text_config()
+        # of the checkpoint's own type, which in the published layout is the model's; LoRA reads it, too
+        self.config = backbone = model.hf_config.get_text_config()
         architecture = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[backbone.model_type]
         with no_init_weights(
             self,
