@@ -24,6 +24,8 @@ from urm_hf.cli.parser import Parser
 from urm_hf.cli.printable import printable
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from urm_hf.scoring.scorer import RewardScorer
     from urm_hf.serving.settings import Settings
 
@@ -59,6 +61,13 @@ def build_parser() -> Parser:
         help='Further arguments of vLLM\'s own server: --vllm-arguments="--tensor-parallel-size 2".',
     )
 
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        help="Copies of the model behind one port, by Ray Serve, each on a GPU of its own where there are any. The "
+        "default is 1, without Ray.",
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-body-mb", type=int, default=32, help="The largest request in megabytes. The default is 32."
@@ -94,7 +103,8 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    check_positive(args, "max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
+    limits = ("max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
+    check_positive(args, "replicas", *limits)
     if args.prefix_memory_mb is not None and args.prefix_memory_mb < 0:
         raise ValueError(f"--prefix-memory-mb must not be negative, got {args.prefix_memory_mb}.")
     unscorable = read_unscorable(args.unscorable)
@@ -113,10 +123,14 @@ def main(argv: list[str]) -> int:
     check_host(args.host, token, args.no_auth)
     if args.vllm_arguments and args.engine != "vllm":
         raise ValueError("--vllm-arguments needs --engine vllm.")
+    if args.replicas > 1 and args.engine == "vllm":
+        raise ValueError("--replicas is not for --engine vllm: say --vllm-arguments=--data-parallel-size=N.")
     if args.engine == "vllm":
         with open_socket(args.host, args.port) as opened:  # free now, or told now
             args.port = opened.getsockname()[1]
         return run_vllm(args, unscorable)
+    if args.replicas > 1:
+        return run_copies(args, read_settings(args, token, unscorable))
     opened = open_socket(args.host, args.port)
     with opened:
         from urm_hf.serving.app import create_app
@@ -148,6 +162,36 @@ def read_settings(args: argparse.Namespace, token: str | None, unscorable: float
         measure=args.measure,
         coefficient=args.coefficient,
     )
+
+
+def run_copies(args: argparse.Namespace, settings: "Settings") -> int:
+    """Serves several copies of the model until it is told to stop."""
+    from functools import partial
+
+    from urm_hf.scoring.jobs.processes import default_device
+    from urm_hf.serving.replicas import run_replicas
+    from urm_hf.serving.server import open_socket
+
+    with open_socket(args.host, args.port) as opened:  # free now, or told now
+        port = opened.getsockname()[1]
+    device = args.device or default_device()
+    told = f"urm serve: {settings.name} at http://{args.host}:{port}, {args.replicas} replicas; Ctrl+C stops them."
+    run_replicas(
+        partial(build_copy, args, settings),
+        args.replicas,
+        args.host,
+        port,
+        1 if device and device != "cpu" else 0,
+        lambda: print(printable(told), file=sys.stderr, flush=True),
+    )
+    return 0
+
+
+def build_copy(args: argparse.Namespace, settings: "Settings") -> "FastAPI":
+    """The application of one replica."""
+    from urm_hf.serving.app import create_app
+
+    return create_app(load_scorer(args), settings, args.model if os.path.isdir(args.model) else None)
 
 
 def run_vllm(args: argparse.Namespace, unscorable: float | None) -> int:
