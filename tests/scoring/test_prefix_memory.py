@@ -1,12 +1,14 @@
 """Keys and values that are kept from call to call change no score, save what they stand for, and keep to bounds."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from tests.helpers.tiny import random_rows, save_members, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.scoring.engine.prefix_memory import Remembered, as_bytes, may_remember
+from urm_hf.scoring.engine.prefix_memory import as_bytes, may_remember
 
 PROMPTS = random_rows([200, 150, 300], seed=3)
 
@@ -50,18 +52,36 @@ def test_an_answer_that_comes_alone_costs_only_itself():
     assert costs[0] == 320 and costs[1:] == [30, 40]
 
 
-def test_the_bound_holds_and_what_was_used_longest_ago_makes_room():
-    entry_size = 2 * 2 * 32 * 4 * 200  # layers, keys and values, head, bytes, tokens
-    scorer = RewardScorer(tiny_urm(), tiny_tokenizer(), prefix_memory=3 * entry_size)
+def test_the_bound_holds_and_what_was_kept_longest_ago_makes_room():
+    token = 2 * 2 * 32 * 4  # layers, keys and values, size of a head, bytes
+    scorer = RewardScorer(tiny_urm(), tiny_tokenizer(), prefix_memory=650 * token)
+    plain = RewardScorer(scorer.model, tiny_tokenizer())
     memory = scorer._pass.memory
     rows = random_rows([200] * 5)
-    for row in (rows[0], rows[1], rows[2], rows[0] + [1], rows[3]):
+    for row in rows:
         scorer.score_ids([row])
-        assert memory.size <= 3 * entry_size
-        assert memory.size == sum(entry.size for entry in memory._entries.values())
-    assert set(memory._entries) == {as_bytes(rows[number]) for number in (0, 2, 3)}
-    scorer.score_ids([random_rows([500])[0]])
-    assert memory.size <= 3 * entry_size
+        assert memory.size <= 650 * token
+    assert memory.room == 650 and set(memory._entries) == {as_bytes(row) for row in rows[2:]}
+    for row in [*rows, rows[2] + [5], random_rows([500])[0], rows[0] + [6]]:  # whatever was overwritten since
+        assert_same(scorer.score_ids([row]), plain.score_ids([row]))
+    places = sorted((entry.place, entry.place + entry.count) for entry in memory._entries.values())
+    assert all(stop <= start for (_, stop), (start, _) in zip(places, places[1:], strict=False))
+    assert places[-1][1] <= memory.room
+
+
+def test_a_prefix_larger_than_the_memory_is_not_kept():
+    scorer = RewardScorer(tiny_urm(), tiny_tokenizer(), prefix_memory=100 * 512)
+    scorer.score_ids([PROMPTS[0]])
+    assert scorer._pass.memory._entries == {} and scorer._pass.memory.size <= 100 * 512
+
+
+def test_threads_do_not_overwrite_what_others_read():
+    scorer = RewardScorer(tiny_urm(), tiny_tokenizer(), prefix_memory=650 * 512)
+    rows = [prompt[:150] + answer for prompt in random_rows([200] * 8) for answer in random_rows([20, 30])]
+    wanted = RewardScorer(scorer.model, tiny_tokenizer()).score_ids(rows)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda row: scorer.score_ids([row])[0], rows * 3))
+    assert_same(found, wanted * 3)
 
 
 def test_members_with_weights_of_their_own_remember_nothing(tmp_path):
@@ -92,15 +112,10 @@ def test_what_is_not_finite_is_not_remembered():
     scorer = RewardScorer(model, tiny_tokenizer(), prefix_memory=10**7)
     with pytest.raises(ValueError, match="reward nan"):
         scorer.score_ids([[7, *PROMPTS[0]]])
-    assert scorer._pass.memory.size == 0
+    assert scorer._pass.memory._entries == {}
 
 
 def test_keys_that_depend_on_the_batch_are_not_remembered():
     assert may_remember(tiny_urm().model)
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     assert not may_remember(tiny_urm(backbone=tiny_backbone_config(rope_parameters=rope)).model)
-
-
-def test_bytes_of_an_entry():
-    states = [(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4, dtype=torch.bfloat16))]
-    assert Remembered(b"", states).size == 24 * 4 + 24 * 2

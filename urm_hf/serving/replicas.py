@@ -36,6 +36,9 @@ def run_replicas(
     except ImportError as error:
         raise ImportError("--replicas needs Ray Serve: `pip install 'urm-hf[replicas]'`.") from error
 
+    def build() -> FastAPI:  # Ray Serve takes for a factory what is a function, and nothing else that can be called
+        return build_app()
+
     stopped = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     deployment = serve.deployment(
@@ -46,7 +49,7 @@ def run_replicas(
     )
     try:
         serve.start(http_options={"host": host, "port": port})
-        serve.run(deployment(serve.ingress(build_app)(Replica)).bind(), name="urm", logging_config=_quiet(serve))
+        serve.run(deployment(serve.ingress(build)(Replica)).bind(), name="urm", logging_config=_quiet(serve))
         told()
         stopped.wait()
     finally:

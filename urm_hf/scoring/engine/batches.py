@@ -111,7 +111,8 @@ class Packs:
         if self.memory is None:
             hidden = last_hidden_states(self.backbone, pack(sequences, shared))
         else:
-            hidden = self._run_with(self.memory, sequences, shared)
+            with self.memory.alone:
+                hidden = self._run_with(self.memory, sequences, shared)
         return [head(hidden) for head in self.heads]
 
     def _run_with(self, memory: PrefixMemory, sequences: list[Sequence[int]], shared: list[int]) -> Tensor:
@@ -123,7 +124,7 @@ class Packs:
         chosen = memory.choose(sequences, shared, taken)
         paths = {place: path for (_, place), path in packed.queries}
         kept = [take_first(paths[packed.last[number] + 1], count) for number, count in chosen]
-        states = LayerStates(taken, kept)
+        states = LayerStates(memory, taken, kept)
         hidden = last_hidden_states(self.backbone, packed, states)
         for (number, count), found in zip(chosen, states.states, strict=True):
             memory.put(sequences[number][:count], found)

@@ -9,7 +9,7 @@ model's weights do.
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,25 +22,23 @@ LEAST_KEPT = 64  # tokens that a prefix must have, and that it must add to what 
 CHANGING_ROPE = ("dynamic", "longrope")  # whose keys depend on how long the longest sequence of a batch is
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Remembered:
     """
-    Keys and values of one prefix.
+    One prefix.
 
     Args:
         key (`bytes`): its k tokens, as `as_bytes` gives them.
-        states (`list[tuple[Tensor, Tensor]]`): of each layer keys and values, (1, heads, k, D), positions included.
-        used (`int`): when it was used last; larger = later.
+        place (`int`): where its keys and values begin in the store.
     """
 
     key: bytes
-    states: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    used: int = 0
+    place: int
 
     @property
-    def size(self) -> int:
-        """Bytes of its states."""
-        return sum(tensor.nbytes for pair in self.states for tensor in pair)
+    def count(self) -> int:
+        """Its tokens."""
+        return len(self.key) // 4
 
 
 @dataclass(frozen=True)
@@ -66,23 +64,28 @@ class Taken:
 
 class PrefixMemory:
     """
-    Args:
-        most (`int`): bytes of keys and values; the prefixes that were used longest ago make room.
+    Keys and values in one block of memory a layer, which is written round and round: whatever lies where the next
+    prefix goes is forgotten. Memory that were asked for and given back for each prefix would be left in pieces.
 
-    Used by several threads.
+    Args:
+        most (`int`): bytes of all.
+
+    Attributes:
+        alone (`RLock`): held while a pack runs, so that nothing is overwritten that it reads.
     """
 
     def __init__(self, most: int):
-        self.most = most
+        self.most, self.alone = most, threading.RLock()
+        self.room = 0  # tokens; known when the first are written
+        self._store: list[tuple[Tensor, Tensor]] = []  # of each layer keys and values, (1, heads, room, D)
+        self._next = 0  # where the next prefix goes
         self._keys: list[bytes] = []  # sorted
         self._entries: dict[bytes, Remembered] = {}
-        self._size, self._clock = 0, 0
-        self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
-        """Bytes that are kept."""
-        return self._size
+        """Bytes of the block."""
+        return sum(tensor.nbytes for pair in self._store for tensor in pair)
 
     def take(self, sequences: Sequence[Sequence[int]], shared: Sequence[int]) -> Taken:
         """
@@ -94,14 +97,13 @@ class PrefixMemory:
         """
         entries: list[tuple[Remembered, int]] = []
         counts, starts, total = [], [], 0
-        with self._lock:
-            for number, sequence in enumerate(sequences):
-                found = None if number and shared[number] else self._find(sequence)
-                counts.append(found[1] if found else 0)
-                starts.append(total)
-                if found:
-                    entries.append(found)
-                    total += found[1]
+        for number, sequence in enumerate(sequences):
+            found = None if number and shared[number] else self._find(sequence)
+            counts.append(found[1] if found else 0)
+            starts.append(total)
+            if found:
+                entries.append(found)
+                total += found[1]
         return Taken(entries, counts, starts)
 
     def choose(self, sequences: Sequence[Sequence[int]], shared: Sequence[int], taken: Taken) -> list[tuple[int, int]]:
@@ -123,26 +125,47 @@ class PrefixMemory:
                 chosen.append((first, count))
         return chosen
 
+    def read(self, layer: int, entry: Remembered, count: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values, (1, heads, count, D) each, of the first tokens of a prefix."""
+        keys, values = self._store[layer]
+        place = slice(entry.place, entry.place + count)
+        return keys[:, :, place], values[:, :, place]
+
     def put(self, sequence: Sequence[int], states: list[tuple[Tensor, Tensor]]):
-        """Remembers the states of all tokens of a sequence; a part of it that was remembered is forgotten."""
-        entry = Remembered(as_bytes(sequence), states)
+        """
+        Remembers a sequence; a part of it that was remembered is forgotten.
+
+        Args:
+            sequence (`Sequence[int]`): k token ids.
+            states (`list[tuple[Tensor, Tensor]]`): of each layer keys and values, (1, heads, k, D), with positions.
+        """
+        key, count = as_bytes(sequence), len(sequence)
         # what is not finite in one layer is not in those after it
-        if entry.size > self.most or not all(torch.isfinite(tensor).all() for tensor in states[-1]):
+        if key in self._entries or not all(torch.isfinite(tensor).all() for tensor in states[-1]):
             return
-        with self._lock:
-            if entry.key in self._entries:
-                return
-            place = bisect_left(self._keys, entry.key)
-            # the prefixes of a key stand before it, the longest the nearest
-            if place and entry.key.startswith(self._keys[place - 1]):
-                self._forget(self._keys[place - 1])
-            self._clock += 1
-            entry.used = self._clock
-            insort(self._keys, entry.key)
-            self._entries[entry.key] = entry
-            self._size += entry.size
-            while self._size > self.most:
-                self._forget(min(self._entries.values(), key=lambda known: known.used).key)
+        if not self._store:
+            self._reserve(states, count)
+        if count > self.room:
+            return
+        at = bisect_left(self._keys, key)
+        # the prefixes of a key stand before it, the longest the nearest
+        if at and key.startswith(self._keys[at - 1]):
+            self._forget(self._keys[at - 1])
+        place = self._next if self._next + count <= self.room else 0
+        for entry in list(self._entries.values()):
+            if entry.place < place + count and place < entry.place + entry.count:
+                self._forget(entry.key)
+        for store, pair in zip(self._store, states, strict=True):
+            for kept, found in zip(store, pair, strict=True):
+                kept[:, :, place : place + count] = found
+        insort(self._keys, key)
+        self._entries[key] = Remembered(key, place)
+        self._next = place + count
+
+    def _reserve(self, states: list[tuple[Tensor, Tensor]], count: int):
+        """The block, for as many tokens as the bytes allow."""
+        self.room = self.most * count // sum(tensor.nbytes for pair in states for tensor in pair)
+        self._store = [(_make_room(keys, self.room), _make_room(values, self.room)) for keys, values in states]
 
     def _find(self, sequence: Sequence[int]) -> tuple[Remembered, int] | None:
         key = as_bytes(sequence)
@@ -153,14 +176,10 @@ class PrefixMemory:
             common = min(count_common(key, other), len(sequence) - 1)  # the last token's state is what is asked for
             if common > most:
                 best, most = self._entries[other], common
-        if best is None or most < max(LEAST_KEPT, LEAST_SHARE * len(sequence)):
-            return None
-        self._clock += 1
-        best.used = self._clock
-        return best, most
+        return None if best is None or most < max(LEAST_KEPT, LEAST_SHARE * len(sequence)) else (best, most)
 
     def _forget(self, key: bytes):
-        self._size -= self._entries.pop(key).size
+        del self._entries[key]
         del self._keys[bisect_left(self._keys, key)]
 
 
@@ -169,24 +188,29 @@ class LayerStates:
     What the layers of one pack read beside its own tokens, and what is kept of them.
 
     Args:
+        memory ([`PrefixMemory`]): where that is.
         taken ([`Taken`]): what they read.
         kept (`list[list[tuple[int, int]]]`): the paths of the prefixes that are to be remembered.
     """
 
-    def __init__(self, taken: Taken, kept: list[list[Span]]):
-        self.taken, self.kept = taken, kept
+    def __init__(self, memory: PrefixMemory, taken: Taken, kept: list[list[Span]]):
+        self.memory, self.taken, self.kept = memory, taken, kept
         self.states: list[list[tuple[Tensor, Tensor]]] = [[] for _ in kept]
 
     def join(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The taken keys and values of a layer, followed by the pack's own."""
         if self.taken.entries:
-            pairs = [(entry.states[layer], count) for entry, count in self.taken.entries]
-            key = torch.cat([*(pair[0][:, :, :count] for pair, count in pairs), key], dim=2)
-            value = torch.cat([*(pair[1][:, :, :count] for pair, count in pairs), value], dim=2)
+            known = [self.memory.read(layer, entry, count) for entry, count in self.taken.entries]
+            key = torch.cat([*(keys for keys, _ in known), key], dim=2)
+            value = torch.cat([*(values for _, values in known), value], dim=2)
         for states, path in zip(self.states, self.kept, strict=True):
-            # copies: a view would keep the whole pack
+            # copies: a view would keep the whole pack until its end
             states.append((_take(key, path), _take(value, path)))
         return key, value
+
+
+def _make_room(states: Tensor, room: int) -> Tensor:
+    return states.new_empty(*states.shape[:2], room, states.shape[3])
 
 
 def _take(states: Tensor, path: list[Span]) -> Tensor:
