@@ -40,7 +40,7 @@ def run_replicas(
         return build_app()
 
     stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     deployment = serve.deployment(
         num_replicas=replicas,
         ray_actor_options={"num_gpus": gpus, "num_cpus": 1},
@@ -50,6 +50,8 @@ def run_replicas(
     try:
         serve.start(http_options={"host": host, "port": port})
         serve.run(deployment(serve.ingress(build)(Replica)).bind(), name="urm", logging_config=_quiet(serve))
+        for number in before:  # only now: Ray sets handlers of its own
+            signal.signal(number, lambda *_: stopped.set())
         told()
         stopped.wait()
     finally:
