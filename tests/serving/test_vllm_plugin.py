@@ -73,13 +73,16 @@ def adapters(tmp_path_factory) -> list[str]:
     return [str(save_adapter(model, folder / f"adapter-{seed}", seed)) for seed, model in enumerate(models)]
 
 
-def with_posterior(folder: Path) -> str:
+def with_posterior(folder: Path, seed: int = 0, calibrated: bool = False) -> str:
     """A URM that knows what its ratings leave open."""
-    model = tiny_urm()
-    generator = torch.Generator().manual_seed(0)
-    basis = torch.linalg.qr(torch.randn(64, 3, generator=generator))[0]
-    positive = [torch.rand(*shape, generator=generator) + 0.1 for shape in ((64,), (5, 3), (5,), (5,))]
-    model.score.set_posterior(torch.randn(64, generator=generator), positive[0], basis, *positive[1:])
+    model = tiny_urm(seed=seed)
+    model.model = tiny_urm().model
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.rand(*shape, generator=generator) + 0.1 for shape in model.score._posterior_shapes(3)]
+    draws[2] = torch.linalg.qr(draws[2])[0]
+    model.score.set_posterior(*draws)
+    if calibrated:
+        model.config.interval_factors = {"0.8": [1.3] * 5, "0.9": [1.7] * 5}
     return save_with_tokenizer(model, folder)
 
 
@@ -93,7 +96,10 @@ def check_scores(name: str, wanted: RewardScorer, backbones: list):
         found = read_vectors(served, described, vectors, len(ids))
         assert found.keys() == score.keys()
         for field, value in score.items():
-            assert found[field] == (value if isinstance(value, (bool, int)) else close(value)), field
+            if isinstance(value, (bool, int)):
+                assert found[field] == value
+            else:
+                assert_close(found[field], value, msg=field)
         if not served.has_adapters:
             assert float(vectors[0][-1]) == close(score.reward)  # where frameworks look for it
 
@@ -110,6 +116,20 @@ def test_the_vector_of_a_urm_with_a_posterior_has_what_it_does_not_know(tmp_path
     scorer = RewardScorer(name)
     assert scorer.score(ROWS)[0].epistemic_variance > 0
     check_scores(name, scorer, [scorer.model])
+    name = with_posterior(tmp_path / "calibrated", calibrated=True)
+    scorer = RewardScorer(name)
+    assert scorer.score(ROWS)[0].intervals.keys() == {"0.8", "0.9"}
+    check_scores(name, scorer, [scorer.model])
+
+
+def test_the_vector_of_members_with_posteriors_has_what_they_do_not_know(tmp_path):
+    folders = [with_posterior(tmp_path / str(seed), seed) for seed in range(2)]
+    name = command.write_ensemble(folders, None, str(tmp_path / "ensemble"))
+    scorer = RewardScorer(name)
+    (score,) = scorer.score(ROWS[:1])
+    apart = sum(value**2 for value in score.attribute_disagreement_stds.values())
+    assert score.epistemic_variance > 1.01 * apart
+    check_scores(name, scorer, [scorer.model.members[0]])
 
 
 def test_the_vector_of_an_ensemble_ends_with_its_reward(shared):

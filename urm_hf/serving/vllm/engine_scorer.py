@@ -110,7 +110,7 @@ def read_vectors(served: ServedModel, model: DescribedModel, vectors: Sequence[T
         return NotFinite()
     outputs = [output for row in stacked for output in served.layout.unpack(row[None])]
     output = outputs[0] if served.ensemble is None else combine(outputs, served.ensemble)
-    (score,) = output_rows(output, served.configs[0].attributes)
+    (score,) = output_rows(output, served.configs[0].attributes, served.levels)
     if not has_sigma(model):
         score = {name: score[name] for name in score if name not in SIGMA_FIELDS}
     return RewardScore(**score, n_tokens=n_tokens, truncated=False)

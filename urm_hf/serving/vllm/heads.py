@@ -1,6 +1,7 @@
 """The members' heads on hidden states that vLLM pooled. Nothing here raises over a number: it runs in the engine."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,17 +44,19 @@ class MemberHeads(nn.Module):
         return vectors
 
 
-def read_head(head: nn.Module, hidden: Tensor, has_posterior: bool) -> URMOutput:
+def read_head(head: Any, hidden: Tensor, has_posterior: bool) -> URMOutput:
     """One member's output for hidden states (B, H), as `URMForRewardModeling` computes it."""
     means, stds, weights = head(hidden, return_distribution=True)
     reward, reward_std = gated_reward(means, stds, weights)
     states = {}
     if has_posterior:
-        unknown = head(hidden, return_epistemic=True).sqrt()
+        expected, variances = head(hidden, return_posterior=True)
         states = {
-            "attribute_epistemic_stds": unknown,
-            "reward_epistemic_std": gated_reward(means, unknown, weights)[1],
+            "attribute_epistemic_stds": variances.sqrt(),
+            "reward_epistemic_std": gated_reward(means, variances.sqrt(), weights)[1],
         }
+        if head.config.interval_factors is not None:
+            states["attribute_intervals"] = head.intervals(expected, variances)
     return URMOutput(
         logits=reward[:, None],
         attribute_means=means,

@@ -50,9 +50,15 @@ class ServedModel:
     @property
     def layout(self) -> VectorLayout:
         """What the engine answers to one request."""
-        n, alone = len(self.configs[0].attributes), self.members == 1
-        has_posterior = alone and self.configs[0].posterior_rank is not None
-        return VectorLayout(n, 1 if self.has_adapters else self.members, has_posterior)
+        n = len(self.configs[0].attributes)
+        # an ensemble reads posteriors only where every member has one
+        has_posterior = all(config.posterior_rank is not None for config in self.configs)
+        return VectorLayout(n, 1 if self.has_adapters else self.members, has_posterior, len(self.levels))
+
+    @property
+    def levels(self) -> list[str]:
+        """Of the intervals of a single URM that was calibrated."""
+        return list(self.configs[0].interval_factors or {}) if self.members == 1 else []
 
     @property
     def tokenizer_place(self) -> tuple[str, HubPlace]:

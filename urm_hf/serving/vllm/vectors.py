@@ -17,17 +17,20 @@ from urm_hf.modeling.modeling_urm import URMOutput
 class VectorLayout:
     """
     Of each member n means, n stds, n gating weights, the std of the reward, with a posterior also n epistemic stds and
-    that of the reward, and the reward; of several members then their rewards as one.
+    that of the reward, if it is calibrated the ends of its intervals, and the reward; of several members then their
+    rewards as one.
 
     Args:
         attributes (`int`): n.
         members (`int`): M.
         has_posterior (`bool`): whether there are epistemic stds.
+        levels (`int`): L, how many intervals each attribute has.
     """
 
     attributes: int
     members: int = 1
     has_posterior: bool = False
+    levels: int = 0
 
     @property
     def fields(self) -> dict[str, int]:
@@ -36,6 +39,8 @@ class VectorLayout:
         fields = {"attribute_means": n, "attribute_stds": n, "gating_weights": n, "reward_std": 1}
         if self.has_posterior:
             fields |= {"attribute_epistemic_stds": n, "reward_epistemic_std": 1}
+        if self.levels:
+            fields["attribute_intervals"] = self.levels * n * 2
         return fields | {"logits": 1}
 
     @property
@@ -73,7 +78,11 @@ class VectorLayout:
             output = URMOutput()
             for name, width in self.fields.items():
                 values = vectors[:, place : place + width]
-                output[name] = values[:, 0] if width == 1 and name.startswith("reward_") else values
+                if name.startswith("reward_"):
+                    values = values[:, 0]
+                elif name == "attribute_intervals":
+                    values = values.reshape(len(values), self.levels, self.attributes, 2)
+                output[name] = values
                 place += width
             outputs.append(output)
         return outputs
