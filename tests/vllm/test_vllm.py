@@ -96,6 +96,11 @@ def shared_members(folder: Path) -> list[str]:
     for seed in (1, 2):
         models.append(tiny_urm(seed=seed))
         models[-1].model = copy.deepcopy(first.model)
+    for seed, model in enumerate(models):
+        generator = torch.Generator().manual_seed(seed)
+        draws = [torch.rand(*shape, generator=generator) + 0.1 for shape in model.score._posterior_shapes(3)]
+        draws[2] = torch.linalg.qr(draws[2])[0]
+        model.score.set_posterior(*draws)
     return save_members(folder, models)
 
 
