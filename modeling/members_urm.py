@@ -174,7 +174,7 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
         ValueError: the backbones differ; the first tensor that does is named.
     """
     for source in sources[1:]:
-        _check_equal_backbones(sources[0], source)
+        check_equal_backbones(sources[0], source)
     first = sources[0].load(**kwargs)
     members = [first]
     for source in sources[1:]:
@@ -191,7 +191,8 @@ def load_on_one_backbone(sources: Sequence[MemberSource], **kwargs) -> list[URMF
     return members
 
 
-def _check_equal_backbones(a: MemberSource, b: MemberSource):
+def check_equal_backbones(a: MemberSource, b: MemberSource):
+    """A ValueError, which names the first tensor that differs, unless two members have one backbone."""
     records = [source.config().base_weights for source in (a, b)]
     if records[0] is not None or records[1] is not None:  # heads alone: what they name tells whether it is the same
         names = [name_base(record["name"], record["commit"]) if record else "its own" for record in records]
@@ -226,14 +227,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError as error:
         raise ImportError(f"Member {sources[0].name} is an adapter: `pip install peft` to load it.") from error
-    for source in sources:
-        source.check_bases()
-    bases = [source.base() for source in sources]
-    places = ["itself" if base is None else name_base(base.name, base.revision) for base in bases]
-    if len(set(places)) > 1:
-        listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
-        raise ValueError(f"Members do not share a base: {listed}.")
-    _check_records(sources, places[0])
+    find_common_base(sources)
     files = [source.weight_files() for source in sources]  # safetensors or nothing: peft would go on to load a pickle
     model = _load_base(sources[0], **kwargs)
     adapted: Any = None
@@ -254,6 +248,26 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     _take_records(model.config, sources[0].config())
     switch_adapter(model, 0)
     return adapted.requires_grad_(False).eval()
+
+
+def find_common_base(sources: Sequence[MemberSource]) -> MemberSource:
+    """
+    The one model that all these adapters were trained on.
+
+    Raises:
+        ValueError: not all are adapters, they are of different bases, or the base has other weights than one says.
+    """
+    for source in sources:
+        source.check_bases()
+    bases = [source.base() for source in sources]
+    places = ["itself" if base is None else name_base(base.name, base.revision) for base in bases]
+    if len(set(places)) > 1:
+        listed = ", ".join(f"{source.name} on {place}" for source, place in zip(sources, places, strict=True))
+        raise ValueError(f"Members do not share a base: {listed}.")
+    _check_records(sources, places[0])
+    if bases[0] is None:
+        raise ValueError(f"{sources[0].name} is no adapter.")
+    return bases[0]
 
 
 def _check_records(sources: Sequence[MemberSource], place: str):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import requests
+from fastapi import FastAPI
 
 from urm_hf import RewardScorer
 from urm_hf.serving.app import create_app
@@ -44,6 +45,13 @@ class Running:
 def running_server(scorer: RewardScorer, folder: str | None = None, **settings: Any) -> Iterator[Running]:
     """A server that answers while the block runs; `settings` are those of [`Settings`]."""
     app = create_app(scorer, Settings(**settings), folder)
+    with running_app(app) as url:
+        yield Running(url, app.state.service)
+
+
+@contextmanager
+def running_app(app: FastAPI) -> Iterator[str]:
+    """The URL of an application that answers while the block runs."""
     server = build_server(app)
     with open_socket("127.0.0.1", 0) as opened:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
@@ -52,7 +60,7 @@ def running_server(scorer: RewardScorer, folder: str | None = None, **settings: 
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.005)
         try:
-            yield Running(f"http://127.0.0.1:{opened.getsockname()[1]}", app.state.service)
+            yield f"http://127.0.0.1:{opened.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join()

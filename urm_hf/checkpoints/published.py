@@ -1,9 +1,10 @@
 """URMs of the published layout, which SGLang serves, into this package's and back: tensor by tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ from urm_hf.modeling.backbone_urm import read_config
 from urm_hf.modeling.checks_urm import explain_damage
 from urm_hf.modeling.configuration_urm import PUBLISHED_ARCHITECTURE, refuse_published_layout
 from urm_hf.modeling.hub_place_urm import HubPlace
+
+PublishedTensors: TypeAlias = Callable[[], Iterator[tuple[str, Tensor]]]  # by their names here, one at a time
 
 
 @dataclass
@@ -106,6 +109,32 @@ def convert_published(
         checkpoint.copy_companions(folder)
     dtypes = {"backbone": config.dtype, "head": torch.float32}
     return Conversion(checkpoint.name, checkpoint.revision, config.attributes, _count(here), dtypes, notes)
+
+
+def open_published(source: str | Path, revision: str | None = None) -> tuple[URMConfig, PublishedTensors]:
+    """
+    A URM of the published layout as it is in this package, without anything being written.
+
+    Args:
+        source, revision: as in [`convert_published`].
+
+    Returns:
+        `tuple[URMConfig, PublishedTensors]`: its config, and what reads its tensors.
+
+    Raises:
+        ValueError, FileNotFoundError: as in [`convert_published`].
+    """
+    checkpoint = Checkpoint(source, revision)
+    with explain_damage(f"config.json of {source}"):
+        config = _config_here(checkpoint, None)
+    return config, lambda: _read_published(checkpoint, config)
+
+
+def _read_published(checkpoint: Checkpoint, config: URMConfig) -> Iterator[tuple[str, Tensor]]:
+    _index_published(checkpoint, config)
+    for key, layout in _layout_here(config).items():
+        tensor = checkpoint.tensors.get(key, layout) if key != VALUE else layout
+        yield key, _tensor_here(checkpoint, key, tensor)
 
 
 def convert_sglang(

@@ -5,8 +5,10 @@
 import argparse
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from urm_hf.cli.model_arguments import (
@@ -22,7 +24,10 @@ from urm_hf.cli.parser import Parser
 from urm_hf.cli.printable import printable
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from urm_hf.scoring.scorer import RewardScorer
+    from urm_hf.serving.settings import Settings
 
 EPILOG = """
 The token that clients have to show is read from URM_SERVE_TOKEN or from --token-file, and from nowhere else: arguments
@@ -42,7 +47,27 @@ def build_parser() -> Parser:
     )
 
     add_model_arguments(parser)
+    parser.add_argument(
+        "--engine",
+        default="local",
+        choices=["local", "vllm"],
+        help="What runs the model: this package (local, the default), or vLLM, which is printed and started. It takes "
+        "a URM, heads on one backbone, or LoRA adapters of one base.",
+    )
+    parser.add_argument(
+        "--vllm-arguments",
+        metavar="TEXT",
+        default="",
+        help='Further arguments of vLLM\'s own server: --vllm-arguments="--tensor-parallel-size 2".',
+    )
 
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        help="Copies of the model behind one port, by Ray Serve, each on a GPU of its own where there are any. The "
+        "default is 1, without Ray.",
+    )
     limits = parser.add_argument_group("limits")
     limits.add_argument(
         "--max-body-mb", type=int, default=32, help="The largest request in megabytes. The default is 32."
@@ -55,6 +80,11 @@ def build_parser() -> Parser:
         type=int,
         default=4_000_000,
         help="Tokens that may wait at once; further requests are told to come again. The default is 4000000.",
+    )
+    limits.add_argument(
+        "--prefix-memory-mb",
+        type=int,
+        help="Memory for keys and values of prompts that were scored before. The default is 512, on a GPU 0.",
     )
 
     rewards = parser.add_argument_group("rewards of frameworks")
@@ -73,14 +103,16 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    check_positive(args, "max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
+    limits = ("max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
+    check_positive(args, "replicas", *limits)
+    if args.prefix_memory_mb is not None and args.prefix_memory_mb < 0:
+        raise ValueError(f"--prefix-memory-mb must not be negative, got {args.prefix_memory_mb}.")
     unscorable = read_unscorable(args.unscorable)
     if not 0 <= args.coefficient < math.inf:
         raise ValueError(f"--coefficient must be finite and not negative, got {args.coefficient}.")
     # all that can be told without a model is told before one is loaded
     from urm_hf.serving.access import check_host, read_token
     from urm_hf.serving.server import open_socket, serve
-    from urm_hf.serving.settings import MEGABYTE, Settings
     from urm_hf.uncertainty.measures import MEASURES
 
     if args.measure is not None and args.measure not in MEASURES:
@@ -89,21 +121,22 @@ def main(argv: list[str]) -> int:
     if args.no_auth and token is not None:
         raise ValueError("--no-auth and a token contradict each other: leave out --no-auth, or unset the token.")
     check_host(args.host, token, args.no_auth)
+    if args.vllm_arguments and args.engine != "vllm":
+        raise ValueError("--vllm-arguments needs --engine vllm.")
+    if args.replicas > 1 and args.engine == "vllm":
+        raise ValueError("--replicas is not for --engine vllm: say --vllm-arguments=--data-parallel-size=N.")
+    if args.engine == "vllm":
+        with open_socket(args.host, args.port) as opened:  # free now, or told now
+            args.port = opened.getsockname()[1]
+        return run_vllm(args, unscorable)
+    if args.replicas > 1:
+        return run_copies(args, read_settings(args, token, unscorable))
     opened = open_socket(args.host, args.port)
     with opened:
         from urm_hf.serving.app import create_app
 
         scorer = load_scorer(args)
-        settings = Settings(
-            name=short_names([args.model])[0],
-            token=token,
-            max_body=args.max_body_mb * MEGABYTE,
-            max_rows=args.max_rows,
-            max_queued_tokens=args.max_queued_tokens,
-            unscorable=unscorable,
-            measure=args.measure,
-            coefficient=args.coefficient,
-        )
+        settings = read_settings(args, token, unscorable)
         app = create_app(scorer, settings, args.model if os.path.isdir(args.model) else None)
         host, port = opened.getsockname()[:2]
         place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -113,6 +146,80 @@ def main(argv: list[str]) -> int:
         told = f"urm serve: {settings.name} at {place}, {'with' if token else 'without'} a token; Ctrl+C stops it."
         serve(app, opened, lambda: print(printable(told), file=sys.stderr, flush=True))
     return 0
+
+
+def read_settings(args: argparse.Namespace, token: str | None, unscorable: float | None) -> "Settings":
+    """What the server was told."""
+    from urm_hf.serving.settings import MEGABYTE, Settings
+
+    return Settings(
+        name=short_names([args.model])[0],
+        token=token,
+        max_body=args.max_body_mb * MEGABYTE,
+        max_rows=args.max_rows,
+        max_queued_tokens=args.max_queued_tokens,
+        unscorable=unscorable,
+        measure=args.measure,
+        coefficient=args.coefficient,
+    )
+
+
+def run_copies(args: argparse.Namespace, settings: "Settings") -> int:
+    """Serves several copies of the model until it is told to stop."""
+    from functools import partial
+
+    from urm_hf.scoring.jobs.processes import default_device
+    from urm_hf.serving.replicas import run_replicas
+    from urm_hf.serving.server import open_socket
+
+    with open_socket(args.host, args.port) as opened:  # free now, or told now
+        port = opened.getsockname()[1]
+    device = args.device or default_device()
+    told = f"urm serve: {settings.name} at http://{args.host}:{port}, {args.replicas} replicas; Ctrl+C stops them."
+    run_replicas(
+        partial(build_copy, args, settings),
+        args.replicas,
+        args.host,
+        port,
+        1 if device and device != "cpu" else 0,
+        lambda: print(printable(told), file=sys.stderr, flush=True),
+    )
+    return 0
+
+
+def build_copy(args: argparse.Namespace, settings: "Settings") -> "FastAPI":
+    """The application of one replica."""
+    from urm_hf.serving.app import create_app
+
+    return create_app(load_scorer(args), settings, args.model if os.path.isdir(args.model) else None)
+
+
+def run_vllm(args: argparse.Namespace, unscorable: float | None) -> int:
+    """Prints the command by which vLLM serves the model with the plugin, and runs it until it ends."""
+    for name in ("compile", "trust_remote_code", "max_tokens_per_batch", "device"):
+        if getattr(args, name):
+            raise ValueError(f"--{name.replace('_', '-')} is not for --engine vllm: leave it out.")
+    if args.truncation != "error" or args.strategy not in (None, "shared"):
+        raise ValueError("--engine vllm cuts nothing and shares one backbone: leave out --truncation and --strategy.")
+    from urm_hf.serving.vllm import command as vllm_command
+    from urm_hf.serving.vllm.served import read_served_model
+
+    vllm_command.find_version()
+    members, revisions = split_members([args.model], args.revision)
+    with TemporaryDirectory(prefix="urm-vllm-") as folder:
+        if len(members) > 1:
+            model = vllm_command.write_ensemble(members, revisions, folder, args.aggregation)
+            served = read_served_model(model)
+        elif args.aggregation is not None:
+            raise ValueError("--aggregation with --engine vllm is for members, A,B,C; a folder has its own.")
+        else:
+            served = read_served_model(members[0], revisions[0] if revisions else None)
+        settings = read_settings(args, None, unscorable)
+        command = vllm_command.build_command(served, args.host, args.port, settings.name, args.dtype, args.max_length)
+        added = vllm_command.build_environment(settings, args.no_auth, args.token_file)
+        shown = " ".join([f"{name}={shlex.quote(value)}" for name, value in added.items()] + [shlex.join(command)])
+        print(printable(f"urm serve: {shown}"), file=sys.stderr, flush=True)
+        return vllm_command.run(command, added)
 
 
 def read_unscorable(value: str) -> float | None:
@@ -138,11 +245,16 @@ def load_scorer(args: argparse.Namespace) -> "RewardScorer":
     from urm_hf.modeling import URMEnsemble
     from urm_hf.scoring.jobs.processes import default_device
     from urm_hf.scoring.scorer import RewardScorer
+    from urm_hf.serving.settings import MEGABYTE
 
     members, revisions = split_members([args.model], args.revision)
     device = args.device or default_device()
     loading = read_model_kwargs(args) | ({"device_map": {"": device}} if device else {})
     ensemble, limits = read_ensemble(args), read_limits(args)
+    memory = args.prefix_memory_mb
+    if memory is None:  # on GPUs, where spans cost a kernel each, it was not measured
+        memory = 0 if device and device != "cpu" else 512
+    limits["prefix_memory"] = memory * MEGABYTE
     if len(members) > 1:
         return RewardScorer(URMEnsemble.from_pretrained(members, revisions=revisions, **loading, **ensemble), **limits)
     revision = revisions[0] if revisions else None

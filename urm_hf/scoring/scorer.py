@@ -24,6 +24,7 @@ from urm_hf.scores import SIGMA_FIELDS, RewardScore, has_posterior, has_sigma, o
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass, Report
 from urm_hf.scoring.engine.padding import pad_token_id
+from urm_hf.scoring.engine.prefix_memory import PrefixMemory
 from urm_hf.scoring.features import deduplicate
 from urm_hf.scoring.loading import load_reward_model
 from urm_hf.scoring.progress import STATISTICS, ScoringBar
@@ -76,6 +77,10 @@ class RewardScorer:
         compile (`bool`, *optional*, defaults to `False`):
             Whether the layers of the model are compiled in place with `torch.compile`: worth a minute's wait where
             much is to be scored.
+        prefix_memory (`int`, *optional*, defaults to 0):
+            Bytes for keys and values of prefixes that are kept from call to call, so that answers to a prompt that was
+            scored before cost only themselves. For a model whose weights do not change, as a server's; an ensemble
+            must share one backbone, without adapters. 0 keeps nothing.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether code that a checkpoint brings may run, for a `model` loaded by name.
         revision (`str` or `list[str]`, *optional*):
@@ -99,6 +104,7 @@ class RewardScorer:
         max_length: int | None = None,
         truncation: str = "error",
         compile: bool = False,
+        prefix_memory: int = 0,
         trust_remote_code: bool = False,
         revision: str | Sequence[str | None] | None = None,
         **model_kwargs: Any,
@@ -136,7 +142,12 @@ class RewardScorer:
         self.max_length = positions_of(model.config) if max_length is None else max_length
         self.attributes: list[str] | None = getattr(model.config, "attributes", None)
         self.stats: dict[str, float] = {}  # a new one for each call, so that calls in threads do not add to one
-        self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compiled=compile)
+        if prefix_memory < 0:
+            raise ValueError(f"`prefix_memory` must not be negative, got {prefix_memory}.")
+        # members with weights of their own take turns in one pass: what one has computed is wrong for the next
+        one_backbone = not isinstance(model, URMEnsemble) or model.shares_backbone
+        memory = PrefixMemory(prefix_memory) if prefix_memory and one_backbone else None
+        self._pass = ModelPass(max_tokens_per_batch, pad_token_id(tokenizer), compiled=compile, memory=memory)
 
     @property
     def max_tokens_per_batch(self) -> int | None:

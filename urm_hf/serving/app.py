@@ -48,16 +48,22 @@ def create_app(scorer: RewardScorer, settings: Settings | None = None, folder: s
     # no pages of documentation: they load scripts from elsewhere, and would be open to whoever has no token
     app = FastAPI(title="urm serve", lifespan=run, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service, app.state.readiness = service, readiness
-    app.add_exception_handler(Refusal, _write_refusal)
+    app.add_exception_handler(Refusal, write_refusal)
     app.add_exception_handler(404, _write_unknown)
     app.add_exception_handler(405, _write_unknown)
+    guarded = build_routes(service)
+    _add_state(app, guarded, service, readiness)
+    app.include_router(guarded)
+    return app
+
+
+def build_routes(service: RewardService) -> APIRouter:
+    """The routes that score, each of which asks for the token."""
     guarded = APIRouter(dependencies=[Depends(_as_dependency(Guard(service.settings.token)))])
     for protocol in PROTOCOLS:
         for path in protocol.paths:
             guarded.add_api_route(path, _build_handler(protocol, service), methods=["POST"], response_model=None)
-    _add_state(app, guarded, service, readiness)
-    app.include_router(guarded)
-    return app
+    return guarded
 
 
 def _as_dependency(guard: Guard):
@@ -71,7 +77,7 @@ def _add_state(app: FastAPI, guarded: APIRouter, service: RewardService, readine
     """The routes that tell how the server is; two of them are for probes, which have no token."""
 
     async def health() -> Response:
-        alive = service.queue.is_alive
+        alive = service.is_alive
         return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
 
     async def ready() -> Response:
@@ -131,7 +137,8 @@ async def _answer(protocol: Protocol, service: RewardService, request: Request) 
     return Response(content, media_type="application/json")
 
 
-async def _write_refusal(request: Request, error: Exception) -> Response:
+async def write_refusal(request: Request, error: Exception) -> Response:
+    """What the sender of a request that is refused is told."""
     assert isinstance(error, Refusal)
     return JSONResponse(error.body(), error.status, headers=error.headers)
 

@@ -19,12 +19,18 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: Any):
         super().connection_made(transport)
-        self.loop.call_later(HEAD_SECONDS, self._close_if_none_began, None)
+        self._closing = self.loop.call_later(HEAD_SECONDS, self._close_if_none_began, None)
 
     def on_response_complete(self):
         super().on_response_complete()
-        # uvicorn's own patience between two requests ends with the first byte of the second
-        self.loop.call_later(KEEP_ALIVE + HEAD_SECONDS, self._close_if_none_began, self.cycle)
+        # uvicorn's own patience between two requests ends with the first byte of the second. One timer a connection:
+        # it holds the request that was answered, and a timer for each would hold those of the last two minutes
+        self._closing.cancel()
+        self._closing = self.loop.call_later(KEEP_ALIVE + HEAD_SECONDS, self._close_if_none_began, self.cycle)
+
+    def connection_lost(self, exc: Exception | None):
+        self._closing.cancel()
+        super().connection_lost(exc)
 
     def _close_if_none_began(self, last: Any):
         if self.cycle is last and not self.transport.is_closing():

@@ -11,13 +11,13 @@ from fastapi import Request
 
 from urm_hf.data.chat_templates import SHORT
 from urm_hf.data.errors import RowError
-from urm_hf.modeling.modeling_urm_ensemble import URMEnsemble
 from urm_hf.scores import RewardScore, has_posterior
 from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.model_pass import TOKENS_ON_CPU, TOKENS_ON_GPU
 from urm_hf.scoring.scorer import RewardScorer
-from urm_hf.serving.batching import BatchQueue, Job, Result
+from urm_hf.serving.batching import BatchQueue, Result
 from urm_hf.serving.cache import ScoreCache
+from urm_hf.serving.memory import STEPS_BETWEEN, trim_memory
 from urm_hf.serving.metrics import Metrics
 from urm_hf.serving.refusals import ClientGone, Refusal
 from urm_hf.serving.repair import TextRepair
@@ -45,7 +45,7 @@ class RewardService:
 
     def __init__(self, scorer: RewardScorer, settings: Settings):
         self.scorer, self.settings = scorer, settings
-        self.is_ensemble = isinstance(scorer.model, URMEnsemble)
+        self.is_ensemble = hasattr(scorer.model.config, "members")
         check_measure(
             settings.measure,
             settings.coefficient,
@@ -59,6 +59,7 @@ class RewardService:
         self.cache = ScoreCache()
         self.queue = BatchQueue(self._score_ids, self._count_step_tokens, settings.max_queued_tokens, self.metrics)
         self.example: dict[str, Any] = {}  # the fields that the model's scores have
+        self._steps = 0
         self._threads = ThreadPoolExecutor(TOKENISERS, thread_name_prefix="urm-tokenising")
 
     def learn_fields(self):
@@ -66,6 +67,11 @@ class RewardService:
         with suppress(ValueError):  # of a model that scores nothing, which /ready tells
             (score,) = self.scorer.score([SHORT if self.scorer.tokenizer.chat_template else SHORT[-1]["content"]])
             self.example = dict(score)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether conversations can be scored."""
+        return self.queue.is_alive
 
     def start(self):
         """Begins to score."""
@@ -99,8 +105,8 @@ class RewardService:
                 self.metrics.cached.inc()
         asked = [number for number in range(len(rows.ids)) if number not in known]
         if asked:
-            job = self.queue.submit([rows.ids[number] for number in asked])
-            for number, result in zip(asked, await self._wait(job, request), strict=True):
+            computed = await self.compute([rows.ids[number] for number in asked], request)
+            for number, result in zip(asked, computed, strict=True):
                 known[number] = result
         results = [known[number] for number in range(len(rows.ids))]
         broken = next((result for result in results if not isinstance(result, (RewardScore, RowError))), None)
@@ -124,13 +130,27 @@ class RewardService:
     def _score_ids(self, sequences: list[list[int]]) -> list[RewardScore]:
         """Scores, kept where they are made: a client that gave up will ask for them again."""
         scores = self.scorer.score_ids(sequences)
+        self._steps += 1
+        if self._steps % STEPS_BETWEEN == 0:
+            trim_memory()
         for ids, score in zip(sequences, scores, strict=True):
             self.cache.put(ids, score)
         return scores
 
-    async def _wait(self, job: Job, request: Request) -> list[Result]:
+    async def compute(self, sequences: list[list[int]], request: Request) -> list[Result]:
+        """
+        A score for each sequence of token ids that is not remembered, or what is wrong with it.
+
+        Args:
+            sequences (`list[list[int]]`): what the encoder gave.
+            request (`Request`): its client may go away meanwhile.
+
+        Raises:
+            Refusal, ClientGone: as of `score`.
+        """
+        job = self.queue.submit(sequences)
         scored = asyncio.wrap_future(job.future)
-        gone = asyncio.ensure_future(_wait_until_gone(request))
+        gone = asyncio.ensure_future(wait_until_gone(request))
         try:
             await asyncio.wait({scored, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not scored.done():
@@ -146,7 +166,8 @@ class RewardService:
         return self.scorer.max_tokens_per_batch or (TOKENS_ON_CPU if on_cpu else TOKENS_ON_GPU)
 
 
-async def _wait_until_gone(request: Request):
+async def wait_until_gone(request: Request):
+    """Returns when the client of a request that was read has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -97,4 +97,4 @@ class Readiness:
         """What is wrong now."""
         if self.trouble_of_model is not None:
             return self.trouble_of_model
-        return None if self.service.queue.is_alive else "the scoring thread does not run."
+        return None if self.service.is_alive else "the scoring thread does not run."

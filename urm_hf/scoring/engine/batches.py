@@ -11,7 +11,8 @@ from transformers.utils import ModelOutput
 from urm_hf.scoring.engine.devices import execution_device, on_device
 from urm_hf.scoring.engine.packed_attention import last_hidden_states
 from urm_hf.scoring.engine.padding import pad_batch
-from urm_hf.scoring.engine.prefixes import next_cut, pack, prefix_order, worth_sharing
+from urm_hf.scoring.engine.prefix_memory import LayerStates, PrefixMemory, may_remember
+from urm_hf.scoring.engine.prefixes import next_cut, pack, prefix_order, take_first, worth_sharing
 
 
 @dataclass
@@ -80,12 +81,15 @@ class Packs:
     Args:
         plan ([`Plan`]): the sequences.
         models (`Sequence[PreTrainedModel]`): one, or several on one backbone, of kinds that [`split_model`] splits.
+        memory ([`PrefixMemory`], *optional*): of prefixes that this backbone has computed before.
     """
 
-    def __init__(self, plan: Plan, models: Sequence[PreTrainedModel]):
+    def __init__(self, plan: Plan, models: Sequence[PreTrainedModel], memory: PrefixMemory | None = None):
         parts = [part for model in models if (part := split_model(model))]
         self.heads = [head for _, head in parts]
         self.backbone = parts[0][0]
+        self.memory = memory if memory is not None and may_remember(self.backbone) else None
+        self.remembered = 0  # tokens that the last batch did not compute
         self.order = plan.by_prefix
         self.sequences = [plan.sequences[index] for index in self.order]
         self.lengths = [len(sequence) for sequence in self.sequences]
@@ -98,13 +102,34 @@ class Packs:
     def tokens(self, start: int, stop: int) -> int:
         """Tokens that a batch computes."""
         # the first has nothing before it in this batch, whatever it shares with the last of the batch before
-        return sum(self.lengths[start:stop]) - sum(self.shared[start + 1 : stop])
+        return sum(self.lengths[start:stop]) - sum(self.shared[start + 1 : stop]) - self.remembered
 
     def run(self, start: int, stop: int) -> list[ModelOutput]:
         """Each model's output for a batch, in the order of `order`."""
         # (B, H), computed once for all heads
-        hidden = last_hidden_states(self.backbone, pack(self.sequences[start:stop], self.shared[start:stop]))
+        sequences, shared = self.sequences[start:stop], self.shared[start:stop]
+        if self.memory is None:
+            hidden = last_hidden_states(self.backbone, pack(sequences, shared))
+        else:
+            with self.memory.alone:
+                hidden = self._run_with(self.memory, sequences, shared)
         return [head(hidden) for head in self.heads]
+
+    def _run_with(self, memory: PrefixMemory, sequences: list[Sequence[int]], shared: list[int]) -> Tensor:
+        """The hidden states (B, H), of what is remembered and the rest; remembers what others may share."""
+        self.remembered = 0  # in case memory runs out below
+        taken = memory.take(sequences, shared)
+        spans = [(begin, begin + count) for begin, count in zip(taken.starts, taken.counts, strict=True)]
+        packed = pack(sequences, shared, taken=spans)
+        chosen = memory.choose(sequences, shared, taken)
+        paths = {place: path for (_, place), path in packed.queries}
+        kept = [take_first(paths[packed.last[number] + 1], count) for number, count in chosen]
+        states = LayerStates(memory, taken, kept)
+        hidden = last_hidden_states(self.backbone, packed, states)
+        for (number, count), found in zip(chosen, states.states, strict=True):
+            memory.put(sequences[number][:count], found)
+        self.remembered = taken.total
+        return hidden
 
 
 class PaddedBatches:

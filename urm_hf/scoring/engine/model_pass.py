@@ -20,6 +20,7 @@ from urm_hf.scoring.engine.packed_attention import (
     gives_same_states,
     longest_window,
 )
+from urm_hf.scoring.engine.prefix_memory import PrefixMemory
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,19 @@ class ModelPass:
         pad_token_id (`int`): for padded batches.
         compiled (`bool`, *optional*, defaults to `False`): whether the layers of backbones are compiled with
             `torch.compile`.
+        memory ([`PrefixMemory`], *optional*): keys and values of prefixes, kept from call to call; for one backbone,
+            whose weights do not change.
     """
 
-    def __init__(self, max_tokens: int | None, pad_token_id: int, compiled: bool = False):
+    def __init__(
+        self,
+        max_tokens: int | None,
+        pad_token_id: int,
+        compiled: bool = False,
+        memory: PrefixMemory | None = None,
+    ):
         self.max_tokens, self.pad_token_id, self.compiled = max_tokens, pad_token_id, compiled
+        self.memory = memory
         self._packable: dict[tuple[type, str], bool] = {}  # of the kinds of backbone and attention that were tried out
 
     def outputs(
@@ -111,7 +121,7 @@ class ModelPass:
             if self.compiled:
                 compile_layers(models[0].base_model)
         if packable.by_prefix:
-            yield from self._run(Packs(packable, models), execution_device(models[0]))
+            yield from self._run(Packs(packable, models, self.memory), execution_device(models[0]))
         if padded.by_prefix:
             yield from self._run(PaddedBatches(padded, models, self.pad_token_id), execution_device(models[0]))
 

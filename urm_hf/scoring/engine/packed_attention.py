@@ -22,6 +22,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from urm_hf.scoring.engine.block_attention import attend_in_blocks
 from urm_hf.scoring.engine.devices import execution_device
 from urm_hf.scoring.engine.padding import pad_batch
+from urm_hf.scoring.engine.prefix_memory import LayerStates
 from urm_hf.scoring.engine.prefixes import Pack, pack, prefix_order
 from urm_hf.scoring.engine.running_pack import NO_MASK, PACK, NotPackable, RunningPack
 from urm_hf.scoring.engine.span_attention import attend_in_spans
@@ -36,19 +37,20 @@ _running: ContextVar[RunningPack | None] = ContextVar("urm_running_pack", defaul
 _installing = threading.Lock()
 
 
-def last_hidden_states(backbone: PreTrainedModel, packed: Pack) -> Tensor:
+def last_hidden_states(backbone: PreTrainedModel, packed: Pack, states: LayerStates | None = None) -> Tensor:
     """
     The last hidden state of the last token of each of the pack's N sequences, (N, H).
 
     Args:
         backbone (`PreTrainedModel`): a decoder whose attention function transformers keeps.
         packed ([`Pack`]): the sequences.
+        states ([`LayerStates`], *optional*): keys and values that the pack takes as known, or that are kept of it.
 
     Raises:
         NotPackable: not every layer attended as the pack says; its hidden states would be wrong.
     """
     install_attention(backbone)
-    running = RunningPack(packed)
+    running = RunningPack(packed, states=states)
     with _attend_as(running):
         hidden = backbone(**running.inputs(execution_device(backbone)), use_cache=False, return_dict=True)
     return running.take_last(backbone, hidden.last_hidden_state)
@@ -208,8 +210,11 @@ def packed_attention(
     masked = attention_mask is not None and attention_mask.shape != NO_MASK
     if unknown or not causal or masked or dropout:
         raise NotPackable(f"{type(module).__name__} is not plain causal attention ({unknown}).")
+    if running.states is not None:
+        key, value = running.states.join(running.layers, key, value)
     running.layers += 1
     in_blocks = running.backend == "blocks" or running.backend == "auto" and query.device.type == "cuda"
+    in_blocks &= key.shape[2] == query.shape[2]  # what is known beside a pack has keys, but no queries
     attend = attend_in_blocks if in_blocks else attend_in_spans
     return attend(running, query, key, value, scaling), None
 

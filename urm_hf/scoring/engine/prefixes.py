@@ -27,7 +27,7 @@ class Pack:
         positions (`list[int]`): the position of each in its sequences.
         last (`list[int]`): where the last token of each of the N sequences is.
         queries (`list`): spans of neighboring tokens and, for each, the spans of its path: all tokens that come before
-            it in its sequence, in their order, and then itself.
+            it in its sequence, in their order, and then itself. Paths count tokens that are known before the pack's.
     """
 
     tokens: list[int]
@@ -91,7 +91,12 @@ def next_cut(lengths: Sequence[int], shared: Sequence[int], start: int, max_toke
     return len(lengths)
 
 
-def pack(sequences: Sequence[Sequence[int]], shared: Sequence[int], block: int = 256) -> Pack:
+def pack(
+    sequences: Sequence[Sequence[int]],
+    shared: Sequence[int],
+    block: int = 256,
+    taken: Sequence[Span] | None = None,
+) -> Pack:
     """
     Lays out a run of neighbors.
 
@@ -101,10 +106,13 @@ def pack(sequences: Sequence[Sequence[int]], shared: Sequence[int], block: int =
             is not read.
         block (`int`, *optional*, defaults to 256): most tokens of one span of `queries`, except in sequences that
             share nothing with those before.
+        taken (`Sequence[tuple[int, int]]`, *optional*): of each sequence, where its first tokens stand among those
+            that are known already and come before the pack's own in every path; an empty span for most.
 
     Returns:
-        [`Pack`]: the N sequences.
+        [`Pack`]: the N sequences, without the tokens that are known.
     """
+    known = max((stop for _, stop in taken), default=0) if taken else 0
     tokens: list[int] = []
     positions: list[int] = []
     last: list[int] = []
@@ -112,14 +120,16 @@ def pack(sequences: Sequence[Sequence[int]], shared: Sequence[int], block: int =
     path: list[Span] = []
     for number, sequence in enumerate(sequences):
         common = shared[number] if number else 0
-        path = _take_first(path, common)
+        path = take_first(path, common)
+        if taken and taken[number][0] < taken[number][1]:
+            path, common = [taken[number]], taken[number][1] - taken[number][0]
         # a span behind others needs a mask of its tokens x its path, which blocks keep small; without a mask there is
         # nothing to keep small
         size = block if common else len(sequence)
         for position in range(common, len(sequence), size):
             start = len(tokens)
             tokens += sequence[position : position + size]
-            path = _extend(path, (start, len(tokens)))
+            path = _extend(path, (known + start, known + len(tokens)))
             queries.append(((start, len(tokens)), path))
         positions += range(common, len(sequence))
         last.append(len(tokens) - 1)
@@ -143,7 +153,7 @@ def pack_rows(sequences: Sequence[Sequence[int]], *, share: bool) -> Pack:
     return replace(packed, last=last)
 
 
-def _take_first(path: list[Span], count: int) -> list[Span]:
+def take_first(path: list[Span], count: int) -> list[Span]:
     """The spans of a path's first tokens."""
     taken = []
     for start, stop in path:

@@ -8,6 +8,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import PreTrainedModel
 
 from urm_hf.scoring.engine.devices import on_device
+from urm_hf.scoring.engine.prefix_memory import LayerStates
 from urm_hf.scoring.engine.prefixes import Pack
 from urm_hf.scoring.engine.readings import Reading, build_block_mask, build_readings, cut_paths, read_until
 
@@ -29,12 +30,13 @@ class RunningPack:
     Args:
         packed ([`Pack`]): the sequences.
         backend (`str`, *optional*, defaults to `"auto"`): "spans", "blocks", or by the device.
+        states ([`LayerStates`], *optional*): keys and values that are read beside the pack's own, or kept.
     """
 
-    def __init__(self, packed: Pack, backend: str = "auto"):
+    def __init__(self, packed: Pack, backend: str = "auto", states: LayerStates | None = None):
         if backend not in BACKENDS:
             raise ValueError(f"the back end of attention must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-        self.packed, self.backend, self.layers = packed, backend, 0
+        self.packed, self.backend, self.layers, self.states = packed, backend, 0, states
         self.pack_length = len(packed.tokens)
         # lengths that recur: libraries keep kernels and memory for each that they have met, gigabytes in bfloat16
         rounded = self.pack_length >= 16 * ROUNDED
