@@ -17,8 +17,9 @@ ROWS = {subset: count for subsets in SECTIONS.values() for subset, count in subs
 
 # In the order of SECTIONS: Chat (5), Chat Hard (6), Safety (5), Reasoning (7).
 PUBLISHED = {
-    # https://huggingface.co/datasets/allenai/reward-bench-results, eval-set/LxzGordon/URM-LLaMa-3.1-8B.json at 05921a5:
-    # the paper's model, run by the benchmark's authors. Sections and overall: the paper's Table 1, in per cent.
+    # https://huggingface.co/datasets/allenai/reward-bench-results, commit 05921a5, eval-set/LxzGordon/
+    # URM-LLaMa-3.1-8B.json: the paper's model, run by the benchmark's authors. Sections and overall:
+    # the paper's Table 1, in per cent.
     "LxzGordon/URM-LLaMa-3.1-8B": {
         "shares": [0.95, 0.9368421052631579, 0.9473684210526315, 1.0, 1.0]
         + [0.8648648648648649, 0.93, 0.8656716417910447, 0.9456521739130435, 0.7872340425531915, 0.8043478260869565]
