@@ -19,8 +19,8 @@ def add_judged_models(parser: argparse.ArgumentParser):
         "models",
         nargs="+",
         metavar="MODEL",
-        help="A repository, a folder, or a file that `urm score` wrote. Names joined by commas, A,B,C, are members of "
-        "one ensemble; separate ones are compared.",
+        help="A repository, a folder, or a file that `urm score` wrote, or to evaluate `urm judge`. Names joined by "
+        "commas, A,B,C, are members of one ensemble; separate ones are compared.",
     )
     parser.add_argument(
         "--names", nargs="+", help="What the models are called in tables. The default is the ends of their paths."
