@@ -27,10 +27,10 @@ def add_judged_models(parser: argparse.ArgumentParser):
     )
 
 
-def add_data_arguments(parser: argparse.ArgumentParser):
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True):
     """The rows to work on, of a file or of a dataset on the Hub."""
     parser.add_argument(
-        "--data", required=True, help="The rows: a file (.jsonl, .jsonl.gz, .parquet, .csv) or a Hub dataset."
+        "--data", required=required, help="The rows: a file (.jsonl, .jsonl.gz, .parquet, .csv) or a Hub dataset."
     )
     add_dataset_place(parser)
 
