@@ -121,6 +121,6 @@ class Scripted:
 )
 def test_the_gold_reward_counts_what_an_answer_says(example, kinds, text, truth):
     prompt = {"question": "?", "right": ["A is so.", "B is so."], "wrong": ["C is so."], "off_topic": ["D."]}
-    written, ratings = example.write(prompt | {"fluff": ["Well."]}, "wild", Scripted(kinds))
+    written, ratings = example.write(prompt | {"fluff": ["Well."]}, example.POLICIES["wild"], Scripted(kinds))
     assert written == text.format(praise=example.PRAISE[0])
     assert ratings == pytest.approx(truth)
