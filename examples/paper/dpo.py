@@ -68,9 +68,11 @@ def run_rounds(args, policy: str, proxies: Proxies, rule: str, seed: int) -> lis
     for number in range(args.rounds + 1):
         path = args.out / "runs" / f"{name}-{seed}-{number}.json"
         folder = path.with_suffix("")
-        if path.is_file():
-            rounds.append(json.loads(path.read_text()))
-            policy = str(folder) if (folder / "config.json").is_file() else policy
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        # the last round of a shorter loop was only looked at: it goes on there
+        if known and (number == args.rounds or (folder / "config.json").is_file()):
+            rounds.append(known)
+            policy = str(folder)
             continue
         prompts = make_prompts() * args.repeats
         settings = {"max_new_tokens": 12, "seed": 100 * seed + number, "batch_size": 64}

@@ -38,6 +38,8 @@ def main():
         "time": format_times(args.out),
     }
     text = INTRO
+    for path in sorted(Path(__file__).parent.glob("reading_*.md")):  # what people make of the numbers
+        parts[path.stem.removeprefix("reading_")] = path.read_text().strip()
     for name, part in parts.items():
         text = text.replace(f"<!-- {name} -->", part)
     (args.docs / "paper.md").write_text(text)

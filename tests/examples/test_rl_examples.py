@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -68,6 +70,20 @@ def test_a_round_of_dpo_prints_what_was_left_out_and_both_tables(run, folders, t
     assert table == ["answers", "before", "after"]
     AutoModelForCausalLM.from_pretrained(out)
     assert AutoTokenizer.from_pretrained(out).chat_template == tiny_tokenizer().chat_template
+
+
+def test_rounds_of_dpo_keep_a_share_and_go_on_where_they_were_interrupted(run, folders, tmp_path):
+    files = ("--policy", folders["policy"], "--prompts", folders["prompts.jsonl"], "--out", str(tmp_path))
+    sizes = ("--candidates", "4", "--max_new_tokens", "8", "--learning_rate", "1e-3")
+    argv = ("iterative_dpo.py", *files, "--reward", folders["urm-0"], folders["urm-1"], *sizes)
+    printed = run(*argv, "--measure", "reward_gap", "--keep", "0.5", "--rounds", "2")
+    told = [line for line in printed.splitlines() if "uncertain candidates (above" in line]
+    assert len(told) == 2 and int(re.search(r"(\d+) uncertain", told[0])[1]) >= 6  # half of 16, less repeated ones
+    first = (tmp_path / "round-1" / "model.safetensors").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "round-2")
+    printed = run(*argv, "--measure", "reward_gap", "--keep", "0.5", "--rounds", "2")
+    assert "1 of 2 rounds are there" in printed and "| after round 2 |" in printed
+    assert (tmp_path / "round-1" / "model.safetensors").stat().st_mtime_ns == first
 
 
 def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(run, folders, tmp_path):
