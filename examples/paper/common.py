@@ -21,7 +21,8 @@ from urm_hf.scoring import RewardScorer
 from urm_hf.scoring.features import output_of_cached
 
 HERE = Path(__file__).parent
-LOSSES = {"mle": 3, "regression": 2, "deterministic": 2}  # and how many seeds of each
+LOSSES = ("mle", "regression", "deterministic")
+MEMBERS = 3  # of URME: seeds of the likelihood loss
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Run:
         return str(self.out / "models" / name)
 
     def urme(self) -> list[str]:
-        return [self.model(f"mle-{seed}-gated") for seed in range(LOSSES["mle"])]
+        return [self.model(f"mle-{seed}-gated") for seed in range(MEMBERS)]
+
+    def merged(self, loss: str) -> list[int]:
+        """The two seeds whose mean Fig. 7 looks at."""
+        return self.settings["merged_mle"] if loss == "mle" else [0, 1]
 
 
 def parse(about: str | None, argv: Sequence[str] | None = None) -> Run:

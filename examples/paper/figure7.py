@@ -23,9 +23,9 @@ def main():
         print("| loss | seed 0 | seed 1 | merged | merged less their mean |\n|---|---|---|---|---|")
         for loss in LOSSES:
             right = {}
-            for name in ("0", "1", "merged"):
-                folder = run.model(f"{loss}-{name}-gated")
-                scores = read_scores(score(run, f"{loss}-{name}", [folder], conversations, "pairs"))
+            for name, seed in (("0", run.merged(loss)[0]), ("1", run.merged(loss)[1]), ("merged", "merged")):
+                folder = run.model(f"{loss}-{seed}-gated")
+                scores = read_scores(score(run, f"{loss}-{seed}", [folder], conversations, "pairs"))
                 rewards = np.array([one.reward for one in scores]).reshape(-1, 2)
                 right[name] = rewards[:, 0] > rewards[:, 1]
             gain = right["merged"] - (right["0"].astype(float) + right["1"]) / 2

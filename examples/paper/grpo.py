@@ -23,16 +23,21 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 from world import ATTRIBUTES, Proxies, gold, make_policy, make_prompts, make_proxies
 
+from urm_hf.data.outputs import write_whole
 from urm_hf.rewards import LowerConfidenceBoundReward, UncertaintyFilteredReward, UncertaintyPenalizedReward
 from urm_hf.uncertainty import compute_uncertainty
 
 BASE = "URM, mean"
-Z90 = 1.2816
+RULES = (
+    *(BASE, "URM, filtered by sigma", "URM, lower bound by sigma"),
+    *("URME, mean", "URME, less 1 gap", "URME, less 3 gaps", "URME, filtered by gap"),
+    *("posterior, less 1 std", "posterior, less 3 std", "posterior, filtered"),
+)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--answers", type=int, default=12, help="rated answers to each of the eight prompts")
     parser.add_argument("--noise", type=float, default=1.0, help="standard deviation of an annotator's rating")
@@ -47,15 +52,20 @@ def main():
     disable_progress_bars()
     for name in ("transformers", "trl", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    start, histories = time.time(), {}
+    histories: dict[str, list[dict]] = {}
     policy = make_policy(args.out / "policy")
     for seed in range(args.seeds):
-        proxies = make_proxies(policy, args.out / f"proxies-{seed}", seed, args.answers, args.noise)
-        for rule, make in rules_of(proxies).items():
-            if args.rules and rule not in args.rules:
-                continue
-            histories.setdefault(rule, []).append(run_once(args, policy, rule, make, seed))
-    report(args, histories, time.time() - start)
+        rules: dict[str, Callable] = {}
+        for rule in args.rules or RULES:
+            path = path_of(args, rule, seed)
+            if not path.is_file():
+                if not rules:
+                    rules = rules_of(
+                        make_proxies(policy, args.out / f"proxies-{seed}", seed, args.answers, args.noise)
+                    )
+                write_whole(path, json.dumps(run_once(args, policy, rules[rule], seed, path)).encode())
+            histories.setdefault(rule, []).append(json.loads(path.read_text()))
+    report(args, histories)
 
 
 def rules_of(proxies: Proxies) -> dict[str, Callable]:
@@ -75,26 +85,29 @@ def rules_of(proxies: Proxies) -> dict[str, Callable]:
     def bound(model: str) -> Callable:
         return lambda: LowerConfidenceBoundReward(getattr(proxies, model), 0.9, name="proxy")
 
-    return {
-        BASE: penalised("urm", "reward_std", 0),
-        "URM, filtered by sigma": filtered("urm", "attribute_variance"),
-        "URM, lower bound by sigma": bound("urm"),
-        "URME, mean": penalised("urme", "reward_gap", 0),
-        "URME, less 1 gap": penalised("urme", "reward_gap", 1),
-        "URME, less 3 gaps": penalised("urme", "reward_gap", 3),
-        "URME, filtered by gap": filtered("urme", "reward_gap"),
-        "posterior, less 1 std": penalised("urm", "reward_epistemic", 1),
-        "posterior, less 3 std": penalised("urm", "reward_epistemic", 3),
-        "posterior, filtered": filtered("urm", "reward_epistemic"),
-    }
+    made = [
+        penalised("urm", "reward_std", 0),
+        filtered("urm", "attribute_variance"),
+        bound("urm"),
+        penalised("urme", "reward_gap", 0),
+        penalised("urme", "reward_gap", 1),
+        penalised("urme", "reward_gap", 3),
+        filtered("urme", "reward_gap"),
+        penalised("urm", "reward_epistemic", 1),
+        penalised("urm", "reward_epistemic", 3),
+        filtered("urm", "reward_epistemic"),
+    ]
+    return dict(zip(RULES, made, strict=True))
 
 
-def run_once(args, policy: str, rule: str, make: Callable, seed: int) -> dict[str, list[float]]:
-    """Gold and proxy of each step; kept, and read where they are."""
+def path_of(args, rule: str, seed: int) -> Path:
     name = "".join(character if character.isalnum() else "-" for character in rule)
-    path = args.out / "runs" / f"{name}-{seed}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
+    return args.out / "runs" / f"{name}-{seed}.json"
+
+
+def run_once(args, policy: str, make: Callable, seed: int, path: Path) -> dict[str, list[float]]:
+    """Gold and proxy of each step."""
+    start = time.time()
     found: list[float] = []
     longest: list[float] = []
 
@@ -128,16 +141,15 @@ def run_once(args, policy: str, rule: str, make: Callable, seed: int) -> dict[st
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "proxy/reward/mean" in entry]
-    history = {
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return {
         "gold": found,
         "repeats": longest,
         "proxy": [entry["proxy/reward/mean"] for entry in logs],
         "uncertainty": [read_uncertainty(entry) for entry in logs],
         "kept": [entry["proxy/kept_share"] for entry in logs],
+        "seconds": round(time.time() - start),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(history))
-    return history
 
 
 def read_uncertainty(entry: dict[str, float]) -> float:
@@ -146,11 +158,12 @@ def read_uncertainty(entry: dict[str, float]) -> float:
     return next(entry[name] for name in names if name != "proxy/reward/mean")
 
 
-def report(args, histories: dict[str, list[dict]], seconds: float):
+def report(args, histories: dict[str, list[dict]]):
     """Table, results.json and plot."""
     last = max(1, args.steps // 10)  # the mean of the last tenth of the steps is what a run comes to
     ends = {rule: np.array([np.mean(run["gold"][-last:]) for run in runs]) for rule, runs in histories.items()}
-    results: dict = {"seeds": args.seeds, "steps": args.steps, "attributes": ATTRIBUTES, "seconds": round(seconds)}
+    results: dict = {"seeds": args.seeds, "steps": args.steps, "attributes": ATTRIBUTES}
+    results["seconds"] = sum(run["seconds"] for runs in histories.values() for run in runs)
     results["settings"] = {key: str(value) for key, value in vars(args).items()}
     results["start"] = float(np.mean([run["gold"][0] for runs in histories.values() for run in runs]))
     print(f"gold 0..4 at the start {results['start']:.2f}; {args.seeds} seeds, {args.steps} steps")

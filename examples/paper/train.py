@@ -8,7 +8,7 @@ Nothing that is there is trained again. At `--scale paper` the same stages run u
 
 from pathlib import Path
 
-from common import LOSSES, Run, parse, timed, train
+from common import LOSSES, MEMBERS, Run, parse, timed, train
 
 from urm_hf import merge_checkpoints
 
@@ -17,29 +17,30 @@ def main():
     run = parse(__doc__)
     run.out.mkdir(parents=True, exist_ok=True)
     with timed(run, "training"):
-        for loss, seeds in LOSSES.items():
-            for seed in range(seeds):
-                train_urm(run, loss, seed)
+        for seed in range(MEMBERS):
+            train_urm(run, "mle", seed, alike=False)
+        for loss in LOSSES:
             merge(run, loss)
         if run.settings["train_reward"]:
             train(run, "reward", "bradley-terry", "--model_name_or_path", run.base, "--seed", "0")
 
 
-def train_urm(run: Run, loss: str, seed: int) -> str:
-    """Both stages of one URM."""
+def train_urm(run: Run, loss: str, seed: int, alike: bool) -> str:
+    """Both stages of one URM; `alike` ones see the same rows, as members of a merge must."""
     name = f"{loss}-{seed}"
-    # merges are means of weights, which two members can only have where they saw the same rows
-    rows = [] if loss == "mle" or run.settings["launcher"] else ["--train_fraction", "1.0"]
+    rows = ["--train_fraction", "1.0"] if alike else []
     flags = ["--model_name_or_path", run.base, "--loss_type", loss, "--seed", str(seed), *rows]
     attributes = train(run, "attributes", name, *flags)
     return train(run, "gating", f"{name}-gated", "--model_name_or_path", attributes, "--seed", str(seed))
 
 
 def merge(run: Run, loss: str):
-    """The mean of two seeds' attribute stages, gated like each of them (Fig. 7)."""
+    """Two seeds, and the mean of their attribute stages, gated like each of them (Fig. 7)."""
+    for seed in run.merged(loss):
+        train_urm(run, loss, seed, alike=True)
     folder = Path(run.model(f"{loss}-merged"))
     if not (folder / "config.json").is_file():
-        members = [run.model(f"{loss}-{seed}") for seed in (0, 1)]
+        members = [run.model(f"{loss}-{seed}") for seed in run.merged(loss)]
         merge_checkpoints(members, folder, log_std="average")
     train(run, "gating", f"{loss}-merged-gated", "--model_name_or_path", str(folder), "--seed", "0")
 

@@ -101,6 +101,31 @@ def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(run, folde
         assert all(curve["mean"][-1] <= best[-1] for rule, curve in results[policy].items() if "believes" not in rule)
 
 
+def test_gains_and_their_intervals_are_those_of_resampled_policies_seeds_and_prompts(example):
+    rng = np.random.default_rng(0)
+    curve, base = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 5))
+    draws = example.draw_samples((2, 3, 4), 4000)
+    assert draws.shape == (4000, 2, 3, 4) and np.allclose(draws.sum((1, 2, 3)), 1)
+    found = example.summarise(curve, base, draws)
+    assert np.allclose(found["mean"], curve.mean((0, 1, 2))) and np.allclose(
+        found["gain"], (curve - base).mean((0, 1, 2))
+    )
+    by_hand = []
+    for _ in range(4000):  # each level drawn by itself
+        policies, seeds, prompts = (rng.integers(0, size, size) for size in (2, 3, 4))
+        by_hand.append((curve - base)[np.ix_(policies, seeds, prompts)].mean((0, 1, 2)))
+    spread = np.std(by_hand, axis=0)
+    assert np.allclose(np.quantile(by_hand, 0.025, axis=0), found["gain_low"], atol=0.15 * spread.max())
+    assert np.allclose(np.quantile(by_hand, 0.975, axis=0), found["gain_high"], atol=0.15 * spread.max())
+
+
+def test_further_policies_of_a_kind_have_habits_of_their_own(example):
+    first, second, third = (example.vary_policy("wild", number) for number in range(3))
+    assert first == example.POLICIES["wild"] and second == example.vary_policy("wild", 1) != third
+    for longest, habits in (second, third):
+        assert longest == first[0] and list(habits) == list(first[1]) and sum(habits.values()) == pytest.approx(1)
+
+
 @pytest.fixture(scope="module")
 def example():
     spec = importlib.util.spec_from_file_location("overoptimisation", ROOT / "examples" / "overoptimisation.py")
