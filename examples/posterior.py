@@ -5,10 +5,11 @@ ensemble of three, 20 small networks and a density of the hidden states.
     python examples/posterior.py --base HuggingFaceTB/SmolLM2-135M-Instruct --dtype bfloat16 \
         --ratings ratings.jsonl.gz --attributes correctness fluency --others dialogues.jsonl.gz --out posterior
 
-The file of ratings has a column `split` with train, validation and test. Two questions are asked on the test part: is
-unfamiliar text of the same length told from it (AUROC, 0.5 is chance), and is a rating predicted better where the
-posterior's variance is added to sigma^2 (negative log-likelihood, lower is better)? All hidden states are computed
-once and cached. Intervals are 95 % percentiles of bootstrap samples: of rows for AUROC, of prompts for likelihoods.
+The file of ratings has a column `split` with train, validation and test. Three questions are asked on the test part:
+is unfamiliar text of the same length told from it (AUROC, 0.5 is chance), is a rating predicted better where the
+posterior's variance is added to sigma^2 (negative log-likelihood, lower is better), and do intervals hold what they
+say? All hidden states are computed once and cached. Intervals are 95 % percentiles of bootstrap samples: of rows for
+AUROC, of prompts for likelihoods.
 """
 
 import json
@@ -19,6 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from ratings_and_pairs import attribute_trainer, drawn, prompt_clusters, rated, rating_parser
+from scipy.special import ndtri
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
@@ -71,6 +73,7 @@ def main():
         "n": {"train": len(train), "test": len(test)},
         "unfamiliar": tell_unfamiliar(args, rulers, hidden_of(members[0], tokenizer, known), states),
         "likelihood": tell_likelihood(args, members, test, known, tokenizer),
+        "coverage": tell_coverage(args, members[0], test, known, tokenizer),
     }
     (args.out / "results.json").write_text(json.dumps(results, indent=1))
 
@@ -118,7 +121,7 @@ def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
 
     def epistemic(states):
         with torch.no_grad():
-            return first.score.epistemic_variances(torch.from_numpy(states)).sum(-1).numpy()
+            return first.score.posterior(torch.from_numpy(states))[1].sum(-1).numpy()
 
     def disagreement(states):
         with torch.no_grad():
@@ -212,6 +215,34 @@ def tell_likelihood(args, members, test, known, tokenizer) -> dict:
             f"| {name} | {values['nll']:.3f} | {apart[name]:+.3f} [{low:+.3f}, {high:+.3f}] | "
             f"{held[0]:.2f} | {held[1]:.2f} |"
         )
+    return found
+
+
+def tell_coverage(args, model, test, known, tokenizer) -> dict:
+    """The share of held-out ratings that intervals hold, in the attribute where it is furthest from what they say."""
+    truth = ratings_array([read_ratings(row, args.attributes) for row in test])
+    output = output_of_cached(model, [encode_conversation(tokenizer, messages) for messages in known], 0)
+    ends = dict(zip(model.config.interval_factors, output.attribute_intervals.numpy().swapaxes(0, 1), strict=True))
+    means, stds = output.attribute_means.numpy(), output.attribute_stds.numpy()
+    gaussian = {level: ndtri((1 + float(level)) / 2) for level in ends}
+    kinds = {
+        "sigma, as a Gaussian": {
+            level: np.stack([means - z * stds, means + z * stds], -1) for level, z in gaussian.items()
+        },
+        "calibrated": ends,
+    }
+    found: dict = {}
+    print(f"\nShare of ratings inside intervals, worst attribute of {len(args.attributes)}\n")
+    print(f"| | {' | '.join(f'{float(level):.0%}' for level in ends)} |\n|---|{'---|' * len(ends)}")
+    for kind, intervals in kinds.items():
+        cells = []
+        for level, (low, high) in ((level, np.moveaxis(both, -1, 0)) for level, both in intervals.items()):
+            inside = (low[..., None] <= truth) & (truth <= high[..., None])
+            shares = inside.sum((0, 2)) / (~np.isnan(truth)).sum((0, 2))
+            worst = shares[np.argmax(np.abs(shares - float(level)))]
+            found.setdefault(kind, {})[level] = shares.tolist()
+            cells.append(f"{worst:.1%}")
+        print(f"| {kind} | {' | '.join(cells)} |")
     return found
 
 

@@ -74,6 +74,9 @@ class URMConfig(PretrainedConfig):
             How the heads came to be (seed, data, steps); only for people and for checks of ensembles.
         posterior_rank (`int`, *optional*):
             Directions that the head's posterior over the means keeps (`URMHead.set_posterior`). None: it has none.
+        interval_factors (`dict[str, list[float]]`, *optional*):
+            By level, such as "0.9": for each attribute, how many standard deviations of the posterior's prediction
+            hold so many of the ratings. None: `attribute_intervals` are not given.
 
     `num_labels` is 1 whatever n is: to TRL, pipelines and servers a URM is a scalar reward model.
     """
@@ -96,6 +99,7 @@ class URMConfig(PretrainedConfig):
         attribute_loss: str | None = None,
         training: dict[str, Any] | None = None,
         posterior_rank: int | None = None,
+        interval_factors: dict[str, list[float]] | None = None,
         **kwargs,
     ):
         refuse_published_layout(kwargs.get("architectures"), kwargs.get("name_or_path"))
@@ -127,6 +131,10 @@ class URMConfig(PretrainedConfig):
                 f"{posterior_rank}."
             )
 
+        self.interval_factors: dict[str, list[float]] | None = None
+        if interval_factors is not None:
+            self.set_interval_factors([float(level) for level in interval_factors], list(interval_factors.values()))
+
         if kwargs.pop("num_labels", 1) != 1 or len(kwargs.pop("id2label", None) or [0]) != 1:
             raise ValueError("A URM has `num_labels=1`, its reward. Rated attributes go into `attributes=[...]`.")
         for name in ("label2id", *BACKBONE_SIZES):
@@ -146,11 +154,35 @@ class URMConfig(PretrainedConfig):
         output |= {
             name: getattr(backbone, name) for name in BACKBONE_SIZES if isinstance(getattr(backbone, name, None), int)
         }
-        if output.get("posterior_rank") is None:  # nothing new in the config of a model without one
-            output.pop("posterior_rank", None)
+        for name in ("posterior_rank", "interval_factors"):  # nothing new in the config of a model without one
+            if output.get(name) is None:
+                output.pop(name, None)
         output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
         tell_peft_targets(backbone.model_type)
         return output
+
+    def set_interval_factors(self, levels: Sequence[float], factors: Sequence[Sequence[float]]):
+        """
+        How many standard deviations of the posterior's prediction make an interval.
+
+        Args:
+            levels (`list[float]`): the L shares of ratings that intervals hold, in (0, 1).
+            factors (`list[list[float]]`): (L, n), above 0.
+
+        Raises:
+            ValueError: there is no posterior, or numbers that are out of range.
+        """
+        if self.posterior_rank is None:
+            raise ValueError("`interval_factors` are of a posterior, and there is none: set `posterior_rank` first.")
+        found: dict[str, list[float]] = {}
+        for level, values in sorted(zip(levels, factors, strict=True)):
+            if not 0 < level < 1:
+                raise ValueError(f"`interval_factors` has the level {level}; it must lie between 0 and 1.")
+            found[f"{level:g}"] = list(map(float, values))
+            _per_attribute(f"interval_factors[{level:g}]", found[f"{level:g}"], len(self.attributes))
+            if not all(0 < value < float("inf") for value in values):
+                raise ValueError(f"`interval_factors` must be positive and finite, got {values} for {level:g}.")
+        self.interval_factors = found or None
 
     # What generic tools read from the top level (DeepSpeed, Trainer, TRL, vLLM). Kept in one place, the backbone's
     # config, because TRL writes the pad token after loading and a copy would go stale.

@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from .configuration_urm import URMConfig
 from .distributions_urm import bend, gated_reward
 
-POSTERIOR = tuple(f"posterior_{part}" for part in ("center", "scale", "basis", "variances", "rest", "intercept"))
+_PARTS = ("center", "scale", "basis", "variances", "rest", "intercept", "weights", "mean", "noise")
+POSTERIOR = tuple(f"posterior_{part}" for part in _PARTS)
+SIGNED = ("posterior_center", "posterior_basis", "posterior_weights", "posterior_mean")  # may be negative
 
 
 class Float32Linear(nn.Linear):
@@ -40,6 +42,9 @@ class URMHead(nn.Module):
     posterior_variances: Tensor
     posterior_rest: Tensor
     posterior_intercept: Tensor
+    posterior_weights: Tensor
+    posterior_mean: Tensor
+    posterior_noise: Tensor
 
     def __init__(self, config: URMConfig):
         super().__init__()
@@ -66,7 +71,7 @@ class URMHead(nn.Module):
 
     def _posterior_shapes(self, rank: int) -> tuple[tuple[int, ...], ...]:
         hidden, n = self.config.hidden_size, len(self.config.attributes)
-        return (hidden,), (hidden,), (hidden, rank), (n, rank), (n,), (n,)
+        return (hidden,), (hidden,), (hidden, rank), (n, rank), (n,), (n,), (n, rank), (n,), (n,)
 
     def reset_parameters(self):
         """
@@ -79,7 +84,8 @@ class URMHead(nn.Module):
         if self.has_posterior:  # of weights that are drawn anew nothing is known
             for name in POSTERIOR:
                 nn.init.ones_(getattr(self, name))
-            nn.init.zeros_(self.posterior_center)
+            for part in (self.posterior_center, self.posterior_weights):
+                nn.init.zeros_(part)
             nn.init.eye_(self.posterior_basis)
         nn.init.normal_(self.value.weight, std=0.1 * self.value.in_features**-0.5)
         if self.gate is not None:
@@ -112,15 +118,26 @@ class URMHead(nn.Module):
 
     @property
     def has_posterior(self) -> bool:
-        """Whether `epistemic_variances` can be told."""
+        """Whether `posterior` can be told."""
         return self.config.posterior_rank is not None
 
     @torch.no_grad()
     def set_posterior(
-        self, center: Tensor, scale: Tensor, basis: Tensor, variances: Tensor, rest: Tensor, intercept: Tensor
+        self,
+        center: Tensor,
+        scale: Tensor,
+        basis: Tensor,
+        variances: Tensor,
+        rest: Tensor,
+        intercept: Tensor,
+        weights: Tensor,
+        mean: Tensor,
+        noise: Tensor,
     ):
         """
         The posterior over the means that the ratings leave open, of a Bayesian linear regression on hidden states.
+
+        Intervals of a former one are forgotten.
 
         Args:
             center, scale (`Tensor`): (H,) each, of the hidden states that were rated; z = (h - center) / scale.
@@ -128,39 +145,61 @@ class URMHead(nn.Module):
             variances (`Tensor`): (n, r) of the means along each of them, in squared units of the ratings.
             rest (`Tensor`): (n,) along every direction outside of the basis; same unit.
             intercept (`Tensor`): (n,) of the mean rating; same unit.
+            weights (`Tensor`): (n, r) posterior mean of the regression in the basis, in units of the ratings.
+            mean (`Tensor`): (n,) mean rating.
+            noise (`Tensor`): (n,) variance of one rating around its mean, in squared units of the ratings.
 
         Raises:
             ValueError: shapes that do not fit the head, or values that are negative or not finite.
         """
-        tensors = (center, scale, basis, variances, rest, intercept)
+        tensors = (center, scale, basis, variances, rest, intercept, weights, mean, noise)
         rank = basis.shape[-1]
         for name, tensor, shape in zip(POSTERIOR, tensors, self._posterior_shapes(rank), strict=True):
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"`{name}` must be {shape}, got {tuple(tensor.shape)}.")
-            least = float(tensor.min()) if name not in (POSTERIOR[0], POSTERIOR[2]) else 0.0
+            least = 0.0 if name in SIGNED else float(tensor.min())
             if not torch.isfinite(tensor).all() or least < 0:
                 raise ValueError(f"`{name}` holds numbers that are negative or not finite.")
-        self.config.posterior_rank = rank
+        self.config.posterior_rank, self.config.interval_factors = rank, None
         for name, tensor in zip(POSTERIOR, tensors, strict=True):
             self.register_buffer(name, tensor.to(self.feature_mean.device, torch.float32, copy=True))
 
     def drop_posterior(self):
         """Forgets the posterior: of weights that changed since it was fitted."""
-        self.config.posterior_rank = None
+        self.config.posterior_rank = self.config.interval_factors = None
         for name in POSTERIOR:
             self._buffers.pop(name, None)
 
-    def epistemic_variances(self, hidden: Tensor) -> Tensor:
+    def posterior_features(self, hidden: Tensor) -> Tensor:
         """
-        z' S_k z for every attribute, (..., n), of hidden states (..., H), in squared units of the ratings; higher =
-        less known.
+        (..., r + 1) of hidden states (..., H): z in the basis, and the length of what lies outside of it. All that the
+        posterior reads, and all that it takes to compare two answers.
         """
         z = (hidden.to(self.posterior_center.device).float() - self.posterior_center.float()) / self.posterior_scale
         with torch.autocast(z.device.type, enabled=False):
-            inside = (z @ self.posterior_basis.float()).square()
-            outside = (z.square().sum(-1) - inside.sum(-1)).clamp(min=0)
-            known = inside @ self.posterior_variances.float().mT
-            return known + outside[..., None] * self.posterior_rest.float() + self.posterior_intercept.float()
+            inside = z @ self.posterior_basis.float()  # (..., r)
+            outside = (z.square().sum(-1) - inside.square().sum(-1)).clamp(min=0).sqrt()
+        return torch.cat([inside, outside[..., None]], dim=-1)
+
+    def posterior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        What the posterior tells of hidden states (..., H): the means of their ratings (..., n), and the variances of
+        these means (..., n) that the ratings leave open, z' S_k z; higher = less known.
+        """
+        features = self.posterior_features(hidden)
+        with torch.autocast(features.device.type, enabled=False):
+            means = self.posterior_mean.float() + features[..., :-1] @ self.posterior_weights.float().mT
+            along = torch.cat([self.posterior_variances, self.posterior_rest[:, None]], dim=-1)  # (n, r + 1)
+            return means, features.square() @ along.float().mT + self.posterior_intercept.float()
+
+    def intervals(self, means: Tensor, variances: Tensor) -> Tensor:
+        """
+        Lower and upper ends (..., L, n, 2) of the intervals of `config.interval_factors`, levels in their order:
+        mean -+ factor sqrt(noise + variance), of what `posterior` gave.
+        """
+        factors = means.new_tensor(list((self.config.interval_factors or {}).values()))  # (L, n)
+        half = factors * (self.posterior_noise.float() + variances).sqrt()[..., None, :]
+        return torch.stack([means[..., None, :] - half, means[..., None, :] + half], dim=-1)
 
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""
@@ -179,8 +218,8 @@ class URMHead(nn.Module):
         return means, stds, self.gate(hidden) / label_std  # w = MLP(h)
 
     def forward(
-        self, hidden: Tensor, *, return_distribution: bool = False, return_epistemic: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        self, hidden: Tensor, *, return_distribution: bool = False, return_posterior: bool = False
+    ) -> Tensor | tuple[Tensor, ...]:
         """
         Reward (..., 1) of hidden states (..., H): what generic tools call `model.score(hidden)` for.
 
@@ -188,10 +227,10 @@ class URMHead(nn.Module):
             hidden (`Tensor` of shape `(..., H)`): pooled hidden states.
             return_distribution (`bool`, *optional*, defaults to `False`): gives what `distribution` does instead. The
                 model asks this way, for hooks that load an offloaded head run around a module's call alone.
-            return_epistemic (`bool`, *optional*, defaults to `False`): gives what `epistemic_variances` does.
+            return_posterior (`bool`, *optional*, defaults to `False`): gives what `posterior` does.
         """
-        if return_epistemic:
-            return self.epistemic_variances(hidden)
+        if return_posterior:
+            return self.posterior(hidden)
         means, stds, weights = self.distribution(hidden)
         if return_distribution:
             return means, stds, weights

@@ -48,6 +48,8 @@ class URMOutput(ModelOutput):
         attribute_epistemic_stds (`(B, n)`): root of the variance of mu that the rated rows leave open, on the scale of
             the ratings; higher = less like what was rated. Only of a model with a posterior.
         reward_epistemic_std (`(B,)`): sqrt(sum_k w_k^2 of these squared), in the unit of the reward. Likewise.
+        attribute_intervals (`(B, L, n, 2)`): lower and upper ends of what holds a rating in the shares of cases that
+            the L levels of `config.interval_factors` name, around the posterior's own mean. Of a calibrated model.
         pooled_hidden (`(B, H)`): the backbone's last hidden state that all of the above is computed from.
         loss (scalar): mean squared error of `logits`, only where `labels` were given.
         hidden_states (tuple of `(B, T, H)`): the backbone's, embeddings first; only if asked for.
@@ -63,6 +65,7 @@ class URMOutput(ModelOutput):
     pooled_hidden: Tensor | None = None
     attribute_epistemic_stds: Tensor | None = None
     reward_epistemic_std: Tensor | None = None
+    attribute_intervals: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -179,11 +182,13 @@ class URMForRewardModeling(PreTrainedModel):
         means, stds, weights = self.score(pooled_hidden, return_distribution=True)
         reward, reward_std = gated_reward(means, stds, weights)
         if self.score.has_posterior:
-            unknown = self.score(pooled_hidden, return_epistemic=True).sqrt()
+            expected, variances = self.score(pooled_hidden, return_posterior=True)
             states |= {
-                "attribute_epistemic_stds": unknown,
-                "reward_epistemic_std": gated_reward(means, unknown, weights)[1],
+                "attribute_epistemic_stds": variances.sqrt(),
+                "reward_epistemic_std": gated_reward(means, variances.sqrt(), weights)[1],
             }
+            if self.config.interval_factors is not None:
+                states["attribute_intervals"] = self.score.intervals(expected, variances)
         output = URMOutput(
             loss=None if labels is None else squared_error(reward, labels),
             logits=reward.unsqueeze(-1),

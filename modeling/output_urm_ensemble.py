@@ -23,12 +23,16 @@ class URMEnsembleOutput(ModelOutput):
         logits (`(B, 1)`, float32): the members' rewards as one, by default their mean; higher is better.
         rewards (`(M, B)`): each member's reward; standardised, if the ensemble was.
         reward_std (`(B,)`): root of the total variance of the reward over members, in its unit; higher = less sure.
+        reward_epistemic_std (`(B,)`): root of the part of it that is not noise of ratings; higher = less known.
         reward_gap (`(B,)`): max_ij |r_i - r_j|, Eq. 7, in the unit of the reward; higher = less known.
         covariance_norm (`(B,)`): max_i ||Sigma_i||_F, Eq. 8, in squared units of the ratings; higher = less sure.
         attribute_gap (`(B, n)`): Eq. 7 on each attribute's means, on the scale of the ratings.
         attribute_means, attribute_stds, gating_weights (`(M, B, n)`): each member's distribution and gate.
         aleatoric_variance (`(B, n)`): mean over members of sigma^2: noise of the ratings.
-        epistemic_variance (`(B, n)`): population variance over members of mu: what training data did not settle.
+        epistemic_variance (`(B, n)`): what training data did not settle: the sum of the two that follow.
+        disagreement_variance (`(B, n)`): population variance over members of mu.
+        posterior_variance (`(B, n)`): mean over members of the variance that their posteriors leave to mu; absent, and
+            counted as nothing, unless every member has a posterior.
     """
 
     logits: Tensor | None = None
@@ -42,6 +46,9 @@ class URMEnsembleOutput(ModelOutput):
     gating_weights: Tensor | None = None
     aleatoric_variance: Tensor | None = None
     epistemic_variance: Tensor | None = None
+    disagreement_variance: Tensor | None = None
+    posterior_variance: Tensor | None = None
+    reward_epistemic_std: Tensor | None = None
 
 
 class NonFiniteReward(ValueError):
@@ -55,6 +62,9 @@ class NonFiniteReward(ValueError):
 def combine(outputs: Sequence[URMOutput], config: URMEnsembleConfig) -> URMEnsembleOutput:
     """
     The ensemble's output from one output per member for the same B conversations.
+
+    By the law of total variance a rating varies by the mean of the members' sigma^2, the variance of their means, and
+    the mean of what each does not know of its own mean.
 
     Raises:
         NonFiniteReward: a member gave a reward that is not finite.
@@ -73,12 +83,21 @@ def combine(outputs: Sequence[URMOutput], config: URMEnsembleConfig) -> URMEnsem
         scale = rewards.new_tensor(config.reward_stds)[:, None]
         rewards = (rewards - rewards.new_tensor(config.reward_means)[:, None]) / scale
         reward_stds = reward_stds / scale
-    aleatoric, epistemic = total_variance(means, stds)
-    reward_variance = torch.stack(total_variance(rewards, reward_stds)).sum(0)
+    aleatoric, disagreement = total_variance(means, stds)
+    reward_aleatoric, reward_epistemic = total_variance(rewards, reward_stds)
+    posteriors: dict[str, Tensor] = {}
+    if all("attribute_epistemic_stds" in output for output in outputs):
+        names = ("attribute_epistemic_stds", "reward_epistemic_std")
+        unknown, reward_unknown = (torch.stack([output[name].to(device) for output in outputs]) for name in names)
+        if config.reward_means is not None:
+            reward_unknown = reward_unknown / scale
+        posteriors["posterior_variance"] = unknown.square().mean(0)
+        reward_epistemic = reward_epistemic + reward_unknown.square().mean(0)
     return URMEnsembleOutput(
         logits=aggregate_rewards(rewards, config.aggregation, config.aggregation_k).unsqueeze(-1),
         rewards=rewards,
-        reward_std=reward_variance.sqrt(),
+        reward_std=(reward_aleatoric + reward_epistemic).sqrt(),
+        reward_epistemic_std=reward_epistemic.sqrt(),
         reward_gap=max_gap(rewards),
         covariance_norm=max_covariance_norm(stds),
         attribute_gap=max_gap(means),
@@ -86,5 +105,7 @@ def combine(outputs: Sequence[URMOutput], config: URMEnsembleConfig) -> URMEnsem
         attribute_stds=stds,
         gating_weights=weights,
         aleatoric_variance=aleatoric,
-        epistemic_variance=epistemic,
+        epistemic_variance=disagreement + posteriors.get("posterior_variance", 0),
+        disagreement_variance=disagreement,
+        **posteriors,
     )

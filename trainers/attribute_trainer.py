@@ -253,7 +253,8 @@ class URMAttributeTrainer(
                     "`standardize_features=False`."
                 )
             self.model.score.standardize_features(hidden)
-        fit_on_cached(self.model, self.train_dataset, self._features, asked=self.args.fit_posterior)
+        # before the head trains, so that all checkpoints of the run hold one, and what cannot be fitted is told early
+        fit_on_cached(self.model, self.train_dataset, self._features, asked=self.args.fit_posterior, trained=False)
         if keep_best:
             # these losses drive sigma to 0 (Eq. 9) or leave it alone: a likelihood would judge what they do not fit
             metric = "eval_mse" if self.args.loss_type in ("regression", "deterministic") else "eval_nll"
@@ -265,6 +266,13 @@ class URMAttributeTrainer(
                 burn_in_steps=self.args.burn_in_steps,
             )
             self.add_callback(keeper)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As in TRL. Then the posterior is fitted anew: now that sigma is trained, noisy rows count for less in it."""
+        result = super().train(*args, **kwargs)
+        if self._features is not None and self.model.score.has_posterior:
+            fit_on_cached(self.model, self.train_dataset, self._features, asked=self.args.fit_posterior)
+        return result
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
         # `evaluate` calls it again, in some versions of TRL with datasets that went through here before

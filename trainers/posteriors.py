@@ -1,67 +1,219 @@
-"""The posterior of a trained head: fitted on the hidden states of the rows that it was trained on."""
+"""
+The posterior of a trained head, and the intervals that cover: both of the hidden states of the rows it was trained on.
+
+An interval is centred on the posterior's own mean, and its factor is of cross-fitted residuals: each row is predicted
+by a posterior of the rows of other prompts. What the head's own means leave of the rows that trained them is smaller
+than what they leave of new ones, and a validation part is often too small to read a quantile from.
+"""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from scipy.special import ndtri
 
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.scores import has_sigma
 from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import pooled_features
 from urm_hf.trainers.encoding import encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.rated_rows import plan_rated_rows, read_rated_rows
-from urm_hf.uncertainty.posterior import Posterior, fit_batches
+from urm_hf.uncertainty.conformal import LEVELS, assign_folds, count_needed, fit_interval_factors, measure_coverage
+from urm_hf.uncertainty.moments import Moments
+from urm_hf.uncertainty.posterior import Posterior, fit_posterior
 
 logger = logging.getLogger(__name__)
 
 ROWS = 1024  # that are summed up at a time
 
 
-def set_posterior(model: URMForRewardModeling, hidden: Any, ratings: np.ndarray, rank: int | None = None) -> Posterior:
+class RatedStates:
     """
-    Fits the posterior over a model's means and puts it into the head.
+    Hidden states of rated rows, read a thousand at a time.
 
     Args:
-        model ([`URMForRewardModeling`]): its `score` gets it.
+        model ([`URMForRewardModeling`]): its sigma weighs the rows, where it has one.
         hidden (`Features` or `np.ndarray`): (N, H) pooled hidden states of rated conversations.
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+        prompts (`list`, *optional*): of length N, what rows of one prompt share. By default each row has its own.
+        weigh (`bool`, *optional*, defaults to `True`): whether rows count by sigma, if the model has one.
+        sequences (`list[list[int]]`, *optional*): of length N, the token ids of the rows.
+    """
+
+    def __init__(
+        self,
+        model: URMForRewardModeling,
+        hidden: Any,
+        ratings: np.ndarray,
+        prompts: Sequence[Hashable] | None = None,
+        weigh: bool = True,
+        sequences: Sequence[Sequence[int]] | None = None,
+    ):
+        self.sequences = sequences
+        self.model, self.hidden, self.ratings = model, hidden, ratings
+        self.weighs = weigh and has_sigma(model)
+        self.prompts = range(len(ratings)) if prompts is None else prompts
+        self.attributes = list(model.config.attributes)
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+    def iter_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The numbers of the rows of a batch, and their hidden states (N, H)."""
+        for start in range(0, len(self.ratings), ROWS):
+            rows = np.arange(start, min(start + ROWS, len(self.ratings)))
+            yield rows, self.hidden[rows]
+
+    @torch.no_grad()
+    def weigh(self, hidden: np.ndarray) -> np.ndarray | None:
+        """
+        The precision of each row's ratings (N,): 1 / the mean over attributes of sigma^2 in units of the labels. None
+        where all count alike.
+        """
+        if not self.weighs:
+            return None
+        head = self.model.score
+        _, stds, _ = head.distribution(torch.from_numpy(np.ascontiguousarray(hidden)))  # (N, n)
+        return (1 / (stds / head.label_std.float()).square().mean(-1)).double().cpu().numpy()
+
+    def sum_up(self, folds: np.ndarray) -> list[Moments]:
+        """The moments of each fold; `folds` (N,) says which row is of which."""
+        moments = [Moments(self.model.config.hidden_size, len(self.attributes)) for _ in range(int(folds.max()) + 1)]
+        for rows, hidden in self.iter_batches():
+            weights = self.weigh(hidden)
+            for fold in np.unique(folds[rows]):
+                mine = folds[rows] == fold
+                moments[fold].add(hidden[mine], self.ratings[rows[mine]], None if weights is None else weights[mine])
+        return moments
+
+    @torch.no_grad()
+    def predict(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (N, n) of a rating of each row, as the model's own posterior predicts it."""
+        head, means, stds = self.model.score, [], []
+        for _, hidden in self.iter_batches():
+            mean, variance = head.posterior(torch.from_numpy(np.ascontiguousarray(hidden)))
+            means.append(mean.double().cpu().numpy())
+            stds.append((head.posterior_noise + variance).sqrt().double().cpu().numpy())
+        return np.concatenate(means), np.concatenate(stds)
+
+    def predict_in_turn(
+        self, moments: Sequence[Moments], folds: np.ndarray, rank: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Mean and standard deviation (N, n) of a rating of each row, as a posterior of all other folds predicts it.
+
+        Raises:
+            ValueError: the others do not hold enough to fit one.
+        """
+        means, stds = (np.empty((len(self.ratings), len(self.attributes))) for _ in range(2))
+        for fold in range(len(moments)):
+            others = sum_moments([other for number, other in enumerate(moments) if number != fold])
+            posterior = fit_posterior(others, rank, self.attributes)
+            for rows, hidden in self.iter_batches():
+                mine = folds[rows] == fold
+                means[rows[mine]] = posterior.predict(hidden[mine])
+                stds[rows[mine]] = posterior.predictive_stds(hidden[mine])
+        return means, stds
+
+
+def sum_moments(parts: Sequence[Moments]) -> Moments:
+    """The moments of all parts."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def fit_head_posterior(states: RatedStates, rank: int | None = None, levels: Sequence[float] = LEVELS) -> Posterior:
+    """
+    Fits the posterior over a model's means and puts it into the head, with the factors of intervals that cover.
+
+    Args:
+        states ([`RatedStates`]): of the rows that the model was trained on. Its head gets the posterior, its config
+            the factors.
         rank (`int`, *optional*): directions to keep, see [`fit_posterior`].
+        levels (`list[float]`, *optional*): shares of ratings that intervals are to cover; none fits no factors.
 
     Returns:
         [`Posterior`]: what was fitted, in float64.
 
     Raises:
-        ValueError: an attribute has fewer than two ratings, or ratings that are all alike.
+        ValueError: an attribute has fewer than two ratings, or ratings that are all alike; or too few for a level.
     """
-
-    def read_batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(ratings), ROWS):
-            yield hidden[np.arange(start, min(start + ROWS, len(ratings)))], ratings[start : start + ROWS]
-
+    rows = len(states.ratings)
     try:
-        posterior = fit_batches(read_batches(), rank, model.config.attributes)
+        if not rows:
+            raise ValueError("there are no rated rows.")
+        folds = assign_folds(states.prompts) if levels else np.zeros(rows, dtype=int)
+        moments = states.sum_up(folds)
+        posterior = fit_posterior(sum_moments(moments), rank, states.attributes)
+        predicted = states.predict_in_turn(moments, folds, rank) if levels else None
+        factors = predicted and fit_interval_factors(*predicted, states.ratings, levels, states.attributes)
     except ValueError as error:
         raise ValueError(f"The posterior: {error}") from error
-    parts = (posterior.center, posterior.scale, posterior.basis, posterior.variances, posterior.rest)
-    model.score.set_posterior(*(torch.from_numpy(part) for part in (*parts, posterior.intercept)))
+    put_posterior(states.model, posterior)
+    if factors is not None:
+        states.model.config.set_interval_factors(levels, factors.tolist())
     return posterior
 
 
+def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *, cross: bool = True) -> Any:
+    """
+    The factors of a calibrated model's intervals, which go into its config. The posterior stays as it is.
+
+    Args:
+        states ([`RatedStates`]): of a model with a posterior.
+        levels (`list[float]`, *optional*): shares of ratings that intervals are to cover.
+        cross (`bool`, *optional*, defaults to `True`): whether the model was trained on these rows. Each is then
+            predicted by a posterior of the rows of other prompts; else by the model's own.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: for each level and attribute (L, n), the share of these ratings that a
+        Gaussian's interval held, and the factor that replaces it.
+
+    Raises:
+        ValueError: too few ratings for a level, or the model has no posterior.
+    """
+    head, config = states.model.score, states.model.config
+    if not head.has_posterior:
+        raise ValueError("the model has no posterior, whose predictions intervals are built on: fit one first.")
+    if cross:
+        folds = assign_folds(states.prompts)
+        means, stds = states.predict_in_turn(states.sum_up(folds), folds, config.posterior_rank)
+    else:
+        means, stds = states.predict()
+    factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes)
+    before = [measure_coverage(means, stds, states.ratings, float(ndtri((1 + level) / 2))) for level in levels]
+    config.set_interval_factors(levels, factors.tolist())
+    return np.array(before), factors
+
+
+def put_posterior(model: URMForRewardModeling, posterior: Posterior) -> None:
+    """The posterior as the head's; intervals of a former one are forgotten."""
+    names = ("center", "scale", "basis", "variances", "rest", "intercept", "weights", "label_mean", "noise")
+    model.score.set_posterior(*(torch.from_numpy(getattr(posterior, name)) for name in names))
+
+
 def fit_on_cached(
-    model: URMForRewardModeling, dataset: Dataset, features: Mapping[str, Any], asked: bool | None
+    model: URMForRewardModeling,
+    dataset: Dataset,
+    features: Mapping[str, Any],
+    asked: bool | None,
+    trained: bool = True,
 ) -> None:
     """
-    The posterior of a frozen backbone's hidden states, which does not wait for the head to be trained.
+    The posterior of a frozen backbone's hidden states.
 
     Args:
         model ([`URMForRewardModeling`]): its head gets the posterior.
-        dataset (`Dataset`): with `feature`, an index of hidden states, and `ratings`.
+        dataset (`Dataset`): with `feature`, an index of hidden states, `ratings` and, where they are known, `prompt`.
         features (`dict[str, Features]`): hidden states; those of "train" are read.
         asked (`bool`, *optional*): False fits none; None, the default of a training, says why there is none, which
             True makes an error.
+        trained (`bool`, *optional*, defaults to `True`): whether the head's sigma may weigh rows.
 
     Raises:
         ValueError: `asked`, and there is nothing to fit it on.
@@ -69,38 +221,49 @@ def fit_on_cached(
     if asked is False:
         return
     hidden = features["train"][np.array(dataset["feature"])]
+    ratings = np.array(dataset["ratings"], dtype=np.float64)
+    prompts = list(dataset["prompt"]) if "prompt" in dataset.column_names else None
+    states = RatedStates(model, hidden, ratings, prompts, weigh=trained)
     try:
-        set_posterior(model, hidden, np.array(dataset["ratings"], dtype=np.float64))
+        _fit_what_can_be(states)
     except ValueError as error:
         if asked:
             raise
         logger.warning("%s The model will not tell what it does not know (`epistemic`).", error)
 
 
-def fit_on_rows(
-    model: URMForRewardModeling,
-    tokenizer: Any,
-    dataset: Dataset,
-    args: Any,
-    *,
-    name: str = "rated",
-    rank: int | None = None,
-) -> Posterior:
+def _fit_what_can_be(states: RatedStates) -> None:
+    """A posterior with intervals of those levels that there are ratings enough for; what is left out is told."""
+    fewest = int(np.isfinite(states.ratings).sum((0, 2)).min())
+    levels = [level for level in LEVELS if fewest >= count_needed(level)]
+    try:
+        fit_head_posterior(states, levels=levels)
+    except ValueError as error:  # without one of the folds an attribute has too few ratings
+        fit_head_posterior(states, levels=())
+        logger.warning("%s The model will give no `attribute_intervals`.", error)
+        return
+    if len(levels) < len(LEVELS):
+        first = next(level for level in LEVELS if level not in levels)
+        told = "%d ratings of an attribute are too few for intervals of %g and above, which take %d or more."
+        logger.warning(told, fewest, first, count_needed(first))
+
+
+def read_states(
+    model: URMForRewardModeling, tokenizer: Any, dataset: Dataset, args: Any, *, name: str = "rated"
+) -> RatedStates:
     """
-    Fits a trained model's posterior on rated rows: those that it was trained on.
+    The hidden states of rated rows, which a trained model's backbone computes or finds in its cache.
 
     Args:
-        model ([`URMForRewardModeling`]): its backbone reads the rows; its head gets the posterior.
+        model ([`URMForRewardModeling`]): its backbone reads the rows.
         tokenizer (`PreTrainedTokenizerBase`): the model's.
         dataset (`Dataset`): rows as the attribute stage reads them.
         args ([`URMAttributeConfig`]): `max_length`, `truncation`, `on_error`, `output_dir`, `cache_dir`,
             `dataset_num_proc` and `max_tokens_per_batch` are read.
         name (`str`, *optional*, defaults to `"rated"`): what errors call the dataset.
-        rank (`int`, *optional*): directions to keep.
 
     Raises:
         RowError: rows that cannot be used.
-        ValueError: too few ratings, see [`set_posterior`].
     """
     config = model.config
     attributes = list(config.attributes)
@@ -120,4 +283,5 @@ def fit_on_rows(
     hidden = pooled_features(
         model, sequences, pad_token_id(tokenizer), args.cache_dir, args.max_tokens_per_batch, "Hidden states"
     )
-    return set_posterior(model, hidden, np.array(encoded["ratings"], dtype=np.float64), rank)
+    ratings = np.array(encoded["ratings"], dtype=np.float64)
+    return RatedStates(model, hidden, ratings, list(encoded["prompt"]), sequences=sequences)

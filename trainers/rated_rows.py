@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from datasets import Dataset
 
+from urm_hf.data.conversation_keys import key_of_prompt
+from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError
 from urm_hf.data.ratings import find_masks, ratings_array, read_ratings
 from urm_hf.data.row_numbers import drop_number, numbers_of
@@ -84,7 +86,7 @@ def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales) -> 
 
 def plan_rated_rows(attributes: list[str], scales: Scales, read: RatedRows | None) -> RowPlan:
     """
-    What a rated row becomes: token ids, its ratings and its weight.
+    What a rated row becomes: token ids, its ratings, its weight, and a key that rows of one prompt share.
 
     Args:
         attributes (`list[str]`): names of the n attributes.
@@ -97,11 +99,13 @@ def plan_rated_rows(attributes: list[str], scales: Scales, read: RatedRows | Non
         weight = 1.0 if row.get("weight") is None else float(row["weight"])
         if not 0 <= weight < float("inf"):
             raise ValueError(f"column `weight` has {weight}; it must be a finite number >= 0.")
-        return {"ratings": ratings, "weight": weight}
+        conversation = read_conversation(row)
+        prompt = key_of_prompt(conversation) or conversation.key
+        return {"ratings": ratings, "weight": weight, "prompt": prompt}
 
     return RowPlan(
         ids={"input_ids": None},
         extra=read_columns,
-        blank={"ratings": [[float("nan")]] * len(attributes), "weight": 0.0},
+        blank={"ratings": [[float("nan")]] * len(attributes), "weight": 0.0, "prompt": ""},
         problems={} if read is None else read.masks,
     )

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
     from urm_hf.scoring.remote import RemoteScorer
     from urm_hf.scoring.scorer import RewardScorer
     from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_pairs, filter_scores, pair_values
+    from urm_hf.uncertainty.margins import compute_joint_probability, margin_epistemic_std
     from urm_hf.uncertainty.measures import (
         MEASURES,
         compare,
@@ -70,12 +71,14 @@ __all__ = [  # in full: type checkers read it
     "best_of_n",
     "build_preference_pairs",
     "combine_pair_uncertainty",
+    "compute_joint_probability",
     "compute_preference_probability",
     "compute_uncertainty",
     "filter_pairs",
     "filter_scores",
     "fit_threshold",
     "load_adapter",
+    "margin_epistemic_std",
     "margin_gap",
     "merge_checkpoints",
     "ood_report",
@@ -100,6 +103,8 @@ _HOMES = {
     "margin_gap": "urm_hf.uncertainty.measures",
     "preference_probability": "urm_hf.uncertainty.measures",
     "reward_interval": "urm_hf.uncertainty.measures",
+    "compute_joint_probability": "urm_hf.uncertainty.margins",
+    "margin_epistemic_std": "urm_hf.uncertainty.margins",
     "filter_pairs": "urm_hf.uncertainty.filtering",
     "filter_scores": "urm_hf.uncertainty.filtering",
     "combine_pair_uncertainty": "urm_hf.uncertainty.filtering",

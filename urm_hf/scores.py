@@ -21,9 +21,11 @@ class RewardScore(ModelOutput):
         reward_std: in the unit of the reward; higher = less sure. Of an ensemble: root of the total variance.
         attribute_means, attribute_stds, gating_weights: by attribute name; of an ensemble: averages over members, for
             stds the root of the total variance.
-        attribute_epistemic_stds: by attribute: root of the variance of the mean that is not known. Of an ensemble: of
-            members' means; of a single URM: of its posterior (`urm posterior`), if it has one.
-        reward_epistemic_std: the same of the reward, in its unit; higher = less known. Single URMs with a posterior.
+        attribute_epistemic_stds: by attribute: root of the variance of the mean that is not known. Of a single URM: of
+            its posterior (`urm posterior`), if it has one; of an ensemble: of members' means, and on top of it what
+            their posteriors leave open on average, if all have one.
+        attribute_disagreement_stds: by attribute: standard deviation of members' means alone. Ensembles only.
+        reward_epistemic_std: as `attribute_epistemic_stds`, of the reward, in its unit; higher = less known.
         attribute_gaps: by attribute: largest difference between members' means (Eq. 7). Ensembles only.
         epistemic_variance: sum over attributes of the squares of `attribute_epistemic_stds`; in squared units of the
             ratings; higher = less known.
@@ -32,6 +34,10 @@ class RewardScore(ModelOutput):
             higher = less sure. For a single URM, that of its own covariance.
         attribute_variance: sum over attributes of sigma^2 (section 5.2.3), in squared units of the ratings.
         member_rewards: each member's reward. Ensembles only.
+        intervals: by level ("0.9"), then by attribute: the lower and upper end of what holds a human rating in so many
+            cases. Single URMs that were calibrated (`urm posterior`, `urm calibrate`). See `attribute_intervals`.
+        posterior_features: r + 1 numbers that two answers are compared by, if they were asked for
+            ([`margin_epistemic_std`]). Single URMs with a posterior.
         n_tokens: tokens of the conversation as scored. truncated: whether some were cut off.
     """
 
@@ -41,6 +47,7 @@ class RewardScore(ModelOutput):
     attribute_stds: dict[str, float] | None = None
     gating_weights: dict[str, float] | None = None
     attribute_epistemic_stds: dict[str, float] | None = None
+    attribute_disagreement_stds: dict[str, float] | None = None
     attribute_gaps: dict[str, float] | None = None
     attribute_variance: float | None = None
     covariance_norm: float | None = None
@@ -48,8 +55,32 @@ class RewardScore(ModelOutput):
     reward_epistemic_std: float | None = None
     reward_gap: float | None = None
     member_rewards: list[float] | None = None
+    intervals: dict[str, dict[str, list[float]]] | None = None
+    posterior_features: list[float] | None = None
     n_tokens: int | None = None
     truncated: bool | None = None
+
+    def attribute_intervals(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
+        """
+        What holds a human rating of each attribute in `level` of all cases, lower and upper end on the rating scale.
+
+        It is meant for one rating by one person, of texts like those that were rated, and is centred on the mean of
+        the model's posterior, from which `attribute_means` may differ a little.
+
+        Args:
+            level (`float`, *optional*, defaults to 0.9): one that the model was calibrated for.
+
+        Raises:
+            ValueError: the model is not calibrated, or not for this level.
+        """
+        if self.intervals is None:
+            raise ValueError(
+                "This score has no intervals: its model is not calibrated. `urm calibrate MODEL --data RATINGS --out "
+                "DIR` does it for a single URM with a posterior."
+            )
+        if f"{level:g}" not in self.intervals:
+            raise ValueError(f"`level` must be one of {', '.join(self.intervals)}, got {level:g}.")
+        return {name: (low, high) for name, (low, high) in self.intervals[f"{level:g}"].items()}
 
 
 SIGMA_FIELDS = ("reward_std", "attribute_stds", "attribute_variance", "covariance_norm")  # that are read from sigma
@@ -76,8 +107,17 @@ def has_posterior(model: Any) -> bool:
     return getattr(model.config, "posterior_rank", None) is not None
 
 
-def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[dict[str, Any]]:
-    """A model's output for B conversations as B dictionaries of numbers, with the fields of [`RewardScore`]."""
+def output_rows(
+    output: ModelOutput, attributes: Sequence[str] | None, levels: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """
+    A model's output for B conversations as B dictionaries of numbers, with the fields of [`RewardScore`].
+
+    Args:
+        output (`ModelOutput`): of a URM, an ensemble or a scalar reward model.
+        attributes (`list[str]`, *optional*): their names. By default their numbers.
+        levels (`list[str]`, *optional*): of the output's intervals, which are left out without them.
+    """
     columns: dict[str, Tensor] = {"reward": output.logits[:, 0]}
     named: dict[str, Tensor] = {}
     if "attribute_stds" in output:
@@ -86,11 +126,13 @@ def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[d
         if "rewards" in output:  # an ensemble: average over members, (M, B, n) -> (B, n)
             total = output.aleatoric_variance + output.epistemic_variance
             named = {"means": output.attribute_means.mean(0), "stds": total.sqrt(), "w": output.gating_weights.mean(0)}
-            named |= {"apart": output.epistemic_variance.sqrt(), "gaps": output.attribute_gap}
+            named |= {"unknown": output.epistemic_variance.sqrt(), "gaps": output.attribute_gap}
+            named["apart"] = output.disagreement_variance.sqrt()
             columns |= {
                 "attribute_variance": stds.square().sum(-1).mean(0),
                 "covariance_norm": output.covariance_norm,
                 "epistemic_variance": output.epistemic_variance.sum(-1),
+                "reward_epistemic_std": output.reward_epistemic_std,
                 "reward_gap": output.reward_gap,
                 "member_rewards": output.rewards.T,
             }
@@ -101,14 +143,22 @@ def output_rows(output: ModelOutput, attributes: Sequence[str] | None) -> list[d
                 "covariance_norm": stds.square().norm(dim=-1),
             }
             if "attribute_epistemic_stds" in output:
-                named["apart"] = output.attribute_epistemic_stds
+                named["unknown"] = output.attribute_epistemic_stds
                 columns["epistemic_variance"] = output.attribute_epistemic_stds.square().sum(-1)
                 columns["reward_epistemic_std"] = output.reward_epistemic_std
+    if "posterior_features" in output:
+        columns["posterior_features"] = output["posterior_features"]
     lists = {name: tensor.float().cpu().tolist() for name, tensor in columns.items()}
     names = {"means": "attribute_means", "stds": "attribute_stds", "w": "gating_weights"}
-    names |= {"apart": "attribute_epistemic_stds", "gaps": "attribute_gaps"}
+    names |= {"unknown": "attribute_epistemic_stds", "apart": "attribute_disagreement_stds", "gaps": "attribute_gaps"}
     for key, name in names.items():
         if key in named:
             rows = named[key].float().cpu().tolist()
             lists[name] = [dict(zip(attributes or map(str, range(len(row))), row, strict=True)) for row in rows]
+    if levels and "attribute_intervals" in output:
+        names_of = attributes or list(map(str, range(output.attribute_means.shape[-1])))
+        lists["intervals"] = [
+            {level: dict(zip(names_of, ends, strict=True)) for level, ends in zip(levels, row, strict=True)}
+            for row in output.attribute_intervals.float().cpu().tolist()  # (L, n, 2)
+        ]
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]

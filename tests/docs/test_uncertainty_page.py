@@ -23,16 +23,23 @@ def test_the_programs_run_as_printed(tmp_path, monkeypatch):
     attributes = tiny_urm().config.attributes
     rated = [{"prompt": f"{i}?", "response": "x" * (i + 1), **dict.fromkeys(attributes, i % 5)} for i in range(20)]
     Path("ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rated))
+    rated = [{"prompt": f"{i}!", "response": "y" * (i + 1), **dict.fromkeys(attributes, i % 4)} for i in range(20)]
+    Path("new_ratings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rated))
+    commands = [
+        line for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    fitting = [line for line in commands if line.startswith(("urm posterior", "urm calibrate"))]
+    assert len(fitting) == 3
+    for line in fitting:  # the programs read what they write
+        assert main(shlex.split(line)[1:]) == 0, line
     names: dict = {}
     programs = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(programs) >= 4
     for program in programs:
         exec(compile(program, "uncertainty.md", "exec"), names)
     assert Path("ood.png").stat().st_size > 0
-    for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL):
-        for line in [
-            line for line in block.splitlines() if line.startswith(("urm score", "urm filter", "urm posterior"))
-        ]:
+    for line in commands:
+        if line.startswith(("urm score", "urm filter")):
             assert main(shlex.split(line)[1:]) == 0, line
     kept, dropped = list(read_jsonl("kept.jsonl")), list(read_jsonl("dropped.jsonl"))
     assert len(kept) >= 20 and sorted(map(json.dumps, kept + dropped)) == sorted(map(json.dumps, pairs))

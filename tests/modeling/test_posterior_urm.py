@@ -5,27 +5,16 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from tests.helpers.posteriors import with_posterior
 from tests.helpers.tiny import pad_rows, random_rows, save_members, tiny_urm
 from tests.helpers.urm_numbers import assert_equal_state
 from urm_hf import URMEnsemble, URMForRewardModeling
 from urm_hf.modeling import URMConfig
-from urm_hf.scores import output_rows
-from urm_hf.trainers.posteriors import set_posterior
+from urm_hf.modeling.head_urm import POSTERIOR
+from urm_hf.scores import RewardScore, output_rows
 from urm_hf.uncertainty.measures import available, compute_uncertainty
-from urm_hf.uncertainty.posterior import Posterior
 
 INPUTS = pad_rows(random_rows([9, 14, 5]))
-ROWS = 40
-
-
-def with_posterior(seed: int = 0, rank: int | None = None) -> tuple[URMForRewardModeling, Posterior]:
-    """A tiny URM that was taught what it does not know by ratings of random conversations."""
-    model = tiny_urm(seed=seed)
-    batch = pad_rows(random_rows(list(range(3, 3 + ROWS)), seed=7))
-    with torch.no_grad():
-        hidden = model.pool(**batch).float().numpy()
-    noise = np.random.default_rng(0).normal(size=(ROWS, 5, 2))
-    return model, set_posterior(model, hidden, hidden[:, :5, None] + noise, rank)
 
 
 @pytest.mark.parametrize("rank", [None, 3])
@@ -75,6 +64,55 @@ def test_it_is_saved_with_the_weights(tmp_path, auto):
     torch.testing.assert_close(loaded(**INPUTS).reward_epistemic_std, model(**INPUTS).reward_epistemic_std)
 
 
+@pytest.mark.parametrize("rank", [None, 3])
+def test_intervals_are_around_the_posteriors_own_mean(rank):
+    model, posterior = with_posterior(rank=rank)
+    output = model(**INPUTS)
+    hidden = output.pooled_hidden.detach().double().numpy()
+    factors = np.array(list(model.config.interval_factors.values()))  # (L, n)
+    half = factors * posterior.predictive_stds(hidden)[:, None]
+    expected = np.stack([posterior.predict(hidden)[:, None] - half, posterior.predict(hidden)[:, None] + half], -1)
+    assert list(model.config.interval_factors) == ["0.5", "0.9"] and expected.shape == (3, 2, 5, 2)
+    np.testing.assert_allclose(output.attribute_intervals.detach(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_intervals_are_saved_scored_and_forgotten_with_the_posterior(tmp_path):
+    model, _ = with_posterior()
+    model.save_pretrained(tmp_path)
+    loaded = URMForRewardModeling.from_pretrained(tmp_path)
+    assert loaded.config.interval_factors == model.config.interval_factors
+    output = loaded(**INPUTS)
+    (row, *_) = output_rows(output, loaded.config.attributes, list(loaded.config.interval_factors))
+    name = loaded.config.attributes[2]
+    assert row["intervals"]["0.9"][name] == pytest.approx(output.attribute_intervals[0, 1, 2].tolist())
+    score = RewardScore(**row)
+    low, high = score.attribute_intervals(level=0.9)[name]
+    narrow = score.attribute_intervals(0.5)[name]
+    assert low < narrow[0] < narrow[1] < high
+    with pytest.raises(ValueError, match="`level` must be one of 0.5, 0.9, got 0.7"):
+        score.attribute_intervals(0.7)
+    with pytest.raises(ValueError, match="no intervals: its model is not calibrated. `urm calibrate"):
+        RewardScore(reward=1.0).attribute_intervals()
+    loaded.score.drop_posterior()
+    assert loaded.config.interval_factors is None and "attribute_intervals" not in loaded(**INPUTS)
+
+
+@pytest.mark.parametrize(
+    "factors, message",
+    [
+        ({"1.5": [1.0] * 5}, "level 1.5; it must lie between 0 and 1"),
+        ({"0.9": [1.0] * 4}, r"`interval_factors\[0.9\]` needs one number for each of the 5 attributes"),
+        ({"0.9": [1.0] * 4 + [-1.0]}, "must be positive and finite"),
+    ],
+)
+def test_factors_that_cannot_be_are_refused(factors, message):
+    backbone = tiny_urm().config.backbone_config
+    with pytest.raises(ValueError, match=message):
+        URMConfig(backbone_config=backbone, posterior_rank=4, interval_factors=factors)
+    with pytest.raises(ValueError, match="are of a posterior, and there is none"):
+        URMConfig(backbone_config=backbone, interval_factors={"0.9": [1.0] * 5})
+
+
 def test_it_survives_bfloat16_bodies(tmp_path):
     model, _ = with_posterior()
     model.save_pretrained(tmp_path)
@@ -91,21 +129,54 @@ def test_dropping_it_leaves_the_model_as_it_was():
     assert "attribute_epistemic_stds" not in model(**INPUTS)
 
 
-def test_members_may_have_one_each(tmp_path):
-    """The disagreement of members stays what it is."""
-    models = [with_posterior(seed)[0] for seed in range(2)]
+@pytest.mark.parametrize("standardized", [False, True])
+def test_members_posteriors_add_to_their_disagreement(tmp_path, standardized):
+    """The law of total variance, by sums over members; each part has a name of its own."""
+    models = [with_posterior(seed)[0] for seed in range(3)]
+    ensemble = URMEnsemble.from_pretrained(save_members(tmp_path, models))
+    scale = torch.ones(3, 1)
+    if standardized:
+        ensemble.standardize(torch.tensor([[0.0, 1.0], [0.0, 2.0], [1.0, 4.0]]))
+        scale = torch.tensor(ensemble.config.reward_stds)[:, None]
+    outputs, output = [model(**INPUTS) for model in models], ensemble(**INPUTS)
+    means = torch.stack([single.attribute_means for single in outputs])
+    unknown = torch.stack([single.attribute_epistemic_stds for single in outputs]).square().mean(0)
+    apart = (means - means.mean(0)).square().mean(0)
+    torch.testing.assert_close(output.disagreement_variance, apart)
+    torch.testing.assert_close(output.posterior_variance, unknown)
+    torch.testing.assert_close(output.epistemic_variance, apart + unknown)
+    rewards = output.rewards
+    own = torch.stack([single.reward_epistemic_std for single in outputs]) / scale
+    reward_unknown = (rewards - rewards.mean(0)).square().mean(0) + own.square().mean(0)
+    torch.testing.assert_close(output.reward_epistemic_std, reward_unknown.sqrt())
+    noise = (torch.stack([single.reward_std for single in outputs]) / scale).square().mean(0)
+    torch.testing.assert_close(output.reward_std, (noise + reward_unknown).sqrt())
+    for name, values in (("epistemic", apart + unknown), ("disagreement", apart)):
+        found = compute_uncertainty(output, name)
+        np.testing.assert_allclose(found, values.sum(-1).detach().numpy(), rtol=1e-5)
+        scaled = (values / torch.arange(1.0, 6.0).square()).sum(-1).detach().numpy()
+        np.testing.assert_allclose(compute_uncertainty(output, name, [1.0, 2.0, 3.0, 4.0, 5.0]), scaled, rtol=1e-4)
+    found = compute_uncertainty(output, "reward_epistemic")
+    np.testing.assert_allclose(found, reward_unknown.sqrt().detach().numpy(), rtol=1e-5)
+
+
+def test_posteriors_count_where_every_member_has_one(tmp_path):
+    """What one member does not know says nothing of the others: the ensemble is then judged by its members alone."""
+    models = [with_posterior(0)[0], tiny_urm(seed=1)]
     ensemble = URMEnsemble.from_pretrained(save_members(tmp_path, models))
     plain = URMEnsemble.from_pretrained(save_members(tmp_path / "plain", [tiny_urm(seed=seed) for seed in range(2)]))
-    torch.testing.assert_close(ensemble(**INPUTS).epistemic_variance, plain(**INPUTS).epistemic_variance)
+    output = ensemble(**INPUTS)
+    assert "posterior_variance" not in output
+    torch.testing.assert_close(output.epistemic_variance, plain(**INPUTS).epistemic_variance)
+    torch.testing.assert_close(output.reward_epistemic_std, plain(**INPUTS).rewards.std(0, correction=0))
 
 
 def test_a_posterior_that_does_not_fit_is_refused():
     head = with_posterior()[0].score
-    parts = [getattr(head, f"posterior_{name}").clone() for name in ("center", "scale", "basis", "variances", "rest")]
-    intercept = head.posterior_intercept.clone()
+    parts = [getattr(head, name).clone() for name in POSTERIOR]
     with pytest.raises(ValueError, match=r"`posterior_variances` must be \(5, 64\), got \(5, 3\)"):
-        head.set_posterior(*parts[:3], parts[3][:, :3], parts[4], intercept)
+        head.set_posterior(*parts[:3], parts[3][:, :3], *parts[4:])
     with pytest.raises(ValueError, match="`posterior_rest` holds numbers that are negative"):
-        head.set_posterior(*parts[:4], -parts[4], intercept)
+        head.set_posterior(*parts[:4], -parts[4], *parts[5:])
     with pytest.raises(ValueError, match="`posterior_rank` must lie between 1 and the hidden size 64, got 65"):
         URMConfig(backbone_config=tiny_urm().config.backbone_config, posterior_rank=65)

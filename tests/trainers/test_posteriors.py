@@ -13,8 +13,12 @@ from tests.helpers.training import attribute_trainer, gating_trainer, pair_rows,
 from urm_hf import RewardScorer, URMForRewardModeling
 from urm_hf.checkpoints.merging import merge_checkpoints
 from urm_hf.cli import main
+from urm_hf.trainers import posteriors
+from urm_hf.trainers.posteriors import RatedStates, fit_head_intervals, fit_head_posterior
+from urm_hf.uncertainty.conformal import assign_folds, measure_coverage
 from urm_hf.uncertainty.measures import compute_uncertainty
-from urm_hf.uncertainty.posterior import fit_batches
+from urm_hf.uncertainty.moments import Moments
+from urm_hf.uncertainty.posterior import fit_batches, fit_posterior
 
 FROZEN = {"freeze_backbone": True, "max_steps": 3}
 
@@ -29,11 +33,82 @@ def trained(tmp_path) -> URMForRewardModeling:
 def test_a_frozen_backbone_gives_the_posterior_of_its_rows(tmp_path):
     trainer = attribute_trainer(tmp_path, rated_rows(40), **FROZEN)
     hidden = trainer._features["train"][np.array(trainer.train_dataset["feature"])]
-    expected = fit_batches([(hidden, np.array(trainer.train_dataset["ratings"]))])
+    ratings = np.array(trainer.train_dataset["ratings"])
+
+    def assert_epistemic(weights):
+        with torch.no_grad():
+            output = trainer.model.eval()(pooled_hidden=torch.from_numpy(hidden))
+        expected = fit_posterior(Moments(hidden.shape[1], 2).add(hidden, ratings, weights))
+        np.testing.assert_allclose(output.attribute_epistemic_stds**2, expected.epistemic(hidden), rtol=1e-3)
+        return output
+
+    assert_epistemic(None)  # so that checkpoints of the run hold one
     trainer.train()
     with torch.no_grad():
-        output = trainer.model.eval()(pooled_hidden=torch.from_numpy(hidden))
-    np.testing.assert_allclose(output.attribute_epistemic_stds**2, expected.epistemic(hidden), rtol=1e-3)
+        stds = trainer.model(pooled_hidden=torch.from_numpy(hidden)).attribute_stds.numpy()
+    # noisy rows count for less, now that sigma is trained
+    output = assert_epistemic(1 / np.square(stds / trainer.model.config.label_stds).mean(-1))
+    levels = list(trainer.model.config.interval_factors)
+    assert levels == ["0.5", "0.68", "0.8", "0.9", "0.95"] and output.attribute_intervals.shape == (40, 5, 2, 2)
+
+
+def make_states(rows: int = 60, prompts: int = 12, seed: int = 0) -> RatedStates:
+    """Of a tiny model: hidden states that rows of a prompt have in common in part, and noisy ratings of them."""
+    generator = np.random.default_rng(seed)
+    model = tiny_urm(attributes=["help", "depth"])
+    groups = generator.integers(prompts, size=rows)
+    hidden = generator.normal(size=(prompts, 64))[groups] + generator.normal(size=(rows, 64))
+    ratings = hidden[:, :2, None] + 2 * generator.normal(size=(rows, 2, 2))
+    return RatedStates(model, hidden.astype(np.float32), ratings, list(groups), weigh=False)
+
+
+def test_each_row_is_predicted_from_other_prompts(monkeypatch):
+    monkeypatch.setattr(posteriors, "ROWS", 7)  # several batches, which cut through folds
+    states = make_states()
+    folds = assign_folds(states.prompts)
+    means, stds = states.predict_in_turn(states.sum_up(folds), folds, None)
+    for row in (0, 17, 59):
+        others = folds != folds[row]
+        assert states.prompts[row] not in set(np.array(states.prompts)[others])
+        posterior = fit_batches([(states.hidden[others], states.ratings[others])])
+        np.testing.assert_allclose(means[row], posterior.predict(states.hidden[[row]])[0], rtol=1e-5)
+        np.testing.assert_allclose(stds[row], posterior.predictive_stds(states.hidden[[row]])[0], rtol=1e-5)
+
+
+def test_cross_fitted_intervals_hold_new_ratings_where_those_of_fitted_rows_do_not():
+    levels, held = np.array([0.5, 0.8]), {True: [], False: []}
+    for seed in range(8):
+        states, new = make_states(200, 40, seed), make_states(1000, 200, seed + 100)
+        fit_head_posterior(states, levels=[])
+        new.model = states.model
+        predicted = new.predict()
+        for cross in held:
+            _, factors = fit_head_intervals(states, levels, cross=cross)
+            held[cross].append([measure_coverage(*predicted, new.ratings, row).mean() for row in factors])
+    np.testing.assert_allclose(np.mean(held[True], axis=0), levels, atol=0.025)
+    assert (np.mean(held[False], axis=0) < levels - 0.03).all()  # flattered by the rows that were fitted on
+
+
+def test_intervals_can_be_fitted_again_for_other_levels():
+    states = make_states()
+    with pytest.raises(ValueError, match="has no posterior"):
+        fit_head_intervals(states)
+    fit_head_posterior(states)
+    fitted = states.model.config.interval_factors
+    fit_head_intervals(states, [0.8])
+    assert states.model.config.interval_factors == {"0.8": pytest.approx(fitted["0.8"])}
+
+
+def test_too_few_rows_leave_out_the_widest_intervals_and_say_so(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        trainer = attribute_trainer(tmp_path, rated_rows(12), standardize_features=False, **FROZEN)
+    assert list(trainer.model.config.interval_factors) == ["0.5", "0.68", "0.8", "0.9"]
+    assert "12 ratings of an attribute are too few for intervals of 0.95 and above, which take 19" in caplog.text
+    rows = [row if number < 2 else {**row, "depth": None} for number, row in enumerate(rated_rows(12))]
+    with caplog.at_level(logging.WARNING):
+        trainer = attribute_trainer(tmp_path, rows, standardize_features=False, **FROZEN)
+    assert trainer.model.score.has_posterior and trainer.model.config.interval_factors is None
+    assert "`attribute_intervals`" in caplog.text
 
 
 def test_it_is_saved_kept_by_the_gating_stage_and_dropped_where_the_body_trains(tmp_path, trained):
@@ -73,7 +148,45 @@ def test_the_command_fits_it_after_the_fact(tmp_path, capsys):
     assert [score.reward for score in after] == pytest.approx([score.reward for score in before])
     epistemic = compute_uncertainty(after, "epistemic")
     assert (epistemic > 0).all()
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["posterior_rank"] == 8
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["posterior_rank"] == 8 and set(config["interval_factors"]) == {"0.5", "0.68", "0.8", "0.9", "0.95"}
+    low, high = after[0].attribute_intervals()["help"]
+    assert low < high
+
+
+def test_the_check_tells_what_it_is_worth(tmp_path, capsys):
+    rows = rated_rows(60)
+    model = save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path / "model")
+    data = write(tmp_path / "rated.jsonl", rows)
+    command = ["posterior", model, "--data", data, "--out", str(tmp_path / "out"), "--levels", "0.8", "--check"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "| help | " in told and "60 rows" in told and "AUROC" in told and "calibrated for 0.8." in told
+
+
+def test_a_model_is_calibrated_on_rows_of_its_training_or_on_new_ones(tmp_path, capsys):
+    model = save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path / "model")
+    data, new = write(tmp_path / "rated.jsonl", rated_rows(60)), write(tmp_path / "new.jsonl", rated_rows(50, seed=9))
+    fitted, out = str(tmp_path / "fitted"), [str(tmp_path / name) for name in ("cross", "split")]
+    assert main(["calibrate", model, "--data", data, "--out", out[0]]) == 2
+    assert "has no posterior" in capsys.readouterr().err
+    assert main(["posterior", model, "--data", data, "--out", fitted]) == 0
+    assert main(["calibrate", fitted, "--data", data, "--out", out[0]]) == 0
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("fitted", "cross")]
+    for level, factors in configs[0]["interval_factors"].items():
+        assert configs[1]["interval_factors"][level] == pytest.approx(factors, rel=1e-4)
+    capsys.readouterr()
+    assert main(["calibrate", fitted, "--data", new, "--out", out[1], "--method", "split", "--levels", "0.7"]) == 0
+    assert "50 rows" in capsys.readouterr().out
+    config = json.loads((tmp_path / "split" / "config.json").read_text())
+    assert list(config["interval_factors"]) == ["0.7"]
+    # so many of the new ratings are inside: the definition of the factor
+    scores = RewardScorer(out[1]).score([row["text"] for row in rated_rows(50, seed=9)])
+    inside = [
+        score.attribute_intervals(0.7)["help"][0] <= row["help"] <= score.attribute_intervals(0.7)["help"][1]
+        for score, row in zip(scores, rated_rows(50, seed=9))
+    ]
+    assert np.mean(inside) == pytest.approx(np.ceil(51 * 0.7) / 50, abs=0.021)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def test_a_checkpoint_is_never_without_its_best_head(tmp_path, make):
     resumed = make(tmp_path, rows(14), rows(6, seed=5), callbacks=[BestAtStep2()], **config)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 6
-    assert changed(before.heads[2], resumed.model.score) == []
+    # but for the posterior, which is fitted anew when the head is trained
+    assert [name for name in changed(before.heads[2], resumed.model.score) if "posterior" not in name] == []
     assert changed(before.heads[4], resumed.model.score) != []
 
 

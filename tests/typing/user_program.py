@@ -59,6 +59,17 @@ def look(scorer: RewardScorer, single: RewardScorer) -> list[float]:
     return numbers
 
 
+def look_at_posterior(folder: str) -> list[float]:
+    model: URMForRewardModeling = URMForRewardModeling.from_pretrained(folder)
+    scorer = RewardScorer(folder)
+    good, bad = (scorer.score(rows, return_posterior_features=True) for rows in (ROWS, BAD))
+    unknown, probability = (
+        compare(good, bad, model.score) for compare in (urm_hf.margin_epistemic_std, urm_hf.compute_joint_probability)
+    )
+    low, high = good[0].attribute_intervals(level=0.5)["clarity"]
+    return [float(unknown.max()), float(probability.max()), low, high]
+
+
 def main(folders: list[str], out: str, adapter: str | None = None, url: str | None = None) -> None:
     train(folders[0], f"{out}/trained", {"report_to": "none", "use_cpu": True, "disable_tqdm": True})
     merged: str = str(urm_hf.merge_checkpoints(folders, f"{out}/merged", log_std="average").log_std)
@@ -66,7 +77,7 @@ def main(folders: list[str], out: str, adapter: str | None = None, url: str | No
     config: URMConfig = model.config
     ensemble: URMEnsemble = URMEnsemble.from_pretrained(folders)
     ensemble_config: URMEnsembleConfig = ensemble.config
-    numbers = look(RewardScorer(folders), RewardScorer(folders[0]))
+    numbers = look(RewardScorer(folders), RewardScorer(folders[0])) + look_at_posterior(f"{out}/trained")
     output: urm_hf.URMOutput = model(input_ids=model.dummy_inputs["input_ids"])
     both: urm_hf.URMEnsembleOutput = ensemble.combine([output] * len(folders))
     pushed = urm_hf.push(folders[0], "org/urm", dry_run=True)

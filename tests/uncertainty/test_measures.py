@@ -70,6 +70,7 @@ def closed_forms(models, scales=1.0) -> dict[str, list[float]]:
         forms["attribute_variance"].append(aleatoric)
         forms["aleatoric"].append(aleatoric)
         forms["epistemic"].append(epistemic)
+        forms["disagreement"].append(epistemic)  # members without posteriors know nothing else
         forms["total"].append(aleatoric + epistemic)
         forms["covariance_norm"].append(max(np.linalg.norm(np.diag(s[i] ** 2), "fro") for i in members))
         forms["attribute_gap"].append(max(abs(m[i, k] - m[j, k]) for i in members for j in members for k in n))

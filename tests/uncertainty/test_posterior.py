@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import BayesianRidge
 
-from urm_hf.uncertainty.posterior import Moments, fit_batches, fit_posterior
+from urm_hf.uncertainty.moments import Moments
+from urm_hf.uncertainty.posterior import LEAST_SIGNAL, fit_batches, fit_posterior
 
 N, H, ATTRIBUTES = 300, 12, 3
 
@@ -59,6 +60,68 @@ def test_several_ratings_of_a_row_are_as_many_rows():
     np.testing.assert_allclose(together.epistemic(hidden), apart.epistemic(hidden), rtol=1e-6)
 
 
+def test_a_row_of_weight_three_is_three_rows():
+    """But that it holds one rating: what the noise is estimated from is their number, as in weighted least squares."""
+    hidden, ratings = make_rows()
+    weights = np.where(np.arange(N) % 2, 3.0, 1.0)
+    weighted = fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings, weights))
+    z = (hidden - weighted.center) / weighted.scale
+    for k in range(ATTRIBUTES):
+        precision = np.diag(weights / weighted.noise[k])
+        inverse = np.linalg.inv(weighted.precision[k] * np.eye(H) + z.T @ precision @ z)
+        expected = np.einsum("ni,ij,nj->n", z, inverse, z) + weighted.noise[k] / weights.sum()
+        np.testing.assert_allclose(weighted.epistemic(hidden)[:, k], expected, rtol=1e-7)
+        mean = np.average(ratings[:, k, 0], weights=weights)
+        np.testing.assert_allclose(
+            weighted.predict(hidden)[:, k], mean + z @ inverse @ z.T @ precision @ (ratings[:, k, 0] - mean), rtol=1e-6
+        )
+
+
+def test_the_scale_of_weights_changes_nothing_but_the_noise_of_weight_one():
+    hidden, ratings = make_rows()
+    weights = np.random.default_rng(3).uniform(0.5, 2, N)
+    one, ten = (fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings, weights * c)) for c in (1, 10))
+    np.testing.assert_allclose(ten.epistemic(hidden), one.epistemic(hidden), rtol=1e-5)
+    np.testing.assert_allclose(ten.predict(hidden), one.predict(hidden), rtol=1e-5)
+    np.testing.assert_allclose(ten.noise, 10 * one.noise, rtol=1e-5)
+
+
+def test_weights_by_the_true_noise_predict_better():
+    """Rows whose ratings are ten times as noisy: who counts them less is nearer to the truth."""
+    generator, errors = np.random.default_rng(4), {"even": [], "weighted": []}
+    for _ in range(20):
+        hidden, truth = generator.normal(size=(N, H)), generator.normal(size=(H, 1))
+        stds = np.where(np.arange(N) % 2, 10.0, 1.0)
+        ratings = (hidden @ truth + stds[:, None] * generator.normal(size=(N, 1)))[..., None]
+        for name, weights in (("even", None), ("weighted", 1 / stds**2)):
+            found = fit_posterior(Moments(H, 1).add(hidden, ratings, weights)).predict(hidden)
+            errors[name].append(np.square(found - hidden @ truth).mean())
+    assert np.mean(errors["weighted"]) < 0.3 * np.mean(errors["even"])
+
+
+def test_parts_add_up_from_whatever_origin():
+    hidden, ratings = make_rows(mean=1000.0)
+    weights = np.random.default_rng(3).uniform(0.5, 2, N)
+    order = np.argsort(hidden[:, 0])  # so that the parts' origins are far apart
+    parts = [Moments(H, ATTRIBUTES).add(hidden[i], ratings[i], weights[i]) for i in np.array_split(order, 3)]
+    total = parts[0] + parts[1] + Moments(H, ATTRIBUTES) + parts[2]
+    whole = fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings, weights))
+    np.testing.assert_allclose(fit_posterior(total).epistemic(hidden), whole.epistemic(hidden), rtol=1e-5)
+    np.testing.assert_allclose(fit_posterior(total).predict(hidden), whole.predict(hidden), rtol=1e-5)
+
+
+def test_an_attribute_that_hidden_states_say_nothing_of_is_not_known_everywhere():
+    """Evidence alone would give it no variance, also of states that are far from all that was rated."""
+    hidden, _ = make_rows()
+    noise = np.random.default_rng(5).normal(size=(N, 1, 2))
+    posterior = fit_batches([(hidden, noise)])
+    z = (hidden - posterior.center) / posterior.scale
+    prior = np.square(z).sum(-1).mean() / posterior.precision[0]
+    assert prior >= 0.999 * LEAST_SIGNAL * posterior.noise[0]
+    far = posterior.center + 100 * (hidden - posterior.center)
+    assert (posterior.epistemic(far) > 10 * posterior.intercept).all()
+
+
 def test_rows_without_ratings_are_left_out_and_fewer_ratings_leave_more_open():
     hidden, ratings = make_rows()
     more = np.concatenate([hidden, hidden + 100]), np.concatenate([ratings, np.full_like(ratings, np.nan)])
@@ -97,6 +160,7 @@ def test_unfamiliar_states_are_less_known():
         (lambda hidden, ratings: hidden.__setitem__((3, 0), np.nan), "hidden state of row 3 .* not finite"),
         (lambda hidden, ratings: ratings.__setitem__(np.s_[1:, 1], np.nan), "attribute 1 has 1 ratings"),
         (lambda hidden, ratings: ratings.__setitem__(np.s_[:, 2], 3.0), "attribute 2 are all alike"),
+        (lambda hidden, ratings: ratings.__setitem__(np.s_[:, 2], 1e6 / 3), "attribute 2 are all alike"),
     ],
 )
 def test_what_cannot_be_fitted_is_told(spoil, message):
@@ -104,3 +168,12 @@ def test_what_cannot_be_fitted_is_told(spoil, message):
     spoil(hidden, ratings)
     with pytest.raises(ValueError, match=message):
         fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings))
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
+def test_a_weight_that_is_none_is_told(weight):
+    hidden, ratings = make_rows()
+    weights = np.ones(N)
+    weights[5] = weight
+    with pytest.raises(ValueError, match="weight of row 5 .* finite and above 0"):
+        Moments(H, ATTRIBUTES).add(hidden, ratings, weights)

@@ -126,7 +126,7 @@ class _Member(Checkpoint):
         # the posterior is of weights that the mean does not have
         self.tensors = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(POSTERIOR)}
         if self.urm.posterior_rank is not None:
-            self.urm.posterior_rank = None
+            self.urm.posterior_rank = self.urm.interval_factors = None
             logger.warning("The posterior of %s is left out: fit one to the mean (`urm posterior`).", name)
         if VALUE not in self.tensors:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")

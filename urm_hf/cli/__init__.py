@@ -28,6 +28,7 @@ COMMANDS = {
         "urm_hf.cli.posterior",
         "Teach a trained model what it does not know, from the rows of its training.",
     ),
+    "calibrate": ("urm_hf.cli.calibrate", "Make a model's intervals hold as many human ratings as they say."),
     "merge": ("urm_hf.cli.merge", "Average the weights of two or more models into one."),
     "convert": ("urm_hf.cli.convert", "Rewrite a URM of the published layout as one of this package, or back."),
     "push": ("urm_hf.cli.push", "Publish a model or an ensemble on the Hub with its code, card and scores."),

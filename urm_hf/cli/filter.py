@@ -43,6 +43,13 @@ def build_parser() -> Parser:
         help="The probability that --target-error is kept to. The default is 0.95.",
     )
     parser.add_argument(
+        "--testing",
+        default="bonferroni",
+        choices=["bonferroni", "fixed_sequence"],
+        help="How several shares are tested for --target-error. In a fixed sequence more is kept where the measure "
+        "sorts well, and nothing where the smallest share fails. The default is bonferroni.",
+    )
+    parser.add_argument(
         "--measure", help="The uncertainty. The default is epistemic where the model gives it, else reward_std."
     )
     parser.add_argument(
@@ -133,6 +140,7 @@ def _fit(args: argparse.Namespace, measure: str) -> "FittedThreshold":
         [pair.correct for pair in pairs],
         target_error=args.target_error,
         confidence=args.confidence,
+        testing=args.testing,
         groups=[pair.prompt for pair in pairs],
     )
     print(printable(str(fitted)), file=sys.stderr)

@@ -2,74 +2,53 @@
 `urm posterior`: teach a trained model what it does not know, from the rows that it was trained on.
 
 Fits the posterior of a Bayesian linear regression of the ratings on the model's hidden states, in closed form, and
-writes the model with it. Its scores then have `epistemic_variance`: low where a conversation resembles what was rated,
-high where it does not.
+writes the model with it. Its scores then have `epistemic_variance`, low where a conversation resembles what was rated
+and high where it does not, and `intervals` that hold a rating in a given share of cases.
 """
 
-from pathlib import Path
-
-from urm_hf.cli.model_arguments import add_data_arguments, check_positive
+from urm_hf.cli.model_arguments import check_positive
 from urm_hf.cli.parser import Parser
+from urm_hf.cli.rated_model import (
+    add_rated_model,
+    check_rated_model,
+    load_rated_model,
+    read_rated_states,
+    save_rated_model,
+)
 
 
 def build_parser() -> Parser:
     parser = Parser(prog="urm posterior", description=__doc__)
-    parser.add_argument("model", help="A trained URM: a repository or folder.")
-    add_data_arguments(parser)
-    parser.add_argument("--out", required=True, type=Path, help="The folder to write, new or empty.")
+    add_rated_model(parser)
     parser.add_argument(
         "--rank", type=int, help="The directions to keep. The default is all up to a hidden size of 1024, else 128."
     )
-    parser.add_argument("--revision", help="The commit, branch or tag of a repository.")
-    parser.add_argument("--dtype", default="auto", help="The precision of the model. The default is that of its file.")
-    parser.add_argument("--max-length", type=int, help="The most tokens of a conversation, as in training.")
     parser.add_argument(
-        "--truncation",
-        default="error",
-        choices=["error", "left", "right"],
-        help="What happens to a longer one: an error (the default), or its start or end is cut off.",
+        "--check",
+        action="store_true",
+        help="Print what it is worth: how well it predicts ratings of prompts that it was not fitted on, and whether "
+        "it tells texts of shuffled tokens from yours.",
     )
     return parser
 
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    check_positive(args, "rank", "max_length")
-    if args.out.exists() and any(args.out.iterdir()):
-        raise FileExistsError(f"--out {args.out} is not empty: name a new folder.")
-    import numpy as np
-    import torch
+    check_positive(args, "rank")
+    check_rated_model(args)
+    model, tokenizer = load_rated_model(args)
+    states = read_rated_states(args, model, tokenizer)
+    from urm_hf.trainers.posterior_checks import check_posterior
+    from urm_hf.trainers.posteriors import fit_head_posterior
+    from urm_hf.uncertainty.conformal import LEVELS
 
-    from urm_hf.checkpoints.files import appears_whole
-    from urm_hf.modeling import URMForRewardModeling
-    from urm_hf.modeling.tokenizer_urm import load_tokenizer, save_tokenizer
-    from urm_hf.trainers import URMAttributeConfig
-    from urm_hf.trainers.data_arguments import DataArguments
-    from urm_hf.trainers.posteriors import fit_on_rows
-    from urm_hf.trainers.splits import load_splits
-
-    model = URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval()
-    tokenizer = load_tokenizer(args.model, revision=args.revision)
-    data = DataArguments(
-        dataset_name=args.data,
-        train_split=args.split or "train",
-        dataset_config=args.data_config,
-        dataset_revision=args.data_revision,
-        format=args.format,
-        ignore_columns=args.ignore_columns or None,
-    )
-    rows, _ = load_splits(data, 0, list(model.config.attributes))
-    limit = {} if args.max_length is None else {"max_length": args.max_length}
-    settings = URMAttributeConfig(str(args.out), truncation=args.truncation, report_to="none", bf16=False, **limit)
-    with torch.inference_mode():
-        posterior = fit_on_rows(model, tokenizer, rows, settings, rank=args.rank)
-    with appears_whole(args.out) as folder:
-        model.save_pretrained(folder)
-        save_tokenizer(tokenizer, folder)
-    print(f"{args.out}: {args.model} with a posterior of {len(rows):,} rows, {posterior.rank} directions")
+    posterior = fit_head_posterior(states, args.rank, args.levels or LEVELS)
+    save_rated_model(args, model, tokenizer)
+    print(f"{args.out}: {args.model} with a posterior of {len(states):,} rows, {posterior.rank} directions")
     width = max(map(len, model.config.attributes))
     for name, noise, intercept in zip(model.config.attributes, posterior.noise, posterior.intercept, strict=True):
-        print(
-            f"  {name:<{width}}  noise of one rating {np.sqrt(noise):.3g}, of the mean rating {np.sqrt(intercept):.2g}"
-        )
+        told = f"noise of one rating {noise**0.5:.3g}, of the mean rating {intercept**0.5:.2g}"
+        print(f"  {name:<{width}}  {told}")
+    if args.check:
+        print(check_posterior(states, tokenizer, args.rank))
     return 0

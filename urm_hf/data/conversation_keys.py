@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from urm_hf.data.content import plain_value
-from urm_hf.data.conversations import digest, read_conversation
+from urm_hf.data.conversations import Conversation, digest, read_conversation
 from urm_hf.data.errors import RowError
 
 
@@ -26,6 +26,14 @@ def conversation_key(conversation: Any) -> str:
     if read.closed:
         return digest(["turns", [{"role": "assistant", "content": read.text}], None, {}])
     return read.key
+
+
+def key_of_prompt(conversation: Conversation) -> str:
+    """What answers to one prompt share: its text, or a digest of its turns and tools; empty where it is unknown."""
+    prompt = conversation.prompt
+    if prompt is None or isinstance(prompt, str):
+        return prompt or ""
+    return digest([prompt, conversation.tools])
 
 
 def is_plain(conversation: Any) -> bool:

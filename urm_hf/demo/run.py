@@ -35,9 +35,9 @@ from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.bootstrap import bootstrap_intervals, rows_by_group
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
 
-RECOMMENDED = "epistemic_variance"  # docs/results.md: what told unfamiliar text from familiar, of three ensembles
+RECOMMENDED = "epistemic_variance"  # docs/results.md: what told unfamiliar text from familiar
 MEASURES = {
-    "epistemic_variance": "disagreement of members, on attributes: look at this one",
+    "epistemic_variance": "what members' posteriors do not know, and their disagreement: look at this one",
     "reward_std": "aleatoric and epistemic, of the reward",
     "attribute_variance": "aleatoric, sum over attributes (5.2.3)",
     "covariance_norm": "aleatoric, largest member (Eq. 8)",

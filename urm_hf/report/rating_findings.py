@@ -25,6 +25,7 @@ from urm_hf.report.text import (
 # intervals that are wider than needed mislead as those that are too narrow do: what is known is told as unknown
 TONES = {"are honest": "good", "are too narrow": "warning", "are wider than needed": "warning"}
 LEVELS = {"coverage68": 0.6827, "coverage95": 0.95}  # what the intervals mu -+ sigma and mu -+ 1.96 sigma promise
+CALIBRATED = {"interval_coverage68": 0.68, "interval_coverage95": 0.95}  # what a calibrated model's own do
 CONSTANT = "constant"  # the baseline that predicts the same of every conversation
 
 
@@ -141,13 +142,14 @@ def _judge_width(share: Measured, promised: float) -> str:
 def _tell_coverage(results: EvaluationResults, data: str, model: str) -> list[Finding]:
     """A sentence for each level: sigma may be right in the tails and wrong in the middle."""
     findings = []
-    for metric, promised in LEVELS.items():
+    for metric, promised in (LEVELS | CALIBRATED).items():
         share = results.get(data, model, metric)
         if share is None:
             continue
         shares = f"{percent(share.value, 0)} {format_interval(share.interval, 0)}".strip()
         verdict = _judge_width(share, promised)
-        text = Markup("The {} intervals of {} hold {} of single ratings: they <b>{}</b>.")
-        told = text.format(percent(promised, 0), name_model(model), shares, verdict)
+        kind = "calibrated " * (metric in CALIBRATED)
+        text = Markup("The {}{} intervals of {} hold {} of single ratings: they <b>{}</b>.")
+        told = text.format(kind, percent(promised, 0), name_model(model), shares, verdict)
         findings.append(Finding(told, TONES[verdict]))
     return findings

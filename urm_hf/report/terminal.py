@@ -101,6 +101,8 @@ def _rating_rows(results: EvaluationResults, data: DataEntry) -> str:
         "nll": "NLL",
         "coverage68": "in 68 %",
         "coverage95": "in 95 %",
+        "interval_coverage68": "calibrated 68 %",
+        "interval_coverage95": "calibrated 95 %",
     }
     name = data.name
     # the constant stands beside the models: an NLL says nothing until it is compared with one that knows nothing

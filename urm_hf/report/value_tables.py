@@ -20,6 +20,8 @@ RATING_COLUMNS = {
     "coverage50": ("in 50", "holds, %", 0),
     "coverage68": ("in 68", "holds, %", 0),
     "coverage95": ("in 95", "holds, %", 0),
+    "interval_coverage68": ("cal. 68", "holds, %", 0),
+    "interval_coverage95": ("cal. 95", "holds, %", 0),
     "sharpness": ("sharpness", "mean σ", 2),
     "spread_pearson": ("spread r", "σ and raters, ↑", 2),
 }

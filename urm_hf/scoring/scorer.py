@@ -20,7 +20,7 @@ from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.modeling_urm import URMOutput
 from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward, URMEnsemble
-from urm_hf.scores import SIGMA_FIELDS, RewardScore, has_sigma, output_rows
+from urm_hf.scores import SIGMA_FIELDS, RewardScore, has_posterior, has_sigma, output_rows
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass, Report
 from urm_hf.scoring.engine.padding import pad_token_id
@@ -179,7 +179,9 @@ class RewardScorer:
             cut.append(encoded.cut)
         return sequences, cut
 
-    def score(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
+    def score(
+        self, conversations: Iterable[Any], progress: bool = False, *, return_posterior_features: bool = False
+    ) -> list[RewardScore]:
         """
         One score for each conversation, in their order.
 
@@ -189,6 +191,9 @@ class RewardScorer:
                 `urm_hf.data.conversations` lists.
             progress (`bool`, *optional*, defaults to `False`):
                 Whether to show a progress bar.
+            return_posterior_features (`bool`, *optional*, defaults to `False`):
+                Whether scores carry the numbers that [`margin_epistemic_std`] compares two answers by. Of a single URM
+                with a posterior.
 
         Returns:
             `list[RewardScore]`: a reward with its uncertainty for each conversation.
@@ -199,10 +204,16 @@ class RewardScorer:
         """
         conversations = list(check_several(conversations))
         rows_at_once = max(1, len(conversations))  # one window: duplicates and prefixes are found among all
-        return list(self.score_stream(conversations, progress=progress, rows_at_once=rows_at_once))
+        asked = {"return_posterior_features": return_posterior_features}
+        return list(self.score_stream(conversations, progress=progress, rows_at_once=rows_at_once, **asked))
 
     def score_stream(
-        self, conversations: Iterable[Any], progress: bool = False, rows_at_once: int = 8192
+        self,
+        conversations: Iterable[Any],
+        progress: bool = False,
+        rows_at_once: int = 8192,
+        *,
+        return_posterior_features: bool = False,
     ) -> Iterator[RewardScore]:
         """
         As `score`, in constant memory for any number of conversations: they are read and scored `rows_at_once` at a
@@ -213,6 +224,7 @@ class RewardScorer:
             conversations (`Iterable`): as of [`~RewardScorer.score`]; one that has no length is never held whole.
             progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
             rows_at_once (`int`, *optional*, defaults to 8192): conversations in memory.
+            return_posterior_features (`bool`, *optional*, defaults to `False`): as of [`~RewardScorer.score`].
 
         Yields:
             `RewardScore`: one for each conversation, in their order.
@@ -222,12 +234,18 @@ class RewardScorer:
         """
         if rows_at_once < 1:
             raise ValueError(f"`rows_at_once` must be positive, got {rows_at_once}.")
+        if return_posterior_features and (isinstance(self.model, URMEnsemble) or not has_posterior(self.model)):
+            raise ValueError(
+                "`return_posterior_features=True` needs a single URM with a posterior: `urm posterior MODEL --data "
+                "RATINGS --out DIR` fits one."
+            )
         rows, first = iter(check_several(conversations)), 0
         total = len(conversations) if isinstance(conversations, Sized) else None
         with self._begin(total, progress) as bar:
             while window := list(islice(rows, rows_at_once)):
                 sequences, cut = self.encode(window, first)
-                yield from self._score(sequences, cut, range(first, first + len(window)), bar)
+                rows_of = range(first, first + len(window))
+                yield from self._score(sequences, cut, rows_of, bar, return_posterior_features)
                 first += len(window)
 
     def score_ids(
@@ -266,7 +284,12 @@ class RewardScorer:
         return ScoringBar(None if total is None else total * passes, stats, name, disable=not progress)
 
     def _score(
-        self, sequences: Sequence[Sequence[int]], cut: Sequence[bool], rows: Sequence[int], bar: ScoringBar
+        self,
+        sequences: Sequence[Sequence[int]],
+        cut: Sequence[bool],
+        rows: Sequence[int],
+        bar: ScoringBar,
+        posterior_features: bool = False,
     ) -> list[RewardScore]:
         if not sequences:
             return []
@@ -287,14 +310,15 @@ class RewardScorer:
             bar.advance(conversations, tokens, computed)
 
         try:
-            output = self._outputs(plan, report)
+            output = self._outputs(plan, report, posterior_features)
         except NonFiniteReward as error:
             raise _not_finite(error.rows, index_of, rows, str(error)) from error
         unusable = torch.isfinite(output.logits[:, 0]).logical_not().nonzero()[:, 0].tolist()
         if unusable:
             reward = float(output.logits[unusable[0], 0])
             raise _not_finite(unusable, index_of, rows, f"the model gave the reward {reward}.")
-        scores = output_rows(output, self.attributes)
+        levels = list(getattr(self.model.config, "interval_factors", None) or ())
+        scores = output_rows(output, self.attributes, levels)
         if not has_sigma(self.model):
             scores = [{name: score[name] for name in score if name not in SIGMA_FIELDS} for score in scores]
         return [
@@ -302,10 +326,10 @@ class RewardScorer:
             for index, sequence, truncated in zip(index_of, sequences, cut, strict=True)
         ]
 
-    def _outputs(self, plan: Plan, report: Report) -> ModelOutput:
+    def _outputs(self, plan: Plan, report: Report, posterior_features: bool) -> ModelOutput:
         """The model's output for the plan's N sequences; of an ensemble, from one output of each member."""
         if not isinstance(self.model, URMEnsemble):
-            (columns,) = self._pass.outputs(plan, [self.model], report)
+            (columns,) = self._pass.outputs(plan, [self.model], report, posterior_features)
             if "attribute_stds" in columns:
                 return _gather(columns)
             return SequenceClassifierOutput(**columns)

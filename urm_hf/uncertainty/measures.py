@@ -67,11 +67,17 @@ MEASURES: dict[str, Measure] = {
         needs_sigma=True,
     ),
     "epistemic": Measure(
-        "sum over attributes of the variance of mu that is not known: of an ensemble over its members (divisor M), of "
-        "a single URM by its posterior",
+        "sum over attributes of the variance of mu that is not known: of a single URM by its posterior, of an "
+        "ensemble over its members (divisor M), and by their posteriors if all have one",
         "squared ratings",
         "less known",
         needs_epistemic=True,
+    ),
+    "disagreement": Measure(
+        "sum over attributes of the variance of mu over members (divisor M), whatever posteriors say",
+        "squared ratings",
+        "less known",
+        needs_ensemble=True,
     ),
     "total": Measure(
         "aleatoric + epistemic",
@@ -101,8 +107,8 @@ MEASURES: dict[str, Measure] = {
         by_attribute=False,
     ),
     "reward_epistemic": Measure(
-        "standard deviation of the reward that is not known: of an ensemble over its members (divisor M), of a single "
-        "URM by its posterior",
+        "standard deviation of the reward that is not known: of a single URM by its posterior, of an ensemble over "
+        "its members (divisor M), and by their posteriors if all have one",
         "reward",
         "less known",
         needs_epistemic=True,
@@ -116,12 +122,14 @@ _FIELDS: dict[str, Callable[[Any], float]] = {
     "covariance_norm": lambda row: row["covariance_norm"],
     "aleatoric": lambda row: row["attribute_variance"],
     "epistemic": lambda row: row["epistemic_variance"],
+    "disagreement": lambda row: sum(std**2 for std in row["attribute_disagreement_stds"].values()),
     "total": lambda row: row["attribute_variance"] + row["epistemic_variance"],
     "attribute_gap": lambda row: max(row["attribute_gaps"].values()),
     "reward_std": lambda row: row["reward_std"],
     "reward_gap": lambda row: row["reward_gap"],
     "reward_epistemic": lambda row: (
-        row["reward_epistemic_std"] if row.get("member_rewards") is None else np.std(row["member_rewards"])
+        # files that were scored before it was given hold members' rewards alone
+        np.std(row["member_rewards"]) if row.get("reward_epistemic_std") is None else row["reward_epistemic_std"]
     ),
 }
 
@@ -224,8 +232,9 @@ def _check_given(row: Any, name: str, where: str):
             f'{where} has no sigma: its model was trained by the squared error (`loss_type="deterministic"`), which '
             f'does not teach it. {name} needs a model trained by a likelihood, such as the default "mle".'
         )
-    if name == "attribute_gap" and row.get("attribute_gaps") is None:
-        raise ValueError(f"{where} has no `attribute_gaps`: score the conversations again.")
+    for measure, field in (("attribute_gap", "attribute_gaps"), ("disagreement", "attribute_disagreement_stds")):
+        if name == measure and row.get(field) is None:
+            raise ValueError(f"{where} has no `{field}`: score the conversations again.")
 
 
 def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
@@ -256,8 +265,8 @@ def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:
             )
         # the covariance is diagonal: its Frobenius norm is the norm of the variances
         return np.linalg.norm(read_scaled("attribute_stds") ** 2, axis=-1)
-    if name == "epistemic":
-        return (read_scaled("attribute_epistemic_stds") ** 2).sum(-1)
+    if name in ("epistemic", "disagreement"):
+        return (read_scaled(f"attribute_{name}_stds") ** 2).sum(-1)
     # The stds of an ensemble are of the total variance, aleatoric + epistemic; only the latter is given by itself.
     total = (read_scaled("attribute_stds") ** 2).sum(-1)  # (N,)
     if not ensemble:  # the stds of a single URM are sigma alone

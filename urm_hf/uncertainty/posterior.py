@@ -9,7 +9,13 @@ Computation 4(3), 415-447), and
 
 is the variance of the mean that these ratings leave open. It is small where h resembles what was rated, and up to
 |z|^2 / alpha_k where it does not: it answers "is this like what was rated?", not "which answer is better?". Of an
-attribute that hidden states say nothing of, alpha_k goes to infinity: all means are equal then, and known alike.
+attribute that hidden states say nothing of, alpha_k would go to infinity: all means were equal, and known alike, also
+of what nobody has seen the like of. It is bounded so that the prior's means of familiar rows vary by a hundredth of
+the noise or more.
+
+Ratings may be noisier in some rows than in others: with weights w_i, which the model's own sigma gives, the noise
+variance of row i is 1/(beta_k w_i), and Z'Z becomes the sum of w_i z_i z_i'. One weight for all attributes of a row
+leaves them one eigenbasis.
 
 All attributes share the eigenvectors of Z'Z. Those of the `rank` largest eigenvalues are kept; what lies outside of
 their span counts with the mean eigenvalue of the rest, and never with zero, as that is where unfamiliar text lies.
@@ -22,9 +28,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from urm_hf.uncertainty.moments import Moments
+
 WHOLE = 1024  # hidden sizes up to which every direction is kept
 RANK = 128  # directions kept of larger ones
 ROUNDS = 1000  # of evidence maximisation, at most
+LEAST_SIGNAL = 0.01  # of the noise: what means may vary by, as the prior has it
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class Posterior:
         intercept (`np.ndarray`): (n,) of the mean rating, same unit.
         weights (`np.ndarray`): (n, r) posterior mean of m_k in the basis, in units of the ratings.
         label_mean (`np.ndarray`): (n,) mean rating.
-        noise (`np.ndarray`): (n,) variance 1/beta_k of one rating around its mean, in squared units of the ratings.
+        noise (`np.ndarray`): (n,) variance 1/beta_k of one rating around its mean, in a row of weight 1, in squared
+            units of the ratings.
         precision (`np.ndarray`): (n,) alpha_k of the prior.
     """
 
@@ -69,61 +79,13 @@ class Posterior:
         outside = np.maximum((z**2).sum(-1) - inside.sum(-1), 0)
         return inside @ self.variances.T + outside[:, None] * self.rest + self.intercept
 
+    def predictive_stds(self, hidden: np.ndarray) -> np.ndarray:
+        """(N, n) standard deviations of a rating around [`predict`]: of its noise and of what is not known."""
+        return np.sqrt(self.noise + self.epistemic(hidden))
+
     def predict(self, hidden: np.ndarray) -> np.ndarray:
         """(N, n) posterior means of the ratings of hidden states (N, H)."""
         return self.label_mean + (hidden - self.center) / self.scale @ self.basis @ self.weights.T
-
-
-class Moments:
-    """
-    Sums over rows that a posterior is computed from: of any batches in any order, or added up over processes.
-
-    A row counts as often as it has ratings of an attribute, on average over attributes; rows without any are left out.
-    Sums are float64 and of h minus the first batch's mean, so that a large mean costs no digits.
-
-    Args:
-        hidden_size (`int`): H.
-        n (`int`): attributes.
-    """
-
-    def __init__(self, hidden_size: int, n: int):
-        self.origin: np.ndarray | None = None  # (H,)
-        self.count = 0.0  # sum of the rows' weights
-        self.hidden = np.zeros(hidden_size)  # sum of w h
-        self.squares = np.zeros((hidden_size, hidden_size))  # sum of w h h'
-        self.ratings = np.zeros(n)  # number of ratings
-        self.hidden_of = np.zeros((n, hidden_size))  # sum of h over the ratings of k
-        self.products = np.zeros((n, hidden_size))  # sum of y h
-        self.sums, self.sums_of_squares = np.zeros(n), np.zeros(n)  # of y and y^2
-
-    def add(self, hidden: np.ndarray, ratings: np.ndarray) -> "Moments":
-        """
-        Args:
-            hidden (`np.ndarray`): (N, H).
-            ratings (`np.ndarray`): (N, n, R), NaN where there is none.
-
-        Raises:
-            ValueError: a hidden state is not finite.
-        """
-        hidden = np.asarray(hidden, dtype=np.float64)
-        if not np.isfinite(hidden).all():
-            row = int(np.flatnonzero(~np.isfinite(hidden).all(-1))[0])
-            raise ValueError(f"the hidden state of row {row} of this batch is not finite: no posterior can be fitted.")
-        if self.origin is None:
-            self.origin = hidden.mean(0)
-        hidden = hidden - self.origin
-        given = np.isfinite(ratings).sum(-1).astype(np.float64)  # (N, n)
-        totals = np.nansum(np.asarray(ratings, dtype=np.float64), axis=-1)
-        weights = given.mean(-1)  # (N,)
-        self.count += weights.sum()
-        self.hidden += weights @ hidden
-        self.squares += (hidden * weights[:, None]).T @ hidden
-        self.ratings += given.sum(0)
-        self.hidden_of += given.T @ hidden
-        self.products += totals.T @ hidden
-        self.sums += totals.sum(0)
-        self.sums_of_squares += np.nansum(np.asarray(ratings, dtype=np.float64) ** 2, axis=(0, 2))
-        return self
 
 
 def fit_posterior(moments: Moments, rank: int | None = None, attributes: Sequence[str] | None = None) -> Posterior:
@@ -143,40 +105,43 @@ def fit_posterior(moments: Moments, rank: int | None = None, attributes: Sequenc
     for name, ratings in zip(names, moments.ratings, strict=True):
         if ratings < 2:
             raise ValueError(f"{name} has {int(ratings)} ratings: a posterior needs two or more.")
-    label_mean = moments.sums / moments.ratings
-    deviations = moments.sums_of_squares - moments.ratings * label_mean**2  # sum of (y - its mean)^2
-    for name, deviation, ratings in zip(names, deviations, moments.ratings, strict=True):
-        if not deviation > 1e-12 * ratings:
+    mass = moments.mass
+    label_mean = moments.sums / mass
+    deviations = moments.sums_of_squares - mass * label_mean**2  # sum of w (y - their mean)^2
+    for name, deviation, squares in zip(names, deviations, moments.sums_of_squares, strict=True):
+        if not deviation > 1e-12 * squares:
             raise ValueError(f"the ratings of {name} are all alike: no posterior can be fitted.")
     assert origin is not None
     hidden_size = len(origin)
     mean = moments.hidden / count
-    covariance = moments.squares / count - np.outer(mean, mean)
+    covariance = moments.squares / count  # (H, H); in place from here on, as it is large
+    covariance -= np.outer(mean, mean)
     std = np.sqrt(np.maximum(np.diag(covariance), 0))
     # a feature that hardly varied must not make whatever varies it look unfamiliar
     scale = np.maximum(std, max(0.01 * float(np.median(std)), 1e-6))
-    eigenvalues, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    covariance /= scale[:, None]
+    covariance /= scale
+    eigenvalues, vectors = np.linalg.eigh(covariance)
     eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first; of one row of weight 1
     kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
 
-    # sum of (y - its mean) z, in the basis: (n, H)
-    products = moments.products - moments.ratings[:, None] * np.outer(label_mean, mean)
-    products -= label_mean[:, None] * (moments.hidden_of - moments.ratings[:, None] * mean)
+    # sum of w (y - their mean) z, in the basis: (n, H)
+    products = moments.products - mass[:, None] * np.outer(label_mean, mean)
+    products -= label_mean[:, None] * (moments.hidden_of - mass[:, None] * mean)
     products = products / scale @ vectors
     found = [
-        _maximise_evidence(eigenvalues * moments.ratings[k], products[k], deviations[k], moments.ratings[k])
-        for k in range(n)
+        _maximise_evidence(eigenvalues * mass[k], products[k], deviations[k], moments.ratings[k]) for k in range(n)
     ]
     precision, noise_precision = (np.array(values) for values in zip(*found, strict=True))
-    precisions = precision[:, None] + noise_precision[:, None] * moments.ratings[:, None] * eigenvalues  # (n, H)
+    precisions = precision[:, None] + noise_precision[:, None] * mass[:, None] * eigenvalues  # (n, H)
     outside = eigenvalues[kept:].mean() if kept < hidden_size else 0.0
     return Posterior(
         center=origin + mean,
         scale=scale,
         basis=vectors[:, :kept].copy(),
         variances=1 / precisions[:, :kept],
-        rest=1 / (precision + noise_precision * moments.ratings * outside),
-        intercept=1 / (noise_precision * moments.ratings),
+        rest=1 / (precision + noise_precision * mass * outside),
+        intercept=1 / (noise_precision * mass),
         weights=(noise_precision[:, None] * products / precisions)[:, :kept],
         label_mean=label_mean,
         noise=1 / noise_precision,
@@ -212,9 +177,10 @@ def _maximise_evidence(
     Args:
         eigenvalues (`np.ndarray`): (H,) of Z'Z.
         products (`np.ndarray`): (H,) Z'(y - mean), in the basis.
-        deviations (`float`): sum of (y - mean)^2, above 0.
+        deviations (`float`): sum of w (y - mean)^2, above 0.
         count (`float`): ratings.
     """
+    variation = eigenvalues.sum() / count  # mean of w |z|^2 over the ratings
     alpha, beta = 1.0, count / deviations
     for _ in range(ROUNDS):
         precisions = alpha + beta * eigenvalues
@@ -222,8 +188,10 @@ def _maximise_evidence(
         known = float((beta * eigenvalues / precisions).sum())  # well-determined parameters, gamma
         residual = deviations - 2 * float(mean @ products) + float(mean**2 @ eigenvalues)
         # hidden states that say nothing drive alpha to infinity, interpolation drives beta there: both are bounded
-        new_alpha = min(max(known, 1e-12) / max(float(mean @ mean), 1e-12 * deviations / count), 1e12)
         new_beta = min(max(count - known, 1e-6 * count) / max(residual, 1e-9 * deviations), 1e9 * count / deviations)
+        # of alpha: the prior's means vary by |z|^2 / alpha, and the noise of weight w is 1 / (beta w)
+        most = new_beta * variation / LEAST_SIGNAL
+        new_alpha = min(max(known, 1e-12) / max(float(mean @ mean), 1e-12 * deviations / count), most)
         converged = abs(new_alpha / alpha - 1) < 1e-8 and abs(new_beta / beta - 1) < 1e-8
         alpha, beta = new_alpha, new_beta
         if converged:

@@ -14,6 +14,9 @@ from scipy.stats import hypergeom
 from urm_hf.statistics.bootstrap import rows_by_group
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# of fixed-sequence testing, where more shares cost nothing but the first must pass: few pairs bound little
+SEQUENCE = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+TESTING = ("bonferroni", "fixed_sequence")
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class FittedThreshold:
         chosen (`Candidate`, *optional*): the candidate that was taken: its share, kept pairs, errors and upper bound.
             None if no threshold can keep the promise.
         reason (`str`, *optional*): why there is none.
-        candidates (`list[Candidate]`, *optional*): all that were tested. Their upper bounds hold together with the
-            given confidence, so that another one may be chosen from them afterwards.
+        candidates (`list[Candidate]`, *optional*): all that were tested. With Bonferroni's correction their upper
+            bounds hold together with the given confidence, so that another one may be chosen from them afterwards. In
+            a fixed sequence each bound holds by itself only, and the last candidate is the first that failed.
     """
 
     target_error: float
@@ -89,7 +93,8 @@ def fit_threshold(
     *,
     target_error: float = 0.1,
     confidence: float = 0.95,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float] | None = None,
+    testing: str = "bonferroni",
     new_pairs: int | None = None,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
@@ -107,6 +112,12 @@ def fit_threshold(
     target may be taken. Selection with guaranteed risk: Geifman & El-Yaniv (2017), arXiv:1705.08500; as multiple
     testing: Angelopoulos et al. (2021), arXiv:2110.01052.
 
+    `testing="fixed_sequence"` tests the shares one after the other from the smallest, each at the full level, and
+    takes the last before the first that fails. A false promise is made only if the first share in the sequence that
+    breaks it passes, which has probability 1 - confidence at most, so that no correction is due (Maurer, Hothorn &
+    Lehmacher, 1995; section 3.2 of Angelopoulos et al.). It keeps more where the measure sorts well and pairs are
+    many, and nothing where the smallest share fails, whatever larger ones would do. Choose before you look at labels.
+
     Args:
         values (`ArrayLike` of shape `(N,)`): uncertainty of each labelled pair, as from
             [`combine_pair_uncertainty`]; higher = less sure.
@@ -114,8 +125,10 @@ def fit_threshold(
         target_error (`float`, *optional*, defaults to `0.1`): the largest share of kept pairs that may be wrong.
         confidence (`float`, *optional*, defaults to `0.95`): the probability that the promise is kept.
         shares (`list[float]`, *optional*): shares of the pairs to try to keep, in (0, 1], fixed before labels are
-            looked at; fewer give tighter bounds. Those too small to pass without a single error are left out. By
-            default 0.1, 0.2, ... 1.
+            looked at; with Bonferroni's correction fewer give tighter bounds. Those too small to pass without a single
+            error are left out. By default 0.1, 0.2, ... 1; in a fixed sequence 0.3, 0.35, ... 1.
+        testing (`str`, *optional*, defaults to `"bonferroni"`): how several shares may be tested and the promise be
+            kept: "bonferroni" or "fixed_sequence".
         new_pairs (`int`, *optional*): how many pairs will be filtered. The promise is then that at most `target_error`
             of the kept ones are wrong, with probability `confidence` over both samples, also where one set of pairs is
             split at random: given the errors of both together, the labelled ones are hypergeometric, because any pair
@@ -128,14 +141,20 @@ def fit_threshold(
         [`FittedThreshold`]: to pass to a filter, or to print.
 
     Raises:
-        ValueError: lengths differ, a value is not finite, `correct` is not true or false, a share is not in (0, 1].
+        ValueError: lengths differ, a value is not finite, `correct` is not true or false, a share is not in (0, 1], no
+            such `testing`.
     """
+    if testing not in TESTING:
+        raise ValueError(f"`testing` must be one of {', '.join(TESTING)}, got {testing!r}.")
+    in_sequence = testing == "fixed_sequence"
+    if shares is None:
+        shares = SEQUENCE if in_sequence else SHARES
     measured, wrong = _check_labels(values, correct)
     _check_settings(target_error, confidence, shares, new_pairs)
     if groups is not None:
         drawn = _draw_one_of_each(groups, len(measured), seed)
         measured, wrong = measured[drawn], wrong[drawn]
-    candidates = _test_candidates(measured, wrong, target_error, 1 - confidence, shares, new_pairs)
+    candidates = _test_candidates(measured, wrong, target_error, 1 - confidence, shares, new_pairs, in_sequence)
     chosen = max((c for c in candidates if c.upper_bound <= target_error), key=lambda c: c.share, default=None)
     n = len(measured)
     reason = "" if chosen else _explain_none(candidates, n, target_error, 1 - confidence)
@@ -143,9 +162,18 @@ def fit_threshold(
 
 
 def _test_candidates(
-    values: np.ndarray, wrong: np.ndarray, target: float, delta: float, shares: Sequence[float], new_pairs: int | None
+    values: np.ndarray,
+    wrong: np.ndarray,
+    target: float,
+    delta: float,
+    shares: Sequence[float],
+    new_pairs: int | None,
+    in_sequence: bool,
 ) -> list[Candidate]:
-    """The thresholds of the shares that can pass, with bounds that hold together with probability 1 - delta."""
+    """
+    The thresholds of the shares that can pass, with bounds that hold together with probability 1 - delta; in sequence
+    with bounds that hold with it each, up to the first above the target.
+    """
     n = len(values)
     order = np.argsort(values)
     values, errors = values[order], np.concatenate([[0], np.cumsum(wrong[order])])
@@ -157,8 +185,9 @@ def _test_candidates(
         planned[share] = n if rank == n else max(rank - 1, 0)
     # Without an error, m pairs pass at level d where (1 - target)^m <= d. That is known before any label is, so that
     # shares may be left out by it, and the others share the level among fewer.
-    while planned and (1 - target) ** min(planned.values()) > delta / len(planned):
+    while planned and (1 - target) ** min(planned.values()) > delta / (1 if in_sequence else len(planned)):
         planned.pop(next(iter(planned)))
+    level = delta / (1 if in_sequence else max(len(planned), 1))
     candidates = []
     for share, count in planned.items():
         threshold, kept = math.inf, n
@@ -166,8 +195,10 @@ def _test_candidates(
             threshold = float(np.nextafter(values[count], -math.inf))  # filters keep values up to the threshold
             kept = int(np.searchsorted(values, values[count]))  # fewer than planned where values tie
         new = None if new_pairs is None else round(kept * new_pairs / n)
-        bound = _compute_upper_bound(int(errors[kept]), kept, delta / len(planned), new)
+        bound = _compute_upper_bound(int(errors[kept]), kept, level, new)
         candidates.append(Candidate(share, threshold, kept, int(errors[kept]), bound))
+        if in_sequence and bound > target:
+            break
     return candidates
 
 

@@ -50,6 +50,45 @@ def test_densities_and_intervals_are_those_of_scipy_on_the_rating_scale(k, name)
 
 
 @pytest.mark.parametrize("k, name", list(enumerate(NAMES)))
+def test_calibrated_intervals_hold_what_lies_between_their_ends(k, name):
+    scores = [RewardScore(**score) for score in SCORES]
+    for number, score in enumerate(scores):
+        ends = {own: [mean - 0.4 - 0.1 * number, mean + 0.9] for own, mean in score.attribute_means.items()}
+        score["intervals"] = {"0.68": ends, "0.9": {own: [-1e9, 1e9] for own in ends}}
+    found = table(rating_metrics(DATA, scores, samples=0))
+    row, annotator = np.nonzero(~np.isnan(DATA.ratings[:, k]))
+    ratings, (means, _) = DATA.ratings[row, k, annotator], arrays_of(SCORES)
+    low, high = means[row, k] - 0.4 - 0.1 * row, means[row, k] + 0.9
+    share = ((low <= ratings) & (ratings <= high)).mean()
+    assert found["interval_coverage68", name, None].value == pytest.approx(share)
+    assert found["interval_coverage90", name, None].value == 1
+    width = found["interval_width68", name, None]
+    assert width.value == pytest.approx(np.mean([1.3 + 0.1 * number for number in range(len(scores))]))
+    assert width.n == len(scores) and ("interval_coverage95", name, None) not in found
+    assert not any("interval" in metric for metric, *_ in FOUND)
+
+
+def test_coverage_by_length_is_that_of_thirds():
+    lengths = np.arange(len(SCORES)) * 7 % 60 + 10
+    scores = [RewardScore(**score) for score in SCORES]
+    for score, length in zip(scores, lengths):
+        score["n_tokens"] = int(length)
+        score["intervals"] = {"0.95": {own: [-1e9, 1e9] for own in score.attribute_means}}
+    found = [one for one in rating_metrics(DATA, scores, samples=0).metrics if one.level == "length"]
+    groups = list(dict.fromkeys(one.group for one in found))
+    assert len(groups) == 3 and sum(one.n for one in found if one.metric == "coverage68") == len(scores)
+    means, stds = arrays_of(SCORES)
+    longest = np.argsort(lengths, kind="stable")[-len(scores) // 3 :]
+    inside = np.abs(DATA.ratings - means[..., None]) <= stds[..., None]
+    rated = ~np.isnan(DATA.ratings)
+    shares = [(inside & rated)[longest, k].sum() / rated[longest, k].sum() for k in range(len(NAMES))]
+    last = {one.metric: one for one in found if one.group == groups[-1]}
+    assert last["coverage68"].n == len(longest)  # no two lengths are equal
+    assert last["coverage68"].value == pytest.approx(np.mean(shares))
+    assert last["interval_coverage95"].value == 1 and "interval_coverage68" not in last
+
+
+@pytest.mark.parametrize("k, name", list(enumerate(NAMES)))
 def test_correlations_are_those_of_scipy(k, name):
     means, stds = arrays_of(SCORES)
     observed = np.nanmean(DATA.ratings[:, k], axis=1)

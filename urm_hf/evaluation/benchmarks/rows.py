@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from urm_hf.data.content import check_messages, is_messages
-from urm_hf.data.conversations import Conversation, digest, read_answer
+from urm_hf.data.conversation_keys import key_of_prompt
+from urm_hf.data.conversations import Conversation, read_answer
 from urm_hf.data.errors import RowError
 
 
@@ -111,14 +112,6 @@ def read_conversations(
     if first.text is not None and first.prompt_length is None:
         return _common_text([str(conversation.text) for conversation in conversations]), conversations
     return key_of_prompt(first), conversations
-
-
-def key_of_prompt(conversation: Conversation) -> str:
-    """What answers to one prompt share: its text, or a digest of its turns and tools; empty where it is unknown."""
-    prompt = conversation.prompt
-    if prompt is None or isinstance(prompt, str):
-        return prompt or ""
-    return digest([prompt, conversation.tools])
 
 
 def reject_equal(chosen: Sequence[Conversation], rejected: Sequence[Conversation]):

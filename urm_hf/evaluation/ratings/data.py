@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from urm_hf.data.conversation_keys import key_of_prompt
 from urm_hf.data.conversations import ANSWER_COLUMNS, Conversation, read_conversation
 from urm_hf.data.errors import RowError
 from urm_hf.data.formats.ratings import HELPSTEER2_RATINGS
 from urm_hf.data.items import BadRow
 from urm_hf.data.ratings import find_masks, is_rated, ratings_array, read_ratings
-from urm_hf.evaluation.benchmarks.rows import PreferenceColumns, key_of_prompt
+from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
 
 RATINGS = "ratings"  # the kind, and the column that tells it
 ONE_ANSWER = (*ANSWER_COLUMNS, "messages", "text", "input_ids")  # columns of a conversation with one answer

@@ -13,6 +13,7 @@ from scipy.stats import rankdata
 
 from urm_hf.evaluation.measured import Measured, with_intervals
 from urm_hf.evaluation.measurements import Measurements
+from urm_hf.evaluation.ratings.coverage import coverage_by_length
 from urm_hf.evaluation.ratings.data import RatingSet, matched
 from urm_hf.statistics.bootstrap import rows_by_group
 from urm_hf.statistics.likelihoods import gaussian_nll_of_arrays
@@ -29,10 +30,13 @@ REPORTED = (
     "sharpness",
     "spread_pearson",
     "single_pearson",
+    *(f"interval_coverage{level}" for level in (50, 68, 90, 95)),
+    *(f"interval_width{level}" for level in (68, 95)),
 )
-IN_RATINGS = ("crps", "sharpness")  # in the unit of a rating
+IN_RATINGS = ("crps", "sharpness", "interval_width68", "interval_width95")  # in the unit of a rating
 OF_SIGMA = ("nll", "crps", "coverage50", "coverage68", "coverage95", "sharpness", "spread_pearson")
-OF_ROWS = ("pearson", "spearman", "spread_pearson", "sharpness")  # of conversations, not of ratings
+# of conversations, not of ratings
+OF_ROWS = ("pearson", "spearman", "spread_pearson", "sharpness", "interval_width68", "interval_width95")
 
 
 def rating_metrics(
@@ -49,6 +53,9 @@ def rating_metrics(
     pearson, spearman: mu and the mean rating of each conversation. single_pearson: mu and each single rating, which is
         what "noise_ceiling_pearson" is the ceiling of.
     coverage50, coverage68, coverage95: share of ratings inside mu -+ 0.674, 1 and 1.96 sigma.
+    interval_coverage50, 68, 90, 95: share of ratings inside the model's `intervals`, if it is calibrated.
+    Of thirds by length, at the level "length", coverage68 and coverage95 and those of intervals.
+    interval_width68, interval_width95: their mean width, over all conversations.
     sharpness: mean sigma, over all conversations. spread_pearson: sigma^2 and the annotators' variance (divisor
         R - 1), of conversations with several ratings.
     pearson, spearman with the variant "reward": the reward and the mean rating; all that a scalar model is judged by.
@@ -67,7 +74,11 @@ def rating_metrics(
         names = matched(data, list(scores[0]["attribute_means"]), mapping)
         columns = [data.attributes.index(attribute) for attribute in names]
         means, stds = predictions(scores, names)
-        found = measured_ratings(data, list(names), means, stds, samples, seed)
+        intervals = read_intervals(scores, names)
+        found = measured_ratings(data, list(names), means, stds, samples, seed, intervals)
+        if all(score.get("n_tokens") is not None for score in scores):
+            lengths = np.array([score["n_tokens"] for score in scores])
+            found += coverage_by_length(data, list(names), means, stds, intervals, lengths, samples, seed)
         if scores[0].get("attribute_stds") is None:
             found = found.without(OF_SIGMA, "the model was trained without sigma (by the squared error)")
     rewards = np.array([score["reward"] for score in scores], dtype=np.float64)
@@ -98,15 +109,32 @@ def predictions(scores: Sequence[Any], names: Mapping[str, str]) -> tuple[np.nda
     return means, stds
 
 
+def read_intervals(scores: Sequence[Any], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Lower and upper ends (N, n, 2) of a calibrated model's intervals, by the level in per cent; of another none."""
+    if any(score.get("intervals") is None for score in scores):
+        return {}
+    levels = {f"{100 * float(level):g}": level for level in scores[0]["intervals"]}
+    return {
+        percent: np.array([[score["intervals"][level][own] for own in names.values()] for score in scores])
+        for percent, level in levels.items()
+    }
+
+
 def _read(score: Any, field: str) -> Mapping[str, float]:
     values = score.get(field)
     return dict.fromkeys(score["attribute_means"], 1.0) if values is None else values
 
 
 def measured_ratings(
-    data: RatingSet, attributes: Sequence[str], means: np.ndarray, stds: np.ndarray, samples: int, seed: int
+    data: RatingSet,
+    attributes: Sequence[str],
+    means: np.ndarray,
+    stds: np.ndarray,
+    samples: int,
+    seed: int,
+    intervals: Mapping[str, np.ndarray] | None = None,
 ) -> Measurements:
-    """All metrics of predictions (N, n) for these attributes of the data."""
+    """All metrics of predictions (N, n) for these attributes of the data, and of intervals (N, n, 2) by level."""
     ratings = data.ratings[:, [data.attributes.index(attribute) for attribute in attributes]]
     neutral = [0.0] * len(attributes), [1.0] * len(attributes)  # ratings stay in their own unit
 
@@ -115,6 +143,12 @@ def measured_ratings(
         for k, attribute in enumerate(attributes):
             found[f"sharpness/{attribute}"] = found[f"mean_std/{attribute}"]
             found[f"single_pearson/{attribute}"] = single_correlation(means[rows, k], ratings[rows, k])
+            for level, ends in (intervals or {}).items():
+                low, high = ends[rows, k].T[..., None]  # (N, 1) each
+                given = ~np.isnan(ratings[rows, k])
+                inside = (low <= ratings[rows, k]) & (ratings[rows, k] <= high)  # never where there is no rating
+                found[f"interval_coverage{level}/{attribute}"] = inside.sum() / given.sum() if given.any() else np.nan
+                found[f"interval_width{level}/{attribute}"] = float((high - low).mean())
         return found
 
     return _measured(measure, data, attributes, samples, seed)

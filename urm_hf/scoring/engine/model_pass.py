@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FIELDS = (
     *("logits", "attribute_means", "attribute_stds", "gating_weights", "reward_std"),
-    *("attribute_epistemic_stds", "reward_epistemic_std"),  # of a URM with a posterior
+    *("attribute_epistemic_stds", "reward_epistemic_std", "attribute_intervals"),  # of a URM with a posterior
 )
 TOKENS_ON_CPU, TOKENS_ON_GPU = 4096, 8192  # of a batch, by default: a CPU's caches hold less
 
@@ -52,7 +52,9 @@ class ModelPass:
         self.max_tokens, self.pad_token_id, self.compiled = max_tokens, pad_token_id, compiled
         self._packable: dict[tuple[type, str], bool] = {}  # of the kinds of backbone and attention that were tried out
 
-    def outputs(self, plan: Plan, models: Sequence[PreTrainedModel], report: Report) -> list[Columns]:
+    def outputs(
+        self, plan: Plan, models: Sequence[PreTrainedModel], report: Report, posterior_features: bool = False
+    ) -> list[Columns]:
         """
         The outputs for all sequences, on the CPU, of one model, or of several that share their backbone.
 
@@ -61,6 +63,8 @@ class ModelPass:
             models (`Sequence[PreTrainedModel]`): one, or several that share their backbone.
             report (`Callable`): called after each batch with the indices of its sequences and the tokens that were
                 computed.
+            posterior_features (`bool`, *optional*, defaults to `False`): whether the outputs, of models with a
+                posterior, hold a column of this name, float16, see [`URMHead.posterior_features`].
 
         Returns:
             `list[dict[str, Tensor]]`: of each model its outputs by name, of N rows in the order of the sequences.
@@ -69,8 +73,10 @@ class ModelPass:
         order: list[int] = []
         for indices, outputs, tokens in self.batches(plan, models):
             # only these fields: hidden states of all batches would fill the memory
-            for batches, output in zip(columns, outputs, strict=True):
-                batches.append({name: output[name] for name in FIELDS if name in output})
+            for batches, output, model in zip(columns, outputs, models, strict=True):
+                if posterior_features:
+                    output["posterior_features"] = model.score.posterior_features(output["pooled_hidden"]).half()
+                batches.append({name: output[name] for name in (*FIELDS, "posterior_features") if name in output})
             order += indices
             report(indices, tokens)
         found = [_restore_order(batches, order) for batches in columns]
@@ -92,7 +98,8 @@ class ModelPass:
             PaddedBatches(suspects, models, self.pad_token_id), execution_device(models[0])
         ):
             for column, output in zip(columns, outputs, strict=True):
-                for name, values in column.items():
+                for name in column.keys() & output.keys():
+                    values = column[name]
                     values[torch.tensor(indices)] = output[name].to(values)
             report([], tokens)
 

@@ -1,0 +1,79 @@
+"""
+`urm calibrate`: make a model's intervals hold as many ratings as they say.
+
+Finds, for each attribute and level, how many standard deviations of the model's prediction hold a rating in so many
+cases, and writes the model with these factors; its scores then have `intervals`. The model needs a posterior (`urm
+posterior`, or training on a frozen backbone).
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from urm_hf.cli.parser import Parser
+from urm_hf.cli.rated_model import (
+    add_rated_model,
+    check_rated_model,
+    load_rated_model,
+    read_rated_states,
+    save_rated_model,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from urm_hf.trainers.posteriors import RatedStates
+
+EPILOG = """
+cross reads the rows that the model was trained on: each is predicted by a posterior of the rows of other prompts.
+split reads rows that it was not trained on, which takes many prompts: what varies from prompt to prompt is not
+averaged away by more ratings of few of them.
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="urm calibrate", description=__doc__, epilog=EPILOG)
+    add_rated_model(parser)
+    parser.add_argument(
+        "--method",
+        default="cross",
+        choices=["cross", "split"],
+        help="What the rows are: cross for those that the model was trained on (the default), split for new ones.",
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = build_parser().parse_args(argv)
+    check_rated_model(args)
+    model, tokenizer = load_rated_model(args)
+    if not model.score.has_posterior:
+        raise ValueError(
+            f"{args.model} has no posterior, whose predictions intervals are built on. Fit one, which brings "
+            "intervals as well: `urm posterior MODEL --data RATINGS --out DIR`."
+        )
+    states = read_rated_states(args, model, tokenizer)
+    from urm_hf.trainers.posteriors import fit_head_intervals
+    from urm_hf.uncertainty.conformal import LEVELS
+
+    levels = sorted(set(args.levels or LEVELS))
+    before, factors = fit_head_intervals(states, levels, cross=args.method == "cross")
+    save_rated_model(args, model, tokenizer)
+    print(_describe(args, states, levels, before, factors))
+    return 0
+
+
+def _describe(
+    args: argparse.Namespace, states: "RatedStates", levels: list[float], before: "np.ndarray", factors: "np.ndarray"
+) -> str:
+    """What was found: the share that a Gaussian's interval held of these ratings, and the factor that replaces it."""
+    from scipy.special import ndtri
+
+    prompts = len(set(states.prompts))
+    lines = [f"{args.out}: {args.model}, calibrated on {len(states):,} rows of {prompts:,} prompts ({args.method})"]
+    lines += ["", "Standard deviations of an interval; in brackets what a Gaussian's held of these ratings:", ""]
+    heads = [f"{level:g} ({ndtri((1 + level) / 2):.2f})" for level in levels]
+    lines += [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(levels)}"]
+    for k, name in enumerate(states.attributes):
+        cells = [f"{factors[place, k]:.2f} ({before[place, k]:.0%})" for place in range(len(levels))]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

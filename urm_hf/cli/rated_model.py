@@ -1,0 +1,88 @@
+"""What `urm posterior` and `urm calibrate` share: a trained URM, rated rows, and a new folder for the model."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from urm_hf.cli.model_arguments import add_data_arguments, check_positive
+from urm_hf.cli.parser import Parser
+
+if TYPE_CHECKING:  # `--help` answers at once
+    from urm_hf.modeling import URMForRewardModeling
+    from urm_hf.trainers.posteriors import RatedStates
+
+
+def add_rated_model(parser: Parser):
+    """The model, the rows and where to write."""
+    parser.add_argument("model", help="A trained URM: a repository or folder.")
+    add_data_arguments(parser)
+    parser.add_argument("--out", required=True, type=Path, help="The folder to write, new or empty.")
+    parser.add_argument("--revision", help="The commit, branch or tag of a repository.")
+    parser.add_argument("--dtype", default="auto", help="The precision of the model. The default is that of its file.")
+    parser.add_argument("--max-length", type=int, help="The most tokens of a conversation, as in training.")
+    parser.add_argument(
+        "--truncation",
+        default="error",
+        choices=["error", "left", "right"],
+        help="What happens to a longer one: an error (the default), or its start or end is cut off.",
+    )
+    parser.add_argument(
+        "--levels",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="The shares of ratings that intervals are to hold. The default is 0.5 0.68 0.8 0.9 0.95.",
+    )
+
+
+def check_rated_model(args: argparse.Namespace):
+    """All that can be told before anything is loaded."""
+    check_positive(args, "max_length")
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise FileExistsError(f"--out {args.out} is not empty: name a new folder.")
+    for level in args.levels or ():
+        if not 0 < level < 1:
+            raise ValueError(f"--levels must lie between 0 and 1, got {level:g}.")
+
+
+def load_rated_model(args: argparse.Namespace) -> "tuple[URMForRewardModeling, Any]":
+    """The model and its tokenizer."""
+    from urm_hf.modeling import URMForRewardModeling
+    from urm_hf.modeling.tokenizer_urm import load_tokenizer
+
+    model = URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval()
+    return model, load_tokenizer(args.model, revision=args.revision)
+
+
+def read_rated_states(args: argparse.Namespace, model: "URMForRewardModeling", tokenizer: Any) -> "RatedStates":
+    """The hidden states of the rows of --data."""
+    import torch
+
+    from urm_hf.trainers import URMAttributeConfig
+    from urm_hf.trainers.data_arguments import DataArguments
+    from urm_hf.trainers.posteriors import read_states
+    from urm_hf.trainers.splits import load_splits
+
+    data = DataArguments(
+        dataset_name=args.data,
+        train_split=args.split or "train",
+        dataset_config=args.data_config,
+        dataset_revision=args.data_revision,
+        format=args.format,
+        ignore_columns=args.ignore_columns or None,
+    )
+    rows, _ = load_splits(data, 0, list(model.config.attributes))
+    limit = {} if args.max_length is None else {"max_length": args.max_length}
+    settings = URMAttributeConfig(str(args.out), truncation=args.truncation, report_to="none", bf16=False, **limit)
+    with torch.inference_mode():
+        return read_states(model, tokenizer, rows, settings)
+
+
+def save_rated_model(args: argparse.Namespace, model: "URMForRewardModeling", tokenizer: Any):
+    """The folder of --out, which appears whole."""
+    from urm_hf.checkpoints.files import appears_whole
+    from urm_hf.modeling.tokenizer_urm import save_tokenizer
+
+    with appears_whole(args.out) as folder:
+        model.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)

@@ -1,0 +1,91 @@
+"""
+What one model does not know of the difference between two answers: the joint posterior of a pair.
+
+Both rewards are read from one posterior, so that what two answers share cancels. With rewards r = sum_k w_k mu_k and
+mu_k = intercept_k + m_k'z,
+
+    Var(r_a - r_b) = sum_k v_k' S_k v_k + (w_ak - w_bk)^2 / (beta_k N_k),    v_k = w_ak z_a - w_bk z_b.
+
+Of what lies outside of the basis only lengths are kept: there the two are taken for orthogonal. Gates are taken as
+they are. Sources as of `urm_hf.uncertainty.posterior`.
+
+Shapes: N pairs, n attributes, r directions.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from urm_hf.modeling.head_urm import URMHead
+from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
+
+
+def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head: URMHead) -> np.ndarray:
+    """
+    Standard deviation of r_a - r_b that rated rows leave open, (N,), in the unit of the reward; higher = less known.
+
+    ```python
+    a, b = (scorer.score(side, return_posterior_features=True) for side in (chosen, rejected))
+    margin_epistemic_std(a, b, scorer.model.score)
+    ```
+
+    Args:
+        scores_a (`list[RewardScore]` or `list[dict]`): the N scores of one side, with `posterior_features`.
+        scores_b (`list[RewardScore]` or `list[dict]`): the N scores of the other side, in the same order.
+        head ([`URMHead`]): `model.score` of the model that gave them.
+
+    Raises:
+        ValueError: lists of different length, scores without `posterior_features`, or of another model.
+    """
+    if len(scores_a) != len(scores_b):
+        raise ValueError(f"Pairs need two lists of one length, got {len(scores_a)} and {len(scores_b)} scores.")
+    rank = head.config.posterior_rank
+    if rank is None:
+        raise ValueError("`head` has no posterior: pass `model.score` of the model that gave the scores.")
+    if not len(scores_a):
+        return np.zeros(0)
+    names = head.config.attributes
+    (z_a, w_a), (z_b, w_b) = (_read_sides(scores, rank, names) for scores in (scores_a, scores_b))
+    variances, rest, intercept = (
+        getattr(head, f"posterior_{name}").double().cpu().numpy() for name in ("variances", "rest", "intercept")
+    )
+    total = np.zeros(len(z_a))
+    for k in range(len(names)):  # (N, r) at a time, not (N, n, r)
+        apart = w_a[:, k, None] * z_a[:, :-1] - w_b[:, k, None] * z_b[:, :-1]
+        outside = (w_a[:, k] * z_a[:, -1]) ** 2 + (w_b[:, k] * z_b[:, -1]) ** 2
+        total += apart**2 @ variances[k] + outside * rest[k] + (w_a[:, k] - w_b[:, k]) ** 2 * intercept[k]
+    return np.sqrt(total)
+
+
+def compute_joint_probability(scores_a: Sequence[Any], scores_b: Sequence[Any], head: URMHead) -> np.ndarray:
+    """
+    P(a is better than b) for N pairs, by the noise of ratings and by what the model does not know of the difference.
+
+    Args:
+        scores_a, scores_b, head: as of [`margin_epistemic_std`].
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Phi((r_a - r_b) / sqrt(std_a^2 + std_b^2 + Var(r_a - r_b))), the stds being those
+        of the ratings' noise.
+    """
+    unknown = margin_epistemic_std(scores_a, scores_b, head)
+    std_a, std_b = compute_uncertainty(scores_a, "reward_std"), compute_uncertainty(scores_b, "reward_std")
+    rewards_a, rewards_b = (np.array([row["reward"] for row in rows]) for rows in (scores_a, scores_b))
+    return preference_probability(rewards_a, np.hypot(std_a, unknown), rewards_b, std_b)
+
+
+def _read_sides(scores: Sequence[Any], rank: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, r + 1) and gating weights (N, n) of one side."""
+    for number, row in enumerate(scores):
+        features = row.get("posterior_features")
+        if features is None:
+            raise ValueError(
+                f"Row {number} has no `posterior_features`: score with `return_posterior_features=True`, by a single "
+                "URM with a posterior."
+            )
+        if len(features) != rank + 1 or set(row["gating_weights"]) != set(names):
+            raise ValueError(f"Row {number} is of another model than `head`: its `posterior_features` do not fit.")
+    features = np.array([row["posterior_features"] for row in scores], dtype=np.float64)
+    weights = np.array([[row["gating_weights"][name] for name in names] for row in scores], dtype=np.float64)
+    return features, weights
