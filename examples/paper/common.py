@@ -146,7 +146,7 @@ def models_of(run: Run) -> dict[str, list[str]]:
         "Ablation": [run.model("deterministic-0-gated")],
         "URME": run.urme(),
     }
-    base = run.model("bradley-terry") if run.settings["train_reward"] else run.base
+    base = run.model("bradley-terry") if run.settings["scalar_rows"] else run.base
     return found | {"base (Bradley-Terry)": [base]}
 
 

@@ -10,7 +10,7 @@ import json
 
 from common import figure, parse, save, timed, write_text
 
-SHOWN = {"URM_MLE": ("attribute_variance", "epistemic"), "URME": ("reward_gap", "covariance_norm", "epistemic")}
+SHOWN = {"URM_MLE": ("attribute_variance", "epistemic"), "URME": ("reward_gap", "covariance_norm")}
 
 
 def main():
