@@ -23,6 +23,7 @@ import argparse
 import json
 import logging
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def main():
     parser.add_argument("--bootstrap_samples", type=int, default=2000)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    start = time.time()
     quiet()
     proxy = Proxy(args)
     prompts = {split: prompts_of(split)[: args.prompts] for split in SPLITS}
@@ -85,7 +87,7 @@ def main():
             for rule, of_seeds in measure_policy(proxy, proxies, hidden, gold, args.candidates, sizes).items():
                 found.setdefault(rule, []).append(of_seeds)
         curves[kind] = {rule: np.array(values) for rule, values in found.items()}  # (policies, seeds, prompts, sizes)
-    report(args, sizes, curves)
+    report(args, sizes, curves, time.time() - start)
 
 
 def measure_policy(proxy, proxies, hidden: torch.Tensor, gold: np.ndarray, candidates: int, sizes: list[int]) -> dict:
@@ -242,12 +244,13 @@ def selections(output: URMEnsembleOutput, first, threshold: dict[str, float]) ->
     }
 
 
-def report(args, sizes: list[int], curves: dict[str, dict[str, np.ndarray]]):
+def report(args, sizes: list[int], curves: dict[str, dict[str, np.ndarray]], seconds: float):
     """Tables, plot and JSON of curves (policies, seeds, prompts, sizes): each as gold and as the proxy sees it."""
     first = curves["plain"]["ensemble"]
     shape = first.shape[:3]
     counts = dict(zip(("policies", "seeds", "prompts"), shape, strict=True))
     results: dict = {"n": sizes, **counts, "settings": {k: str(v) for k, v in vars(args).items()}}
+    results["seconds"] = round(seconds)
     draws = draw_samples(shape, args.bootstrap_samples)
     for kind, rules in curves.items():
         told = ", ".join(f"{count} {name}" for name, count in counts.items())

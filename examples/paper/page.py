@@ -240,7 +240,7 @@ def format_overoptimisation(results: dict) -> str:
 
 def format_times(out: Path) -> str:
     seconds = json.loads((out / "seconds.json").read_text())
-    for name in ("grpo", "dpo"):
+    for name in ("grpo", "dpo", "overoptimisation"):
         seconds[name] = read(out / name)["seconds"]
     rows = [[name, f"{value / 60:.1f}"] for name, value in seconds.items()]
     return format_rows(["step", "minutes"], [*rows, ["all", f"{sum(seconds.values()) / 60:.0f}"]])
