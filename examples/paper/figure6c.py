@@ -25,7 +25,7 @@ def main():
         write_text(run.out / "figure6c" / "results.json", json.dumps(found, indent=1))
         drawn, axes = figure(2, width=4.6, sharey=True)
         for axis, data in zip(axes, ("held_out", "benchmark"), strict=True):
-            curves = [c for c in results["curves"] if c["data"] == data and c["kind"] == "risk_coverage"]
+            curves = [c for c in results["curves"] if c["data"] == data and c["curve"] == "risk_coverage"]
             for curve in curves:
                 if curve["variant"] in SHOWN.get(curve["model"], ()):
                     label = f"{curve['model']}, {curve['variant']}"

@@ -77,13 +77,15 @@ def collect_claims(out: Path) -> list[tuple[str, str, str]]:
             auroc = found[f"auroc, {kind}"]
             low, high = auroc["interval"]
             told = f"AUROC {auroc['value']:.2f} [{low:.2f}, {high:.2f}] against {kind}, n={found['n']} each"
-            claims.append(
-                (f"{name} is larger on arithmetic (Fig. 5, 6a, 6b)", told, decide([low - 0.5, high - 0.5], 1))
-            )
+            source = "not in the paper" if "posterior" in name else "Fig. 5, 6a, 6b"
+            verdict = decide([low - 0.5, high - 0.5], 1)
+            claims.append((f"{name} is larger on arithmetic ({source})", told, verdict))
     for name, found in figure6c.items():
         data, model, measure, share = name.split(", ")
         if data == "held_out" and share == "0.5" and measure in ("attribute_variance", "reward_gap"):
-            told = f"{100 * found['value']:+.1f} points {percent(found['interval'])} at half kept, n={found['n']} kept"
+            told = (
+                f"{100 * found['value']:+.1f} points {percent(found['interval'])} at half kept, of {found['n']} pairs"
+            )
             claims.append(
                 (f"Filtering by {model}'s {measure} raises accuracy (Fig. 6c)", told, decide(found["interval"], 1))
             )
@@ -189,7 +191,7 @@ def format_figure6c(results: dict) -> str:
         data, model, measure, share = name.split(", ")
         gain = f"{100 * found['value']:+.1f} {percent(found['interval'])}"
         rows.append([data.replace("_", " "), model, measure, f"{100 * float(share):.0f} %", str(found["n"]), gain])
-    return format_rows(["pairs", "model", "measure", "kept", "n kept", "points gained on all pairs"], rows)
+    return format_rows(["pairs", "model", "measure", "kept", "pairs", "points gained on all pairs"], rows)
 
 
 def format_table2(results: dict) -> str:
