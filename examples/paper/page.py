@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+UNKNOWN = [-1.0, 1.0]  # of a difference of shares: where all pairs agree, resampling them tells nothing
 INTRO = (Path(__file__).parent / "page.md").read_text()
 
 
@@ -50,8 +51,9 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text())
 
 
-def decide(interval: list[float], sign: int) -> str:
+def decide(interval: list[float] | None, sign: int) -> str:
     """Of a difference that the paper claims to have this sign."""
+    interval = interval or UNKNOWN
     low, high = sorted(sign * bound for bound in interval)
     if low > 0:
         return "shown here"
@@ -126,7 +128,7 @@ def find_comparison(results: dict, data: str, a: str, b: str) -> tuple[float, li
     for entry in results["comparisons"]:
         if entry["data"] == data and {entry["model_a"], entry["model_b"]} == {a, b}:
             sign = 1 if entry["model_a"] == a else -1
-            interval = sorted(sign * bound for bound in entry["interval"])
+            interval = sorted(sign * bound for bound in entry["interval"] or UNKNOWN)
             return sign * entry["difference"], interval, entry["n"]
     raise ValueError(f"{data}: {a} and {b} were not compared.")
 
@@ -135,11 +137,13 @@ def find_pair(results: dict, name: str, against: str) -> dict:
     return next(p for p in results["comparisons"] if (p["name"], p["against"]) == (name, against))
 
 
-def percent(interval: list[float]) -> str:
+def percent(interval: list[float] | None) -> str:
+    interval = interval or UNKNOWN
     return f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
 
 
-def bounds(interval: list[float]) -> str:
+def bounds(interval: list[float] | None) -> str:
+    interval = interval or UNKNOWN
     return f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 

@@ -147,7 +147,7 @@ def test_from_data_to_the_page(run, module, tmp_path):
     for step in ("train", "table1", "figure5", "figure6c", "table2", "figure7"):
         run(f"{step}.py", *argv)
     times = {path: path.stat().st_mtime_ns for path in (out / "models").glob("*/model.safetensors")}
-    assert len(times) == 7 + 10 + 3 + 1  # attribute stages, gates, merges, Bradley-Terry
+    assert len(times) == 9 + 12 + 3 + 1  # attribute stages, gates, merges, Bradley-Terry
     run("train.py", *argv)
     assert {path: path.stat().st_mtime_ns for path in times} == times
     quick = ("--seeds", 2, "--answers", 4)
