@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # lowest first; files of the root that are not named here only re-export, and nothing in the package imports them
 FLOORS = [
     *("moved", "modeling", "data", "statistics", "checkpoints", "scores", "uncertainty", "scoring", "rl"),
-    *("evaluation", "bestofn", "judge", "hub", "trainers", "report", "serving", "app", "demo", "cli", "__main__"),
+    *("evaluation", "judge", "bestofn", "hub", "trainers", "report", "serving", "app", "demo", "cli", "__main__"),
 ]
 PUBLIC_NAMES = {"filtering", "ood", "rewards"}
 

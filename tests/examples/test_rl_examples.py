@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -70,6 +72,20 @@ def test_a_round_of_dpo_prints_what_was_left_out_and_both_tables(run, folders, t
     assert AutoTokenizer.from_pretrained(out).chat_template == tiny_tokenizer().chat_template
 
 
+def test_rounds_of_dpo_keep_a_share_and_go_on_where_they_were_interrupted(run, folders, tmp_path):
+    files = ("--policy", folders["policy"], "--prompts", folders["prompts.jsonl"], "--out", str(tmp_path))
+    sizes = ("--candidates", "4", "--max_new_tokens", "8", "--learning_rate", "1e-3")
+    argv = ("iterative_dpo.py", *files, "--reward", folders["urm-0"], folders["urm-1"], *sizes)
+    printed = run(*argv, "--measure", "reward_gap", "--keep", "0.5", "--rounds", "2")
+    told = [line for line in printed.splitlines() if "uncertain candidates (above" in line]
+    assert len(told) == 2 and int(re.search(r"(\d+) uncertain", told[0])[1]) >= 6  # half of 16, less repeated ones
+    first = (tmp_path / "round-1" / "model.safetensors").stat().st_mtime_ns
+    shutil.rmtree(tmp_path / "round-2")
+    printed = run(*argv, "--measure", "reward_gap", "--keep", "0.5", "--rounds", "2")
+    assert "1 of 2 rounds are there" in printed and "| after round 2 |" in printed
+    assert (tmp_path / "round-1" / "model.safetensors").stat().st_mtime_ns == first
+
+
 def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(run, folders, tmp_path):
     argv = ("--base", folders["policy"], "--layers", "1", "--candidates", "8", "--prompts", "3", "--seeds", "1")
     printed = run("overoptimisation.py", *argv, "--out", str(tmp_path), "--bootstrap_samples", "20")
@@ -83,6 +99,31 @@ def test_overoptimisation_prints_a_table_for_each_policy_and_draws_it(run, folde
         best = results[policy]["gold"]["mean"]
         assert best == sorted(best)
         assert all(curve["mean"][-1] <= best[-1] for rule, curve in results[policy].items() if "believes" not in rule)
+
+
+def test_gains_and_their_intervals_are_those_of_resampled_policies_seeds_and_prompts(example):
+    rng = np.random.default_rng(0)
+    curve, base = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 5))
+    draws = example.draw_samples((2, 3, 4), 4000)
+    assert draws.shape == (4000, 2, 3, 4) and np.allclose(draws.sum((1, 2, 3)), 1)
+    found = example.summarise(curve, base, draws)
+    assert np.allclose(found["mean"], curve.mean((0, 1, 2))) and np.allclose(
+        found["gain"], (curve - base).mean((0, 1, 2))
+    )
+    by_hand = []
+    for _ in range(4000):  # each level drawn by itself
+        policies, seeds, prompts = (rng.integers(0, size, size) for size in (2, 3, 4))
+        by_hand.append((curve - base)[np.ix_(policies, seeds, prompts)].mean((0, 1, 2)))
+    spread = np.std(by_hand, axis=0)
+    assert np.allclose(np.quantile(by_hand, 0.025, axis=0), found["gain_low"], atol=0.15 * spread.max())
+    assert np.allclose(np.quantile(by_hand, 0.975, axis=0), found["gain_high"], atol=0.15 * spread.max())
+
+
+def test_further_policies_of_a_kind_have_habits_of_their_own(example):
+    first, second, third = (example.vary_policy("wild", number) for number in range(3))
+    assert first == example.POLICIES["wild"] and second == example.vary_policy("wild", 1) != third
+    for longest, habits in (second, third):
+        assert longest == first[0] and list(habits) == list(first[1]) and sum(habits.values()) == pytest.approx(1)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +162,6 @@ class Scripted:
 )
 def test_the_gold_reward_counts_what_an_answer_says(example, kinds, text, truth):
     prompt = {"question": "?", "right": ["A is so.", "B is so."], "wrong": ["C is so."], "off_topic": ["D."]}
-    written, ratings = example.write(prompt | {"fluff": ["Well."]}, "wild", Scripted(kinds))
+    written, ratings = example.write(prompt | {"fluff": ["Well."]}, example.POLICIES["wild"], Scripted(kinds))
     assert written == text.format(praise=example.PRAISE[0])
     assert ratings == pytest.approx(truth)

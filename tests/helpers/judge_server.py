@@ -116,8 +116,8 @@ class Handler(BaseHTTPRequestHandler):
         with fake.lock:
             fake.asked.append(body)
             fake.keys.append(self.headers.get("Authorization"))
-            fake.attempts[body["messages"][1]["content"]] += 1
-            attempt, number = fake.attempts[body["messages"][1]["content"]], len(fake.asked)
+            fake.attempts[body["messages"][-1]["content"]] += 1
+            attempt, number = fake.attempts[body["messages"][-1]["content"]], len(fake.asked)
             fake.now += 1
             fake.most_at_once = max(fake.most_at_once, fake.now)
         try:

@@ -161,10 +161,10 @@ def test_a_key_in_place_of_a_variable_is_not_repeated(judge, data, capsys):
 
 
 def test_the_usual_key_does_not_go_to_other_machines_in_the_clear(monkeypatch):
-    from urm_hf.cli.judge import _read_api_key
+    from urm_hf.cli.judge import read_api_key
 
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OTHER", "other")
-    assert _read_api_key(None, "http://host/v1") is None
-    assert _read_api_key(None, "https://host/v1") == _read_api_key(None, "http://localhost/v1") == KEY
-    assert _read_api_key("OTHER", "http://host/v1") == "other"
+    assert read_api_key(None, "http://host/v1") is None
+    assert read_api_key(None, "https://host/v1") == read_api_key(None, "http://localhost/v1") == KEY
+    assert read_api_key("OTHER", "http://host/v1") == "other"

@@ -95,7 +95,30 @@ def test_an_unknown_answer_is_on_neither_side():
     dataset, report = build(["9 1 5", "1 1 1", "2 1 2", "-9 1 5"], measure="reward_gap", threshold=2.0)
     assert sides(dataset) == [(2.0, 1.0)]
     assert (dataset["uncertainty_chosen"][0], dataset["uncertainty_rejected"][0]) == (2.0, 1.0)
-    assert report == PairReport(prompts=1, candidates=4, unknown=2, pairs=1)
+    assert report == PairReport(prompts=1, candidates=4, unknown=2, pairs=1, threshold=2.0)
+
+
+def test_a_share_keeps_the_lowest_uncertainties_of_all_prompts_together():
+    # gaps 5 1 2 of the one prompt, 4 3 6 of the other: half of six are those up to 3
+    candidates = (["9 1 5", "1 1 1", "2 1 2"], ["0 1 4", "5 1 3", "7 1 6"])
+    dataset, report = build(*candidates, measure="reward_gap", keep=0.5)
+    assert sides(dataset) == [(2.0, 1.0)]
+    expected = PairReport(prompts=2, candidates=6, unknown=3, lone_prompts=1, pairs=1, threshold=3.0)
+    assert report == expected
+    assert "3 uncertain candidates (above 3);" in str(report)
+    by_threshold = build(*candidates, measure="reward_gap", threshold=3.0)
+    assert (by_threshold[0].to_list(), by_threshold[1]) == (dataset.to_list(), expected)
+    assert build(*candidates, measure="reward_gap", keep=1.0)[1].unknown == 0
+
+
+def test_a_share_is_of_the_candidates_that_were_scored():
+    # four of seven are left to share: empty and repeated ones are no candidates of low uncertainty
+    _, report = build(["1 1 1", "", "1 1 1", "2 1 2", "3 1 3", " ", "4 1 4"], measure="reward_gap", keep=0.5)
+    assert (report.unknown, report.empty, report.duplicate, report.threshold) == (2, 2, 1, 2.0)
+    # ties with the last one share its fate
+    assert build(["1 1 1", "2 1 2", "3 1 2", "4 1 4"], measure="reward_gap", keep=0.5)[1].unknown == 1
+    with pytest.raises(ValueError, match="no pair is left. 0 pairs from 2 candidates"):
+        build(["", " "], measure="reward_gap", keep=0.5)
 
 
 def test_empty_and_duplicate_answers_are_counted_and_not_scored():
@@ -160,6 +183,11 @@ def test_a_model_without_uncertainty_makes_pairs_but_no_probability():
         ({"min_probability": 1.0}, "`min_probability`"),
         ({"measure": "reward_gap"}, "`measure` and `threshold` go together"),
         ({"threshold": 1.0}, "`measure` and `threshold` go together"),
+        ({"keep": 0.5}, "`measure` and `keep`; got measure=None, keep=0.5"),
+        ({"measure": "reward_gap", "threshold": 1.0, "keep": 0.5}, "either `threshold` or `keep`, got threshold=1.0"),
+        ({"measure": "reward_gap", "keep": 0.0}, r"`keep` is a share and must lie in \(0, 1\], got 0.0"),
+        ({"measure": "reward_gap", "keep": 1.1}, "`keep`"),
+        ({"measure": "reward_gap", "keep": float("nan")}, "`keep`"),
         ({"measure": "reward_gap", "threshold": float("nan")}, "`threshold` must be finite"),
         ({"measure": "gap", "threshold": 1.0}, "`measure` must be one of .* got 'gap'"),
         ({"margin": 7.0}, "no pair is left. 0 pairs from 2 candidates for 1 prompts.* 1 pairs too close"),

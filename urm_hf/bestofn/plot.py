@@ -74,9 +74,9 @@ def _limit_axis(axis: Any, results: dict[str, Any]):
             bands += [curve["low"], curve["high"]]
     low, high = np.min(bands), np.max(bands)
     margin = 0.06 * (high - low) or 0.5  # curves that are all one constant
-    oracle = next(curve["gold"] for curve in results["curves"] if curve["label"] == ORACLE)
+    oracle = next((curve["gold"] for curve in results["curves"] if curve["label"] == ORACLE), None)
     axis.set_ylim(low - margin, high + 2 * margin)
-    if oracle[-1] > high + 2 * margin:
+    if oracle is not None and oracle[-1] > high + 2 * margin:
         axis.annotate(
             f"oracle: {oracle[-1]:.3g} at n={results['n'][-1]}",
             (0.99, 0.985),

@@ -1,6 +1,6 @@
 """What each way of choosing among candidates is worth, for n = 1, 2, 4, ...: the content of results.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from typing import Any
@@ -45,12 +45,13 @@ class Selection:
 
 
 def build_baselines(rows: Sequence[Candidates]) -> list[Selection]:
-    """By lot, by length in characters, and by the gold itself."""
-    return [
+    """By lot, by length in characters, and, where there is gold, by the gold itself."""
+    baselines = [
         Selection(RANDOM, [np.zeros(len(row.answers)) for row in rows]),
         Selection(LONGEST, [row.lengths for row in rows]),
-        Selection(ORACLE, [np.asarray(row.gold) for row in rows]),
     ]
+    golds = [row.gold for row in rows if row.gold is not None]
+    return [*baselines, Selection(ORACLE, golds)] if len(golds) == len(rows) else baselines
 
 
 def build_selection(
@@ -130,6 +131,28 @@ def compute_results(
     """
     sizes = sizes_up_to(min(len(row.answers) for row in rows))
     gold = {item.name: _compute_expected_gold(item, rows, sizes) for item in selections}  # (R, S) each
+    return summarize_values(rows, selections, gold, sizes, samples, seed)
+
+
+def summarize_values(
+    rows: Sequence[Candidates],
+    selections: Sequence[Selection],
+    gold: Mapping[str, np.ndarray],
+    sizes: list[int],
+    samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """
+    The same of choices whose worth is known already.
+
+    Args:
+        rows (`list[Candidates]`): R prompts.
+        selections (`list[Selection]`): ways of choosing.
+        gold (`Mapping[str, np.ndarray]`): of each, by name, what it chooses at S sizes is worth, (R, S).
+        sizes (`list[int]`): S of them.
+        samples (`int`): of the bootstrap; none leaves the intervals out.
+        seed (`int`): of the bootstrap.
+    """
     pairs = _select_pairs(selections)
     # One table of all curves and differences, so that each sample of prompts is drawn once for all of them: a paired
     # difference varies less than two curves do.

@@ -58,6 +58,7 @@ def sample_answers(
     top_p: float = 1.0,
     top_k: int | None = None,
     seed: int = 0,
+    first_prompt: int = 0,
     batch_size: int = 8,
     progress: bool = False,
     trust_remote_code: bool = False,
@@ -80,6 +81,8 @@ def sample_answers(
         top_p (`float`, *optional*, defaults to `1.0`): as in transformers.
         top_k (`int`, *optional*): as in transformers; by default all tokens.
         seed (`int`, *optional*, defaults to `0`): of the draws.
+        first_prompt (`int`, *optional*, defaults to `0`): the number of the first prompt, where these are a part of
+            more: parts give the answers that the whole would.
         batch_size (`int`, *optional*, defaults to `8`): answers that are written at once.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
         trust_remote_code (`bool`, *optional*, defaults to `False`): for loading `policy` by name.
@@ -102,7 +105,7 @@ def sample_answers(
     _check_room(policy, encoded, max_new_tokens)
     warpers = _build_warpers(temperature, top_k, top_p)
     writer = _Writer(policy, tokenizer, warpers, max_new_tokens, None if temperature == 0 else seed)
-    return _write_all(writer, encoded, n, batch_size, progress=progress)
+    return _write_all(writer, encoded, n, batch_size, first_prompt, progress=progress)
 
 
 class DrawnToken(LogitsProcessor):
@@ -172,7 +175,7 @@ class _Writer:
 
 
 def _write_all(
-    writer: _Writer, encoded: list[list[int]], n: int, batch_size: int, *, progress: bool
+    writer: _Writer, encoded: list[list[int]], n: int, batch_size: int, first_prompt: int, *, progress: bool
 ) -> list[list[Answer]]:
     """n answers to each encoded prompt, in batches of prompts of like lengths."""
     places = list(product(range(len(encoded)), range(n)))  # (number of the prompt, number of the answer)
@@ -187,7 +190,8 @@ def _write_all(
         with tqdm(total=len(wanted), desc="Generating", unit="answer", disable=not progress) as bar:
             for start in range(0, len(wanted), batch_size):
                 batch = wanted[start : start + batch_size]
-                answers |= zip(batch, writer.write([encoded[prompt] for prompt, _ in batch], batch), strict=True)
+                streams = [(first_prompt + prompt, number) for prompt, number in batch]
+                answers |= zip(batch, writer.write([encoded[prompt] for prompt, _ in batch], streams), strict=True)
                 bar.update(len(batch))
     finally:
         writer.policy.train(training)

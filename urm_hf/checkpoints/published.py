@@ -13,8 +13,10 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from urm_hf.checkpoints.files import Checkpoint, appears_whole, write_json, write_shards
 from urm_hf.checkpoints.published_layout import (
+    CLASSIFIER,
     EMBEDDING,
     FEATURES,
+    GATE,
     LABEL_NAMES,
     LABELS,
     OUTER,
@@ -65,6 +67,7 @@ def convert_published(
     *,
     revision: str | None = None,
     attributes: Sequence[str] | None = None,
+    reward_weights: Sequence[float] | None = None,
     max_shard_size: int | str = "5GB",
     token: str | bool | None = None,
     local_files_only: bool = False,
@@ -82,6 +85,8 @@ def convert_published(
         revision (`str`, *optional*): commit, branch or tag of a repository.
         attributes (`Sequence[str]`, *optional*): names, one for each pair of labels. Default: those that `id2label`
             names (as [`convert_sglang`] writes it), or for five the attributes of HelpSteer2.
+        reward_weights (`Sequence[float]`, *optional*): of a URM that was published without a gate (no `weights.fc.*`),
+            the fixed prior weights of its attributes; its config does not hold them.
         max_shard_size (`int` or `str`, defaults to `"5GB"`): of the files written. This much is held in memory.
         token (`str` or `bool`, *optional*): of an account that may read the repository.
         local_files_only (`bool`, defaults to `False`): takes what is in the cache, and downloads nothing.
@@ -91,13 +96,14 @@ def convert_published(
         `Conversion`: what was converted.
 
     Raises:
-        ValueError: another layout, missing or misshapen tensors, or values that are not finite.
+        ValueError: another layout, missing or misshapen tensors, or values that are not finite; no gate and no
+            `reward_weights`, or both.
         FileExistsError: `output_dir` exists and is not empty. FileNotFoundError: no such checkpoint.
     """
     with appears_whole(output_dir) as folder:
         checkpoint = Checkpoint(source, revision, token, local_files_only)
         with explain_damage(f"config.json of {source}"):
-            config = _config_here(checkpoint, attributes)
+            config = _config_here(checkpoint, attributes, reward_weights)
         notes = _index_published(checkpoint, config)
         here = _layout_here(config)
         here |= {key: tensor for key, tensor in checkpoint.tensors.items() if key in here and key != VALUE}
@@ -204,6 +210,7 @@ def _layout_here(config: URMConfig) -> dict[str, Tensor]:
 def _index_published(checkpoint: Checkpoint, config: URMConfig) -> list[str]:
     """Reads the names of its tensors, which must be those of the layout; returns what was left out."""
     checkpoint.index()
+    _check_gate(checkpoint, config)
     derived = [key for key in checkpoint.tensors if key.endswith("rotary_emb.inv_freq")]
     for key in derived:  # in files of transformers before 4.32; computed from the config ever since
         del checkpoint.tensors[key]
@@ -211,6 +218,21 @@ def _index_published(checkpoint: Checkpoint, config: URMConfig) -> list[str]:
     shapes = {published_name(key): here[key].shape for key in here if key not in FEATURES + LABELS}
     checkpoint.check_layout(shapes, "a URM of the published layout")
     return [f"left out {len(derived)} tensors `rotary_emb.inv_freq`, which the config determines"] if derived else []
+
+
+def _check_gate(checkpoint: Checkpoint, config: URMConfig):
+    """A ValueError unless attributes are weighed by one of the two: a gate in the files, or weights that are given."""
+    gate = sorted(GATE.values() & checkpoint.tensors.keys())
+    if config.reward_weights is None and not gate:
+        example = "[0.3, 0.74, 0.46, 0.47, -0.33]"
+        raise ValueError(
+            f"{checkpoint.name} has no gate (no `weights.fc.*`): give the weights of its attributes, "
+            f"{', '.join(config.attributes)}, in `reward_weights`, as its model card has them; such as {example}."
+        )
+    if config.reward_weights is not None and gate:
+        raise ValueError(
+            f"{checkpoint.name} has a gate ({gate[0]}, ...), which weighs its attributes: leave out `reward_weights`."
+        )
 
 
 def _tensor_here(checkpoint: Checkpoint, key: str, layout: Tensor) -> Tensor:
@@ -221,13 +243,18 @@ def _tensor_here(checkpoint: Checkpoint, key: str, layout: Tensor) -> Tensor:
     return means_first(tensor) if key == VALUE else tensor
 
 
-def _config_here(checkpoint: Checkpoint, attributes: Sequence[str] | None) -> URMConfig:
+def _config_here(
+    checkpoint: Checkpoint, attributes: Sequence[str] | None, reward_weights: Sequence[float] | None
+) -> URMConfig:
     """Our config for one of the published layout; a ValueError names what is wrong with it."""
     found, name = checkpoint.config, checkpoint.name
     if found.get("model_type") == URMConfig.model_type:
         raise ValueError(f"{name} has this package's layout already.")
     architectures = found.get("architectures")
-    if PUBLISHED_ARCHITECTURE not in (architectures or []):
+    # without a gate it is nothing but a classifier, and is called so under several names; that its labels are pairs
+    # is then what the caller says by giving weights
+    known = PUBLISHED_ARCHITECTURE if reward_weights is None else CLASSIFIER
+    if not any(name.startswith(known) for name in architectures or []):
         raise ValueError(f"{name} has not the published layout: `architectures` is {architectures}.")
     if found.get("model_type") != "llama":
         raise ValueError(f"{name} has the `model_type` {found.get('model_type')!r}; the published layout is a Llama.")
@@ -244,6 +271,7 @@ def _config_here(checkpoint: Checkpoint, attributes: Sequence[str] | None) -> UR
     return URMConfig(
         backbone_config=backbone,
         attributes=list(attributes),
+        reward_weights=None if reward_weights is None else list(reward_weights),
         log_std_bounds=None,
         architectures=[URMForRewardModeling.__name__],
     )

@@ -9,6 +9,7 @@ n attributes, H hidden size, G gating width.
 | `model.*` | `model.*`, the same in name, dtype and value |
 | `score.weight` (2n, H): mean 0, log std 0, mean 1, log std 1, ... | `score.value.weight`: n means, then n log stds |
 | `weights.fc.{0,2,4}`, H-H-H-n | `score.gate.{0,2,4}`, H-G-G-n |
+| none of these: fixed weights, in the model card alone | `reward_weights` of the config |
 """
 
 import torch
@@ -18,6 +19,7 @@ from urm_hf.checkpoints.files import Checkpoint
 from urm_hf.modeling import URMConfig
 from urm_hf.modeling.configuration_urm import PUBLISHED_ARCHITECTURE, with_rope_of_version_4
 
+CLASSIFIER = "LlamaForSequenceClassification"  # what the names of all such classes begin with
 VALUE, SCORE, EMBEDDING = "score.value.weight", "score.weight", "model.embed_tokens.weight"
 GATE = {f"score.gate.{layer}.{kind}": f"weights.fc.{layer}.{kind}" for layer in "024" for kind in ("weight", "bias")}
 FEATURES, LABELS = ("score.feature_mean", "score.feature_scale"), ("score.label_mean", "score.label_std")

@@ -121,6 +121,7 @@ def main(argv: list[str]) -> int:
     from urm_hf.evaluation.benchmarks.rows import PreferenceColumns
     from urm_hf.evaluation.data import DataOptions, load_data, number_names, rename_data
     from urm_hf.evaluation.evaluate import Statistics, evaluate
+    from urm_hf.evaluation.judge_verdicts import JudgeVerdicts, is_verdict_file
     from urm_hf.evaluation.model_scores import OpenModel
     from urm_hf.report.output import write_results
 
@@ -141,7 +142,7 @@ def main(argv: list[str]) -> int:
     # two files may be called the same in different folders; their scores are kept by name
     data = rename_data(loaded, args.data_names) if args.data_names else number_names(loaded)
     models = [
-        OpenModel(source, name, loading, revision)
+        JudgeVerdicts(source, name) if is_verdict_file(source) else OpenModel(source, name, loading, revision)
         for source, revision, name in zip(args.models, revisions, names, strict=True)
     ]
     statistics = Statistics(args.bootstrap_samples, args.seed, args.filter, _read_attribute_map(args.attribute_map))

@@ -114,7 +114,7 @@ def main(argv: list[str]) -> int:
     client = JudgeClient(
         args.base_url,
         fields | _read_object(args.fields),
-        _read_api_key(args.api_key_env, args.base_url),
+        read_api_key(args.api_key_env, args.base_url),
         timeout=args.timeout,
         max_attempts=args.max_attempts,
         backoff=args.backoff,
@@ -161,7 +161,8 @@ def _read_object(text: str) -> dict[str, Any]:
     return fields
 
 
-def _read_api_key(name: str | None, base_url: str) -> str | None:
+def read_api_key(name: str | None, base_url: str) -> str | None:
+    """The key for an endpoint: from the variable of that name, or the default one where nobody else can read it."""
     from urm_hf.judge.client import is_private_channel
 
     if name is not None and not os.environ.get(name):

@@ -19,18 +19,18 @@ def add_judged_models(parser: argparse.ArgumentParser):
         "models",
         nargs="+",
         metavar="MODEL",
-        help="A repository, a folder, or a file that `urm score` wrote. Names joined by commas, A,B,C, are members of "
-        "one ensemble; separate ones are compared.",
+        help="A repository, a folder, or a file that `urm score` wrote, or to evaluate `urm judge`. Names joined by "
+        "commas, A,B,C, are members of one ensemble; separate ones are compared.",
     )
     parser.add_argument(
         "--names", nargs="+", help="What the models are called in tables. The default is the ends of their paths."
     )
 
 
-def add_data_arguments(parser: argparse.ArgumentParser):
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool = True):
     """The rows to work on, of a file or of a dataset on the Hub."""
     parser.add_argument(
-        "--data", required=True, help="The rows: a file (.jsonl, .jsonl.gz, .parquet, .csv) or a Hub dataset."
+        "--data", required=required, help="The rows: a file (.jsonl, .jsonl.gz, .parquet, .csv) or a Hub dataset."
     )
     add_dataset_place(parser)
 

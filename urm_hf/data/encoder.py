@@ -32,12 +32,14 @@ class Encoder:
         max_length (`int`, *optional*): longest conversation in tokens.
         truncation (`str`, *optional*, defaults to `"error"`): "error", "left", "right" or "drop"; what happens beyond.
         vocab_size (`int`, *optional*): embeddings of the model; ids beyond are an error of the row.
+        reward_token (`int`, *optional*): what the model wants after each conversation, where it reads the reward.
     """
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int | None = None
     truncation: str = "error"
     vocab_size: int | None = None
+    reward_token: int | None = None
 
     def __post_init__(self):
         check_truncation(self.truncation)
@@ -57,8 +59,11 @@ class Encoder:
         if self.vocab_size is not None:
             # a padding token that was added to the tokenizer alone would be an index error on the GPU
             check_vocabulary(ids, self.vocab_size)
-        kept = limit_length(ids, self.max_length, self.truncation)
-        return Encoded(kept, cut=kept is None or len(kept) < len(ids))
+        end = [] if self.reward_token is None else [self.reward_token]
+        room = None if self.max_length is None else self.max_length - len(end)
+        kept = limit_length(ids, room, self.truncation)
+        cut = kept is None or len(kept) < len(ids)
+        return Encoded(None if kept is None else [*kept, *end], cut)
 
 
 def positions_of(config: PretrainedConfig) -> int | None:
@@ -69,6 +74,11 @@ def positions_of(config: PretrainedConfig) -> int | None:
 def embeddings_of(config: PretrainedConfig) -> int | None:
     """How many token ids a model has embeddings for."""
     return _read(config, "vocab_size")
+
+
+def reward_token_of(config: PretrainedConfig) -> int | None:
+    """The token that a model reads its reward at, as InternLM2's do; None of those that read the last one there is."""
+    return _read(config, "reward_token_id")
 
 
 def check_max_length(max_length: int | None, config: PretrainedConfig):

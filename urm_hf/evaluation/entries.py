@@ -14,7 +14,7 @@ class ModelEntry:
 
     Args:
         name (`str`): as tables call it.
-        kind (`str`): "urm", "ensemble", "scalar", "scores" or "baseline".
+        kind (`str`): "urm", "ensemble", "scalar", "scores", "judge" or "baseline".
         source, revision (`str`, *optional*): where it comes from.
         attributes (`list[str]`, *optional*): that it predicts.
         uncertainties (`list[str]`, *optional*): the measures that it gives.

@@ -13,6 +13,7 @@ from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
 from urm_hf.evaluation.comparison import JudgedModel, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
 from urm_hf.evaluation.entries import Absence, Comparison, Curve, DataEntry, Metric, ModelEntry
+from urm_hf.evaluation.judge_verdicts import JUDGE, JudgeVerdicts, measure_judge
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.measurements import Measurements
 from urm_hf.evaluation.model_scores import ModelScores, OpenModel
@@ -45,25 +46,33 @@ class Statistics:
 
 
 def evaluate(
-    models: Sequence[OpenModel], data: Sequence[EvaluationData], folder: Path, statistics: Statistics
+    models: Sequence[OpenModel | JudgeVerdicts],
+    data: Sequence[EvaluationData],
+    folder: Path,
+    statistics: Statistics,
 ) -> EvaluationResults:
     """
     Args:
-        models (`Sequence[OpenModel]`): loaded one after the other.
+        models (`Sequence[OpenModel | JudgeVerdicts]`): loaded one after the other.
         data (`Sequence[EvaluationData]`): each scored by every model.
         folder (`Path`): where scores are kept, a folder for each data set.
         statistics (`Statistics`): how intervals are computed.
     """
     _check_attributes(models, data, statistics)
+    for model in models:
+        for one in data:
+            model.check_data(one)
     scores: dict[str, dict[str, ModelScores]] = {one.name: {} for one in data}
     for model in models:
         for one in data:
-            scores[one.name][model.name] = model.scores(one.conversations, folder / one.name, one.origins)
+            scores[one.name][model.name] = model.score_data(one, folder / one.name)
         model.scorer = None  # makes room for the next
     return evaluate_scores(scores, data, statistics)
 
 
-def _check_attributes(models: Sequence[OpenModel], data: Sequence[EvaluationData], statistics: Statistics):
+def _check_attributes(
+    models: Sequence[OpenModel | JudgeVerdicts], data: Sequence[EvaluationData], statistics: Statistics
+):
     """A ValueError if no model's attributes are those of rated data: told before hours of scoring, not after."""
     attributes = {model.name: found for model in models if (found := model.read_attributes())}
     for one in data:
@@ -150,7 +159,9 @@ def _measure_preferences(
         measurements = Measurements(accuracy_of(preferences, rewards, samples, seed))
         # with the same seed for all, models are compared on the same samples of prompts
         judged[name] = judge(preferences, rewards, samples, seed)
-        if name != LONGEST:
+        if name in scores and scores[name].kind == JUDGE:
+            measurements += measure_judge(preferences, scores[name], samples, seed)
+        elif name != LONGEST:
             pairs = scored_pairs(preferences, scored)
             measurements += Measurements([_measure_truncated(scored, preferences)])
             measurements += calibration(pairs, samples, seed)

@@ -49,11 +49,12 @@ class Loading:
 class ModelScores:
     """
     Args:
-        name: short, for tables. kind: "urm", "ensemble", "scalar", or "scores" if they come from a file.
+        name: short, for tables. kind: "urm", "ensemble", "scalar", "scores" if they come from a file, or "judge".
         source: what was asked for. revision: the commit, of a repository.
         attributes: in the model's order; None of a model without.
         scores: one for each conversation.
         label_means, label_stds: of the ratings that the model was trained on, if it knows them.
+        unjudged: of a judge, pairs that it told nothing of.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ModelScores:
     scores: list[RewardScore]
     label_means: list[float] | None = None
     label_stds: list[float] | None = None
+    unjudged: int = 0
 
 
 class OpenModel:
@@ -130,6 +132,13 @@ class OpenModel:
             scores=scores,
             **description,
         )
+
+    def check_data(self, data: Any):
+        """Nothing: whether a model can score the data shows when it does."""
+
+    def score_data(self, data: Any, folder: Path) -> ModelScores:
+        """Of a data set's conversations (`EvaluationData`); see `scores`."""
+        return self.scores(data.conversations, folder, data.origins)
 
     def read_attributes(self) -> list[str] | None:
         """The model's attributes, read before it is loaded; None of a model without, or where that does not tell."""

@@ -46,7 +46,7 @@ class Reply:
     What a judge said.
 
     Args:
-        content (`str`): the text, never empty.
+        content (`str`): the text; not empty, unless the client allows it.
         finish (`str` or `None`): why it ended; "length": it was cut.
         model (`str` or `None`): who answered, as the server says, which may be another than was asked for.
         prompt_tokens (`int`): as the server counts them, 0 if it does not.
@@ -75,6 +75,8 @@ class JudgeClient:
             one.
         max_wait (`float`, *optional*, defaults to 60): the longest pause in seconds, also where the server asks for
             more.
+        allow_empty (`bool`, *optional*, defaults to `False`): whether a reply may say nothing, as a policy's answer
+            may.
 
     Raises:
         ValueError: an argument is out of range, or the URL or the key cannot be used.
@@ -87,6 +89,7 @@ class JudgeClient:
     max_attempts: int = 6
     backoff: float = 1
     max_wait: float = 60
+    allow_empty: bool = False
 
     def __post_init__(self):
         check_url(self.base_url)
@@ -195,7 +198,7 @@ class JudgeClient:
             text, finish = choice["message"]["content"], choice.get("finish_reason")
         except (LookupError, TypeError, AttributeError):
             raise _Fault("no choices in the answer") from None
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not (text.strip() or self.allow_empty):
             cut = ", it was cut at max_tokens" if finish == "length" else ""
             raise _Fault(f"no content in the answer{cut}")
         usage, model = answer.get("usage"), answer.get("model")

@@ -15,6 +15,7 @@ from urm_hf.data.content import Messages, says_nothing
 from urm_hf.data.errors import RowError
 from urm_hf.rl.completions import CompletionScorer, Scorer, check_measure
 from urm_hf.scores import RewardScore
+from urm_hf.uncertainty.filtering import filter_values
 from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
 
 SELECTIONS = ("best_worst", "all")
@@ -36,6 +37,8 @@ class PairReport:
         close (`int`): pairs whose rewards differ by no more than the margin, ties among them.
         undecided (`int`): pairs with P(chosen > rejected) below the least probability.
         pairs (`int`): pairs that were made.
+        threshold (`float`, *optional*): the largest uncertainty that was kept; with `keep` it follows from the
+            candidates. None where nothing was filtered.
     """
 
     prompts: int
@@ -48,13 +51,15 @@ class PairReport:
     close: int = 0
     undecided: int = 0
     pairs: int = 0
+    threshold: float | None = None
 
     def __str__(self) -> str:
         counts = asdict(self)
+        counts["above"] = "" if self.threshold is None else f" (above {self.threshold:.4g})"
         return (
             "{pairs} pairs from {candidates} candidates for {prompts} prompts. Left out: {empty} empty, {duplicate} "
-            "duplicate, {unscorable} unscorable and {unknown} uncertain candidates; {lone_prompts} prompts with fewer "
-            "than two left; {close} pairs too close in reward, {undecided} of undecided preference."
+            "duplicate, {unscorable} unscorable and {unknown} uncertain candidates{above}; {lone_prompts} prompts "
+            "with fewer than two left; {close} pairs too close in reward, {undecided} of undecided preference."
         ).format(**counts)
 
 
@@ -63,7 +68,7 @@ class _Candidate:
     answer: str | Messages
     reward: float
     score: RewardScore
-    uncertainty: float | None
+    uncertainty: float | None = None
 
 
 def build_preference_pairs(
@@ -73,6 +78,7 @@ def build_preference_pairs(
     *,
     measure: str | None = None,
     threshold: float | None = None,
+    keep: float | None = None,
     margin: float = 0.0,
     min_probability: float = 0.5,
     select: str = "best_worst",
@@ -90,10 +96,15 @@ def build_preference_pairs(
         scorer (`RewardScorer`, `PreTrainedModel`, `str`, `PathLike` or `list[str]`):
             A [`RewardScorer`], a model, or the name of one; a list of names makes an ensemble.
         measure (`str`, *optional*):
-            One of `urm_hf.uncertainty.MEASURES`, higher = less sure. Needs `threshold`.
+            One of `urm_hf.uncertainty.MEASURES`, higher = less sure. Needs `threshold` or `keep`.
         threshold (`float`, *optional*):
             The largest uncertainty of a known answer, in the unit of `measure`. Others are left out before pairs are
             made, so that neither side of a pair is unknown (section 5.2.3).
+        keep (`float`, *optional*):
+            Instead of a threshold: the share of all scored candidates to keep, in (0, 1], those of the lowest
+            uncertainty; 0.5 is what the later version of the paper keeps. Candidates that tie with the last one are
+            kept as well. The share is of all prompts together, so that a prompt the model knows little of may lose
+            all of its answers.
         margin (`float`, *optional*, defaults to `0.0`):
             Pairs need a larger difference in reward than this.
         min_probability (`float`, *optional*, defaults to `0.5`):
@@ -113,7 +124,7 @@ def build_preference_pairs(
         RowError: a candidate cannot be scored.
     """
     _check_candidates(prompts, candidates)
-    _check_settings(measure, threshold, margin, min_probability, select, on_error)
+    _check_settings(measure, threshold, keep, margin, min_probability, select, on_error)
     completions = CompletionScorer(scorer)
     if measure is not None:
         check_measure(measure, completions.scorer)
@@ -122,7 +133,9 @@ def build_preference_pairs(
     # Counted at each step, not at the end: what is left out first is not there to be counted again.
     report = PairReport(len(prompts), sum(map(len, candidates)))
     distinct = [_drop_repeats(answers, report) for answers in candidates]
-    known = _score_candidates(completions, prompts, distinct, measure, threshold, on_error, report)
+    known = _score_candidates(completions, prompts, distinct, on_error, report)
+    if measure is not None:
+        known = _filter_candidates(known, measure, threshold, keep, report)
     rows: list[dict[str, Any]] = []
     for prompt, group in zip(prompts, known, strict=True):
         rows += _build_rows(prompt, group, select, margin, min_probability, report)
@@ -152,11 +165,17 @@ def _check_candidates(prompts, candidates):
             raise ValueError(f"`candidates[{number}]` must be texts, as its prompt is.")
 
 
-def _check_settings(measure, threshold, margin, min_probability, select, on_error):
+def _check_settings(measure, threshold, keep, margin, min_probability, select, on_error):
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be raise or skip, got {on_error!r}.")
-    if (measure is None) != (threshold is None):
-        raise ValueError(f"`measure` and `threshold` go together, got measure={measure!r}, threshold={threshold}.")
+    if threshold is not None and keep is not None:
+        raise ValueError(f"Give either `threshold` or `keep`, got threshold={threshold} and keep={keep}.")
+    if (measure is None) != (threshold is None and keep is None):
+        name = "threshold" if keep is None else "keep"
+        either = "`measure` and `threshold` go together, or `measure` and `keep`"
+        raise ValueError(f"{either}; got measure={measure!r}, {name}={threshold if keep is None else keep}.")
+    if keep is not None and not 0 < keep <= 1:
+        raise ValueError(f"`keep` is a share and must lie in (0, 1], got {keep}.")
     if threshold is not None and not 0 <= threshold < float("inf"):
         raise ValueError(f"`threshold` must be finite and not negative, got {threshold}.")
     if not 0 <= margin < float("inf"):
@@ -184,12 +203,10 @@ def _score_candidates(
     completions: CompletionScorer,
     prompts: Sequence[str | Messages],
     distinct: Sequence[Sequence[str | Messages]],
-    measure: str | None,
-    threshold: float | None,
     on_error: str,
     report: PairReport,
 ) -> list[list[_Candidate]]:
-    """The candidates of each prompt that the model knows, in one call of the scorer for all."""
+    """The candidates of each prompt that have a score, in one call of the scorer for all."""
     # one call, whatever the number of prompts: batches are full, and answers to one prompt share its tokens
     asked = [(number, answer) for number, answers in enumerate(distinct) for answer in answers]
     try:
@@ -202,19 +219,34 @@ def _score_candidates(
         number, answer = asked[error.row]
         told = f"prompts[{number}], the candidate {str(answer)[:60]!r}"
         raise RowError(f'{told}: {error} Or leave such candidates out: `on_error="skip"`.') from error
-    known: list[list[_Candidate]] = [[] for _ in prompts]
-    # left out before uncertainties are compared: a candidate without a score has neither
-    usable = [(*one, score) for one, score in zip(asked, scores, strict=True) if score is not None]
-    report.unscorable += len(asked) - len(usable)
-    uncertainties: list[float | None] = [None] * len(usable)
-    if measure is not None:
-        uncertainties = compute_uncertainty([score for *_, score in usable], measure).tolist()
-    for (number, answer, score), uncertainty in zip(usable, uncertainties, strict=True):
-        if uncertainty is not None and threshold is not None and uncertainty > threshold:
-            report.unknown += 1
+    scored: list[list[_Candidate]] = [[] for _ in prompts]
+    for (number, answer), score in zip(asked, scores, strict=True):
+        if score is None:
+            report.unscorable += 1
         else:
-            known[number].append(_Candidate(answer, score["reward"], score, uncertainty))
-    return known
+            scored[number].append(_Candidate(answer, score["reward"], score))
+    return scored
+
+
+def _filter_candidates(
+    scored: list[list[_Candidate]],
+    measure: str,
+    threshold: float | None,
+    keep: float | None,
+    report: PairReport,
+) -> list[list[_Candidate]]:
+    """The candidates of each prompt that the model knows."""
+    together = [candidate for group in scored for candidate in group]
+    if not together:  # of which no share can be taken; that no pair is left is told later, with the counts
+        return scored
+    uncertainties = compute_uncertainty([candidate.score for candidate in together], measure)
+    # over all prompts at once: a share of each prompt's would keep answers that the model knows nothing of
+    filtered = filter_values(uncertainties, threshold=threshold, keep=keep)
+    for candidate, uncertainty in zip(together, uncertainties.tolist(), strict=True):
+        candidate.uncertainty = uncertainty
+    report.unknown, report.threshold = filtered.n_dropped, filtered.threshold
+    kept = iter(filtered.kept)
+    return [[candidate for candidate in group if next(kept)] for group in scored]
 
 
 def _build_rows(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
 from urm_hf.checkpoints.adapters import load_adapter
@@ -34,8 +34,16 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
     is_adapter = find_adapter_config_file(name, **place.kwargs()) is not None
     if ours and is_adapter:
         return load_adapter(name, hub["revision"], **model_kwargs)
+    auto = _choose_loader(config)
+    if auto is AutoModel and not hub.get("trust_remote_code"):
+        # transformers would load the backbone of a type that it knows, and leave the head out
+        raise ValueError(
+            f"{name} is a reward model of its own code ({config['auto_map'][auto.__name__]}): read that code, pin the "
+            "commit, and pass trust_remote_code=True (--trust-remote-code) to run it."
+        )
     # other models' own code counts its outputs itself, some of them attributes
-    labels = {} if "AutoModelForSequenceClassification" in (config.get("auto_map") or {}) else {"num_labels": 1}
+    own_code = auto.__name__ in (config.get("auto_map") or {})
+    labels = {} if own_code else {"num_labels": 1}
     if config.get("model_type") == URMEnsembleConfig.model_type:
         weights = {}  # those of its members are looked at where they are loaded
     else:
@@ -43,7 +51,7 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
         if not is_adapter and not config.get(BASE_WEIGHTS):  # else those of its base, which are looked at there
             check_size(config, find_weights(name, place), name)
     with explain_damage(name):
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = auto.from_pretrained(
             name, output_loading_info=True, **labels, **weights, **hub, **model_kwargs
         )
     if loaded["missing_keys"]:  # transformers only warns, and fills them with random numbers
@@ -53,3 +61,16 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
             "`URMForRewardModeling.from_backbone` makes an untrained one of a language model."
         )
     return model
+
+
+def _choose_loader(config: dict[str, Any]) -> type[AutoModel] | type[AutoModelForSequenceClassification]:
+    """
+    AutoModelForSequenceClassification, or AutoModel for a reward model whose own code names itself there alone.
+
+    InternLM2's and Qwen2.5-Math's do. What else has `AutoModel` in its `auto_map` has its backbone there, under
+    another name than that of the model whose weights these are.
+    """
+    auto_map, architectures = config.get("auto_map") or {}, config.get("architectures") or []
+    named = str(auto_map.get(AutoModel.__name__, "")).rpartition(".")[2]
+    alone = AutoModelForSequenceClassification.__name__ not in auto_map and named in architectures
+    return AutoModel if alone else AutoModelForSequenceClassification

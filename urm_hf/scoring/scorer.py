@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from urm_hf.checkpoints.published import refuse_published
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.data.conversations import check_truncation
-from urm_hf.data.encoder import Encoder, check_max_length, embeddings_of, positions_of
+from urm_hf.data.encoder import Encoder, check_max_length, embeddings_of, positions_of, reward_token_of
 from urm_hf.data.errors import RowError
 from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
@@ -63,8 +63,9 @@ class RewardScorer:
 
     Args:
         model (`PreTrainedModel`, `str`, `PathLike` or `list[str]`):
-            An instance; a repository or folder that `AutoModelForSequenceClassification` loads, or of a LoRA adapter
-            of a URM, which is merged into its base; or a list of them, the members of an ensemble.
+            An instance; a repository or folder that `AutoModelForSequenceClassification` loads (or `AutoModel`, where
+            a model brings its own code for that alone, as InternLM2's do), or of a LoRA adapter of a URM, which is
+            merged into its base; or a list of them, the members of an ensemble.
         tokenizer (`PreTrainedTokenizerBase`, *optional*):
             By default the one saved with the model.
         max_tokens_per_batch (`int`, *optional*):
@@ -157,7 +158,9 @@ class RewardScorer:
     @property
     def encoder(self) -> Encoder:
         """What makes the ids of a conversation."""
-        return Encoder(self.tokenizer, self.max_length, self.truncation, embeddings_of(self.model.config))
+        config = self.model.config
+        sizes = self.max_length, self.truncation, embeddings_of(config)
+        return Encoder(self.tokenizer, *sizes, reward_token_of(config))
 
     def __call__(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
         """The same as [`~RewardScorer.score`]."""

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from urm_hf.data.content import says_nothing
 from urm_hf.data.conversations import Conversation, read_conversation
-from urm_hf.data.encoder import Encoder, embeddings_of, positions_of
+from urm_hf.data.encoder import Encoder, embeddings_of, positions_of, reward_token_of
 from urm_hf.data.errors import RowError, as_row_error, telling_rows
 from urm_hf.data.rendering import encode_turns
 from urm_hf.modeling.modeling_urm_ensemble import URMEnsemble
@@ -44,7 +44,8 @@ def build_encoder(scorer: RewardScorer) -> Encoder:
     sizes = [size for config in configs if (size := embeddings_of(config)) is not None]
     lengths = [length for config in configs if (length := positions_of(config)) is not None]
     longest = min(lengths, default=None) if scorer.max_length is None else scorer.max_length
-    return Encoder(scorer.tokenizer, longest, scorer.truncation, min(sizes, default=None))
+    token = reward_token_of(scorer.model.config)
+    return Encoder(scorer.tokenizer, longest, scorer.truncation, min(sizes, default=None), token)
 
 
 def encode_rows(encoder: Encoder, rows: Iterable[Row], encode: Callable[[Conversation], list[int]]) -> Rows:

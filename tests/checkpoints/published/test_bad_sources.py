@@ -23,6 +23,10 @@ def with_tensor(key: str, change):
 
 
 BAD_TENSORS = [
+    (
+        without(*[f"weights.fc.{k}.{kind}" for k in (0, 2, 4) for kind in ("weight", "bias")]),
+        "no gate .*reward_weights",
+    ),
     (without("weights.fc.4.bias"), r"missing: weights\.fc\.4\.bias\."),
     (without("score.weight", "model.norm.weight"), r"missing: model\.norm\.weight, score\.weight\."),
     (with_tensor("lm_head.weight", lambda _: torch.zeros(3)), r"unexpected: lm_head\.weight\."),
@@ -73,6 +77,16 @@ def test_bad_configs_are_refused(published, tmp_path, changes, message):
 def test_attributes_that_do_not_fit_are_refused(published, tmp_path, attributes):
     with pytest.raises(ValueError, match="`attributes`"):
         convert_published(published, tmp_path / "out", attributes=attributes)
+
+
+def test_weights_for_a_model_that_has_a_gate_or_of_another_number_are_refused(published, tmp_path):
+    with pytest.raises(ValueError, match=r"has a gate \(weights.fc.0.bias.*leave out `reward_weights`"):
+        convert_published(published, tmp_path / "out", reward_weights=[1, 1, 1, 1, 1])
+    with pytest.raises(ValueError, match="`reward_weights` needs one number for each of the 5 attributes, got 2"):
+        convert_published(published, tmp_path / "out", reward_weights=[1, 1])
+    edit_config(published, architectures=["LlamaForCausalLM"])
+    with pytest.raises(ValueError, match="has not the published layout"):
+        convert_published(published, tmp_path / "out", reward_weights=[1, 1, 1, 1, 1])
 
 
 def test_pickled_weights_are_refused_unread(published, tmp_path, monkeypatch):

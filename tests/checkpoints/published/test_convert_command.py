@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from tests.helpers.published import assert_same_tensors, read_state
+from tests.helpers.published import assert_same_tensors, read_state, write_state
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
 from urm_hf.cli import main
 from urm_hf.modeling import URMConfig
@@ -60,6 +60,20 @@ def test_urm_convert_reports_errors_in_one_line(published, tmp_path, capsys):
     assert main(["convert", "published", published, str(tmp_path)]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 3 and all(line.startswith("urm convert: error: ") for line in errors)
+
+
+def test_weights_of_a_model_without_a_gate(published, tmp_path, capsys):
+    write_state(published, {key: t for key, t in read_state(published).items() if not key.startswith("weights.")})
+    out = str(tmp_path / "out")
+    assert main(["convert", "published", published, out]) == 2
+    assert "give the weights of its attributes" in capsys.readouterr().err
+    assert main(["convert", "published", published, out, "--reward-weights", "0.3,0.74,0.46,0.47,-0.33"]) == 0
+    assert "  weights: 0.3, 0.74, 0.46, 0.47, -0.33" in capsys.readouterr().out.splitlines()
+    assert URMConfig.from_pretrained(out).reward_weights == [0.3, 0.74, 0.46, 0.47, -0.33]
+    for wrong in ("a,b", "", "nan,1", "0.3;0.7"):
+        with pytest.raises(SystemExit):
+            main(["convert", "published", published, str(tmp_path / "other"), "--reward-weights", wrong])
+        assert "numbers joined by commas" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", ["published", "sglang"])

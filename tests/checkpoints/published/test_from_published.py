@@ -101,3 +101,25 @@ def test_frequencies_that_old_files_hold_are_left_out_and_said_so(published, tmp
     result = convert_published(published, tmp_path / "out")
     assert result.notes == ["left out 1 tensors `rotary_emb.inv_freq`, which the config determines"]
     assert_close(our_rewards(tmp_path / "out", dtype=torch.float32), expected)
+
+
+# Without a gate
+
+WEIGHTS = [0.3, 0.74, 0.46, 0.47, -0.33]
+
+
+def write_without_gate(folder: Path, **config) -> str:
+    source = write_published(folder, torch.float32, **config)
+    write_state(source, {key: tensor for key, tensor in read_state(source).items() if not key.startswith("weights.")})
+    return source
+
+
+@pytest.mark.parametrize("name", [ARCHITECTURE, "LlamaForSequenceClassificationWithNormal"])
+def test_without_a_gate_the_reward_is_the_sum_of_weighted_means(tmp_path, name):
+    source = write_without_gate(tmp_path / "in", architectures=[name])
+    convert_published(source, tmp_path / "out", reward_weights=WEIGHTS)
+    with_gate = write_published(tmp_path / "gated", torch.float32)  # the same weights but for the gate, by its seed
+    means = torch.stack([row["means"] for row in evaluate(with_gate, torch.float32, torch.float32)])
+    assert_close(our_rewards(tmp_path / "out"), means @ torch.tensor(WEIGHTS))
+    assert URMConfig.from_pretrained(tmp_path / "out").reward_weights == WEIGHTS
+    assert not [key for key in read_state(tmp_path / "out") if key.startswith("score.gate")]

@@ -162,6 +162,9 @@ class PaddedBatches:
         inputs = {name: on_device(tensor, execution_device(self.models[0])) for name, tensor in batch.items()}
         if len(self.models) == 1:
             output = self.models[0](**inputs)
+            if getattr(output, "logits", None) is None:
+                name = type(self.models[0]).__name__
+                raise ValueError(f"{name} gives no `logits`, which a reward model's reward is: it is no reward model.")
             output.logits = as_column(output.logits)
             return [output]
         hidden = self.models[0].pool(**inputs)  # (B, H), once for all heads
