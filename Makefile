@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
-# what is installed of the package's optional dependencies; with `EXTRAS=dev,ray` the tests of Ray are not skipped
+# what is installed of the package's optional dependencies; with `EXTRAS=dev,ray,replicas` no test of Ray is skipped
 EXTRAS ?= dev
 
 BIN := $(VENV)/bin

@@ -20,6 +20,8 @@ FIELDS = {
     "gating_weights": (3, 4, 5),
     "aleatoric_variance": (4, 5),
     "epistemic_variance": (4, 5),
+    "disagreement_variance": (4, 5),
+    "reward_epistemic_std": (4,),
 }
 
 

@@ -132,7 +132,7 @@ def open_published(source: str | Path, revision: str | None = None) -> tuple[URM
     """
     checkpoint = Checkpoint(source, revision)
     with explain_damage(f"config.json of {source}"):
-        config = _config_here(checkpoint, None)
+        config = _config_here(checkpoint, None, None)
     return config, lambda: _read_published(checkpoint, config)
 
 

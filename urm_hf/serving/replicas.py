@@ -49,9 +49,10 @@ def run_replicas(
     )
     try:
         serve.start(http_options={"host": host, "port": port})
-        serve.run(deployment(serve.ingress(build)(Replica)).bind(), name="urm", logging_config=_quiet(serve))
-        for number in before:  # only now: Ray sets handlers of its own
+        # only now, as Ray sets handlers of its own; and not later, as clients are answered while `run` still waits
+        for number in before:
             signal.signal(number, lambda *_: stopped.set())
+        serve.run(deployment(serve.ingress(build)(Replica)).bind(), name="urm", logging_config=_quiet(serve))
         told()
         stopped.wait()
     finally:
