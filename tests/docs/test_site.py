@@ -128,7 +128,16 @@ def test_ensembles_and_rewards_run_as_printed(workplace, capsys):
 
 def test_publishing_runs_as_printed(workplace):
     save_with_tokenizer(tiny_urm(), workplace / "urm")
-    run_page("publishing", {})
+    save_ensemble(workplace / "urme")
+    # the pushes themselves are tests of urm_hf.hub, against a server
+    tried = {"org/urme --license apache-2.0": "org/urme --license apache-2.0 --dry-run"}
+    run_page(
+        "publishing",
+        tried
+        | {
+            "hf upload org/base BASE\nurm push urme org/urme --base-model org/base": "urm push urme org/urme --dry-run"
+        },
+    )
     assert "apache-2.0" in Path("urm/README.md").read_text()
 
 
