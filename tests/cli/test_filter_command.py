@@ -101,6 +101,8 @@ def test_what_is_wrong_is_told_before_anything_is_read(tmp_path, capsys):
 
 def test_a_file_that_was_not_scored_or_lost_rows_is_told_with_its_row(tmp_path, capsys):
     out = tmp_path / "kept.jsonl"
+    assert run(tmp_path / "scored.csv", "--keep", 0.5, "--out", out) == 2
+    assert "scored.csv must be .jsonl or .jsonl.gz" in capsys.readouterr().err
     file = write(tmp_path / "rows.jsonl", [{"prompt": "a", "response": "b"}])
     assert run(file, "--keep", 0.5, "--out", out) == 2
     assert "rows.jsonl, row 0, has no `reward`. Score the file first" in capsys.readouterr().err

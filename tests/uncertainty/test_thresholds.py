@@ -63,6 +63,36 @@ def test_the_promise_is_kept_whatever_the_measure_is_worth(rate):
     assert not_above(broken, REPETITIONS, 0.05), broken
 
 
+@pytest.mark.parametrize("rate", [rising, step, misleading, flat])
+def test_a_fixed_sequence_keeps_the_promise_too(rate):
+    broken, _ = repeat(rate, n=600, seed=6, testing="fixed_sequence")
+    assert not_above(broken, REPETITIONS, 0.05), broken
+
+
+@pytest.mark.parametrize("rate", [rising, step])
+def test_a_fixed_sequence_keeps_more_where_the_measure_sorts_well(rate):
+    (_, together), (_, in_turn) = (
+        repeat(rate, n=600, seed=7, testing=name) for name in ("bonferroni", "fixed_sequence")
+    )
+    assert np.mean(in_turn) > 1.05 * np.mean(together)
+
+
+def test_a_fixed_sequence_ends_at_the_first_share_that_fails():
+    """Later ones would pass, and are not looked at: that is what the full level of each rests on."""
+    u = np.arange(1000) / 1000
+    wrong = (u < 0.3) & (np.arange(1000) % 5 == 0)  # of the surest 30 % a fifth is wrong, of the others none
+    fitted = fit_threshold(u, ~wrong, testing="fixed_sequence")
+    assert fitted.threshold is None and [row.share for row in fitted.candidates] == [0.3]
+    assert fit_threshold(u, ~wrong, testing="fixed_sequence", shares=[1.0, 0.9]).chosen.share == 1.0
+    of_the_rest_half = (u >= 0.7) & (np.arange(1000) % 2 == 0)
+    surest_first = fit_threshold(u, ~of_the_rest_half, testing="fixed_sequence")
+    *passed, failed = surest_first.candidates
+    assert surest_first.chosen == passed[-1] and failed.upper_bound > 0.1
+    for row in surest_first.candidates:  # each at the full level
+        exact = binomtest(row.n_errors, row.n_kept, alternative="less").proportion_ci(0.95, method="exact")
+        assert row.upper_bound == pytest.approx(exact.high, rel=1e-6)
+
+
 def test_the_promise_is_tight_where_one_share_is_tested():
     # the error is a hair above the target, so that every threshold breaks the promise: as often as is allowed
     broken, _ = repeat(flat, n=2000, seed=1, shares=[0.5], confidence=0.8)
@@ -166,6 +196,7 @@ def test_a_constant_measure_keeps_all_or_nothing():
         ([1.0, 2.0], [1, 0], {"confidence": 1.0}, "`confidence` must lie between 0 and 1, got 1.0"),
         ([1.0, 2.0], [1, 0], {"shares": [0.5, 50]}, "`shares` must lie in"),
         ([1.0, 2.0], [1, 0], {"shares": []}, "`shares` must lie in"),
+        ([1.0, 2.0], [1, 0], {"testing": "holm"}, "`testing` must be one of bonferroni, fixed_sequence, got 'holm'"),
         ([1.0, 2.0], [1, 0], {"groups": ["a"]}, "entry for each of the 2 pairs, got 1"),
     ],
 )

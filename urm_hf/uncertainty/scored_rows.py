@@ -62,7 +62,10 @@ def read_scored(name: str) -> list[dict[str, Any]]:
 
     Raises:
         RowError: a row has no reward.
+        ValueError: not a file of JSON lines.
     """
+    if not name.lower().endswith((".jsonl", ".jsonl.gz")):
+        raise ValueError(f"{name} must be .jsonl or .jsonl.gz: write it with `urm score ... --out scored.jsonl`.")
     rows = list(read_jsonl(name))
     for number, row in enumerate(rows):
         if not isinstance(row.get("reward"), (int, float)):
