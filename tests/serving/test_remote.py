@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.chats import ROWS, messages_of
+from tests.helpers.posteriors import with_posterior
 from tests.helpers.reward_server import running_server
 from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
@@ -40,6 +41,25 @@ def test_scores_are_those_of_the_model(server):
         same(found, wanted)
     assert scorer(ROWS, progress=True)[0].reward == scorer.score(ROWS)[0].reward
     assert scorer.score([]) == []
+
+
+def test_what_one_model_does_not_know_crosses_the_network(urm):
+    model, _ = with_posterior()
+    with running_server(RewardScorer(model, tiny_tokenizer()), name="knows") as server:
+        scorer = RemoteScorer(server.url)
+        assert scorer.has_posterior and not RemoteScorer(urm.url).has_posterior
+        (found, *_), (wanted, *_) = scorer.score(ROWS), server.scorer.score(ROWS)
+        for level in (0.5, 0.9):
+            intervals, expected = found.attribute_intervals(level), wanted.attribute_intervals(level)
+            assert {name: list(ends) for name, ends in intervals.items()} == {
+                name: close(list(ends)) for name, ends in expected.items()
+            }
+        there, here = (
+            UncertaintyPenalizedReward(model, "reward_epistemic", coefficient=2.0) for model in (scorer, server.scorer)
+        )
+        assert there(PROMPTS, ANSWERS) == close(here(PROMPTS, ANSWERS))
+    with pytest.raises(ValueError, match="needs an ensemble or a URM with a posterior"):
+        UncertaintyPenalizedReward(urm.url, "reward_epistemic")
 
 
 def test_rows_of_every_form_cross_the_network(urm):

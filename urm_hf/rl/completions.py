@@ -198,8 +198,7 @@ def has_members(scorer: RewardScorer | RemoteScorer) -> bool:
 
 
 def _has_posterior(scorer: RewardScorer | RemoteScorer) -> bool:
-    """Of a server it is not told."""
-    return not isinstance(scorer, RemoteScorer) and has_posterior(scorer.model)
+    return scorer.has_posterior if isinstance(scorer, RemoteScorer) else has_posterior(scorer.model)
 
 
 def _describe(scorer: RewardScorer | RemoteScorer) -> str:

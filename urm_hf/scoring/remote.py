@@ -57,6 +57,7 @@ class RemoteScorer:
     Attributes:
         attributes (`list[str]` or `None`): what the model predicts.
         is_ensemble (`bool`): whether it has members.
+        has_posterior (`bool`): whether it is a single URM with a posterior.
         fingerprint (`str`): tells the model, with the server's settings that scores depend on, from others.
         max_length (`int` or `None`): longest conversation in tokens.
 
@@ -81,6 +82,7 @@ class RemoteScorer:
         self.name: str = model["id"]
         self.attributes: list[str] | None = model["attributes"]
         self.is_ensemble: bool = model["kind"] == "ensemble"
+        self.has_posterior: bool = bool(model.get("has_posterior"))  # servers of former versions do not say
         self.max_length: int | None = model["max_length"]
         self.fingerprint: str = model["fingerprint"]
         self._max_rows, self._max_body = int(model["max_rows"]), int(model["max_body"])

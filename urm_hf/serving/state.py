@@ -9,6 +9,7 @@ from typing import Any
 from urm_hf.checkpoints.files import read_json
 from urm_hf.hub.folder import SCORES
 from urm_hf.hub.reference import ATOL, CONVERSATIONS, largest_difference, score_reference
+from urm_hf.scores import has_posterior
 from urm_hf.scoring.scorer import RewardScorer
 from urm_hf.serving.service import RewardService
 
@@ -69,6 +70,7 @@ def describe_model(service: RewardService, started: float) -> dict[str, Any]:
         "owned_by": "urm-hf",
         "kind": "ensemble" if service.is_ensemble else "urm" if scorer.attributes else "scalar",
         "attributes": scorer.attributes,
+        "has_posterior": has_posterior(scorer.model),
         "members": members,
         "max_length": service.encoder.max_length,
         "fingerprint": compute_fingerprint(service),
