@@ -13,7 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM
 
 from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, tiny_backbone_config, tiny_tokenizer
-from urm_hf import RewardScorer, URMEnsemble
+from urm_hf import RewardScorer, URMEnsemble, merge_checkpoints
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.modeling.base_urm import describe_base
 from urm_hf.modeling.hub_place_urm import HubPlace
@@ -158,3 +158,20 @@ def test_a_damaged_reference_is_named(base, value):
 
     with pytest.raises(ValueError, match="`base_weights` needs a name, a commit and a fingerprint"):
         URMConfig(tiny_backbone_config(), base_weights=value)
+
+
+def test_heads_on_one_backbone_are_merged_alone(base, tmp_path):
+    folders = [save(base, tmp_path / f"seed-{seed}", seed) for seed in range(2)]
+    result = merge_checkpoints(folders, tmp_path / "merged", log_std="average")
+    assert keys(str(tmp_path / "merged")) == keys(folders[0]) and "body" not in result.differences
+    merged, *members = (URMForRewardModeling.from_pretrained(x) for x in (tmp_path / "merged", *folders))
+    mean = (members[0].score.value.weight + members[1].score.value.weight) / 2
+    torch.testing.assert_close(merged.score.value.weight, mean)
+    assert torch.equal(merged.model.embed_tokens.weight, members[0].model.embed_tokens.weight)
+    assert merged.config.base_weights == members[0].config.base_weights
+    whole = build(base, seed=3)
+    whole.refer_to_base(None)
+    whole.save_pretrained(tmp_path / "whole")
+    tiny_tokenizer().save_pretrained(tmp_path / "whole")
+    with pytest.raises(ValueError, match="Members differ in their backbone: .* held by the model"):
+        merge_checkpoints([folders[0], tmp_path / "whole"], tmp_path / "unlike", log_std="average")

@@ -201,6 +201,8 @@ class Checkpoint:
         FileNotFoundError: no such folder, or files are missing. ValueError: pickled, damaged or quantised weights.
     """
 
+    takes_heads_alone = False  # whether heads that name their backbone are taken as they are
+
     def __init__(
         self,
         name: str | Path,
@@ -224,7 +226,7 @@ class Checkpoint:
             raise FileNotFoundError(f"{name} has no config.json. If it is an adapter, merge it into its model first.")
         self.config = read_json(self.folder / "config.json")
         check_config(self.config, self.name)
-        if self.config.get(BASE_WEIGHTS):
+        if self.config.get(BASE_WEIGHTS) and not self.takes_heads_alone:
             raise ValueError(
                 f"{name} holds heads alone, and names its backbone: here both are needed in one folder. Train it with "
                 "`--save_backbone`; or load it, call `model.refer_to_base(None)`, and save it."

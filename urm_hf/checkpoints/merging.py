@@ -71,6 +71,7 @@ def merge_checkpoints(
     """
     Writes the weighted mean of two or more URMs' weights as one model; the paper's URM_reg is that of two seeds.
 
+    Members that hold heads alone, on one backbone that they name, are merged to such a model; others hold all weights.
     Label and feature statistics that differ are refused, not folded into the weights: that would be exact for the
     means alone, for W has no bias to take a shift of log sigma, and `log_std_bounds` are in units of `label_stds`.
     Gates of different seeds are not aligned: better merge after the attribute stage and train the merged model's gate,
@@ -113,7 +114,12 @@ def merge_checkpoints(
 
 
 class _Member(Checkpoint):
-    """A URM on disk: config, tokenizer and the layout of its tensors, which are read one at a time."""
+    """
+    A URM on disk: config, tokenizer and the layout of its tensors, which are read one at a time. Heads on one backbone
+    that they name are merged alone, and the mean names it too.
+    """
+
+    takes_heads_alone = True
 
     def __init__(self, name: str, revision: str | None, token: str | bool | None, local_files_only: bool):
         super().__init__(name, revision, token, local_files_only)
@@ -138,8 +144,11 @@ class _Member(Checkpoint):
         """All that members must share, by how an error names it."""
         backbone = self.urm.backbone_config.to_dict()
         computing = [k for k in backbone if k not in IGNORED.split() and "drop" not in k and k[0] != "_"]
+        base = self.urm.base_weights
+        named = "held by the model" if base is None else f"that of {base['name']}, fingerprint {base['fingerprint']}"
         return (
-            {f"`{field}`": getattr(self.urm, field) for field in HEAD}
+            {"their backbone": named}
+            | {f"`{field}`": getattr(self.urm, field) for field in HEAD}
             | {f"`backbone_config.{field}`": backbone[field] for field in computing}
             | {f"the tokenizer's {field}": value for field, value in _tokenizer(self.folder).items()}
             | {f"shape or dtype of {key}": (list(x.shape), x.dtype) for key, x in self.tensors.items()}
