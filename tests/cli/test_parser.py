@@ -64,8 +64,9 @@ def test_the_same_flag_takes_the_same_kind_of_value_in_all_commands():
                     command == "evaluate" and flag.startswith(("--data", "--split", "--format"))
                 )
                 kinds.setdefault(flag, set()).add((action.type, several, tuple(action.choices or ())))
-    # outputs are files or folders; a revision is one for each model; `urm push` scores in one of three precisions
-    free = {"--out", "--revision", "--dtype"}
+    # outputs are files or folders; a revision is one for each model; `urm push` scores in one of three precisions; who
+    # runs the model is a server for `urm score`, and vLLM for `urm serve`
+    free = {"--out", "--revision", "--dtype", "--engine"}
     assert {flag: kind for flag, kind in kinds.items() if len(kind) > 1 and flag not in free} == {}
 
 

@@ -93,8 +93,12 @@ def test_merging_prints_a_row_for_each_loss_and_model(files, tmp_path, extra):
     rows = [line.split("|")[1:3] for line in printed.splitlines() if line.startswith(("| mle", "| reg", "| det"))]
     assert len(rows) == 12
     bodies = [load_file(tmp_path / f"mle-{name}" / "model.safetensors") for name in ("0", "1", "merged")]
-    first, second, merged = (body["model.layers.0.mlp.up_proj.weight"] for body in bodies)
-    assert torch.equal(first, second) == (not extra)  # adapters of two seeds differ, a frozen body does not
+    # adapters of two seeds differ, and are merged into their bodies; a frozen body is named, not saved
+    assert all(any(key.startswith("model.") for key in body) == bool(extra) for body in bodies)
+    first, second, merged = (
+        body["model.layers.0.mlp.up_proj.weight" if extra else "score.value.weight"] for body in bodies
+    )
+    assert not torch.equal(first, second)
     torch.testing.assert_close(merged, (first + second) / 2)
 
 

@@ -1,5 +1,7 @@
 """The scorer: each conversation's own numbers, in order, whatever shares its batch."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,8 @@ def test_no_conversations_have_no_scores(scorer):
     assert scorer.score([]) == []
 
 
-def test_the_progress_bar_is_shown_on_request(scorer, capsys):
+def test_the_progress_bar_is_shown_on_request(scorer, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     scorer.score(TEXTS)
     assert "Scoring" not in capsys.readouterr().err
     scorer.score(TEXTS, progress=True)

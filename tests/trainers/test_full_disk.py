@@ -55,7 +55,7 @@ def test_each_file_of_a_checkpoint(stage, train, tmp_path, capsys):
     assert train(stage) == 0
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "out" / "checkpoint-1").iterdir()}
     for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json"):
-        shutil.rmtree(tmp_path / "out")
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)  # a run that wrote nothing leaves no folder
         capsys.readouterr()
         with files_up_to(sizes[name] - 1):
             assert train(stage) == 2

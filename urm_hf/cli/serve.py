@@ -251,7 +251,7 @@ def load_scorer(args: argparse.Namespace) -> "RewardScorer":
     device = args.device or default_device()
     loading = read_model_kwargs(args) | ({"device_map": {"": device}} if device else {})
     ensemble, limits = read_ensemble(args), read_limits(args)
-    memory = args.prefix_memory_mb
+    memory = getattr(args, "prefix_memory_mb", None)  # `urm app` has no such flag
     if memory is None:  # on GPUs, where spans cost a kernel each, it was not measured
         memory = 0 if device and device != "cpu" else 512
     limits["prefix_memory"] = memory * MEGABYTE

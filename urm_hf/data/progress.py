@@ -19,7 +19,7 @@ class ProgressBar(tqdm):
 
     def __init__(self, *args: Any, **kwargs: Any):
         stream = kwargs.get("file") or sys.stderr
-        self.in_log = not (hasattr(stream, "isatty") and stream.isatty())
+        self.in_log = not _redraws(stream)
         if self.in_log:
             # looked at with every update, as batches differ in size
             kwargs |= {"mininterval": EVERY, "delay": EVERY, "miniters": 1, "leave": True, "dynamic_ncols": False}
@@ -30,7 +30,7 @@ class ProgressBar(tqdm):
     @staticmethod
     def status_printer(file: Any) -> Any:
         """What writes a state of the bar: over the last one, or in a log below it."""
-        if hasattr(file, "isatty") and file.isatty():
+        if _redraws(file):
             return tqdm.status_printer(file)
 
         def print_line(text: str):
@@ -39,3 +39,10 @@ class ProgressBar(tqdm):
                 file.flush()
 
         return print_line
+
+
+def _redraws(stream: Any) -> bool:
+    """Whether a line can be written over: on a terminal, and in a notebook, whose streams say that they are none."""
+    if type(stream).__module__.startswith("ipykernel"):
+        return True
+    return hasattr(stream, "isatty") and stream.isatty()

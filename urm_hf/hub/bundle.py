@@ -18,7 +18,7 @@ from urm_hf.checkpoints.files import explain_full_disk, read_json, weight_files,
 from urm_hf.hub.errors import HubError, one_line
 from urm_hf.hub.folder import CARD, COMMIT, HUB_ID, KEPT_RESULTS, PLOT, SCORES
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
-from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
+from urm_hf.modeling.configuration_urm_ensemble import MOST_MEMBERS, URMEnsembleConfig
 from urm_hf.modeling.member_names_urm import absolute_name
 
 ENSEMBLE = "ensemble"  # the folder that `urm train ensemble` writes beside the members
@@ -36,6 +36,12 @@ def list_local_members(path: Path) -> list[Path | None]:
     config = read_json(path / "config.json")
     if config.get("model_type") != URMEnsembleConfig.model_type:
         return []
+    names = config.get("members") or []
+    if isinstance(names, list):  # told here, before any member is looked at; other faults are told of the whole folder
+        if len(names) > MOST_MEMBERS:
+            raise ValueError(f"{path} names {len(names)} members; at most {MOST_MEMBERS} are taken.")
+        if len(set(map(str, names))) < len(names):
+            raise ValueError(f"{path} names a member twice, of {names}: the members of an ensemble must differ.")
     found = [Path(absolute_name(str(name), path)) for name in config.get("members") or []]
     local = [folder if folder.is_dir() else None for folder in found]
     return local if any(local) else []

@@ -133,7 +133,8 @@ def _push_ensemble(
             except ValueError as error:  # which tells of the copy, that nobody has seen
                 raise ValueError(str(error).replace(str(copy), str(path))) from error
         config = read_json(path / "config.json")
-        names, revisions, notes, files = list(config["members"]), list(config["revisions"]), list[str](), list[str]()
+        names, notes, files = list(config["members"]), list[str](), list[str]()
+        revisions = list(config.get("revisions") or [None] * len(names))
         for number, member in enumerate(members):
             if member is None:
                 continue
@@ -141,6 +142,7 @@ def _push_ensemble(
             own = replace(about, results=None)  # what was measured is the ensemble's
             pushed = _push_folder(member, replace(target, repo_id=names[number]), own, dtype, dry_run=dry_run)
             revisions[number] = pushed.commit
+            files += [f"{names[number]}/{file}" for file in pushed.files]
             notes.append(
                 f"member {number}: {names[number]}" + (f" at commit {pushed.commit}" if pushed.commit else "")
             )

@@ -1,6 +1,7 @@
 """What the scorer saves, with the same rewards as one conversation at a time."""
 
 import random
+import sys
 
 import pytest
 import torch
@@ -154,7 +155,8 @@ def test_padding_counts_as_computed():
     assert scorer.stats["computed_tokens"] == 20
 
 
-def test_the_progress_bar_shows_speed_and_what_is_saved(capsys):
+def test_the_progress_bar_shows_speed_and_what_is_saved(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     prompt = list(range(90))
     rows = [{"input_ids": prompt + [token] * 10} for token in range(10)]
     RewardScorer(tiny_urm(), tiny_tokenizer()).score(rows, progress=True)
