@@ -6,11 +6,12 @@ import logging
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaForSequenceClassification
 
 from tests.helpers.commands import write
-from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_urm
 from tests.helpers.training import attribute_trainer, gating_trainer, pair_rows, rated_rows
-from urm_hf import RewardScorer, URMForRewardModeling
+from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
 from urm_hf.checkpoints.merging import merge_checkpoints
 from urm_hf.cli import main
 from urm_hf.trainers import posteriors
@@ -204,6 +205,19 @@ def test_bad_input_of_the_command_is_told_in_one_line(tmp_path, capsys, change, 
     assert main(["posterior", model, *(part for pair in options.items() for part in pair)]) == 2
     told = capsys.readouterr().err
     assert message in told and "Traceback" not in told and not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize("command", ["posterior", "calibrate"])
+def test_what_is_no_urm_is_told_by_what_it_is(tmp_path, capsys, command):
+    data = write(tmp_path / "rated.jsonl", rated_rows(40))
+    members = [save_with_tokenizer(tiny_urm(seed=seed), tmp_path / f"member-{seed}") for seed in range(2)]
+    URMEnsemble.from_pretrained(members).save_pretrained(tmp_path / "ensemble")
+    scalar = LlamaForSequenceClassification(tiny_backbone_config(num_labels=1))
+    scalar.save_pretrained(tmp_path / "scalar")
+    told = {"ensemble": "is an ensemble", "scalar": "is a llama model and no URM: train attributes on it first"}
+    for name, message in told.items():
+        assert main([command, str(tmp_path / name), "--data", data, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_folder_that_is_taken_is_refused(tmp_path, capsys):

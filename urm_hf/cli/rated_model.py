@@ -50,9 +50,19 @@ def check_rated_model(args: argparse.Namespace):
 
 def load_rated_model(args: argparse.Namespace) -> "tuple[URMForRewardModeling, Any]":
     """The model and its tokenizer."""
-    from urm_hf.modeling import URMForRewardModeling
+    from urm_hf.modeling import URMConfig, URMEnsembleConfig, URMForRewardModeling
+    from urm_hf.modeling.backbone_urm import read_config
+    from urm_hf.modeling.hub_place_urm import HubPlace
     from urm_hf.modeling.tokenizer_urm import load_tokenizer
 
+    kind = read_config(args.model, HubPlace(revision=args.revision)).get("model_type")
+    if kind == URMEnsembleConfig.model_type:
+        raise ValueError(f"{args.model} is an ensemble, and a posterior is of one model: name one of its members.")
+    if kind not in (None, URMConfig.model_type):
+        raise ValueError(
+            f"{args.model} is a {kind} model and no URM: train attributes on it first (`urm train attributes "
+            f"--model_name_or_path {args.model} --dataset_name RATINGS --output_dir URM`)."
+        )
     model = URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval()
     return model, load_tokenizer(args.model, revision=args.revision)
 
