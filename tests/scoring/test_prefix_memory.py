@@ -8,7 +8,8 @@ import torch
 from tests.helpers.tiny import random_rows, save_members, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
-from urm_hf.scoring.engine.prefix_memory import as_bytes, may_remember
+from urm_hf.scoring.engine.prefix_memory import may_remember
+from urm_hf.scoring.engine.prefixes import as_bytes
 
 PROMPTS = random_rows([200, 150, 300], seed=3)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from urm_hf import RewardScore
+from urm_hf.scoring.engine.prefixes import as_bytes
 from urm_hf.scoring.scorer import NonFiniteScores
-from urm_hf.serving.batching import BatchQueue, Job, NotFinite, PrefixCounter, as_key
+from urm_hf.serving.batching import BatchQueue, Job, NotFinite, PrefixCounter
 from urm_hf.serving.metrics import Metrics
 from urm_hf.serving.refusals import Refusal
 
@@ -171,5 +172,5 @@ def test_distinct_tokens_are_those_of_a_prefix_tree(sequences: Sequence[list[int
     assert distinct == len({tuple(ids[:stop]) for ids in sequences for stop in range(1, len(ids) + 1)})
     counter = PrefixCounter()
     for ids in sequences:
-        counter.add(as_key(ids))
+        counter.add(as_bytes(ids))
     assert counter.distinct == distinct

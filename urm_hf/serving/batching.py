@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-import numpy as np
-
 from urm_hf.data.errors import RowError
 from urm_hf.scores import RewardScore
+from urm_hf.scoring.engine.prefixes import as_bytes, count_common
 from urm_hf.scoring.remote import NOT_FINITE
 from urm_hf.scoring.scorer import NonFiniteScores
 from urm_hf.serving.metrics import Metrics
@@ -53,7 +52,7 @@ class Job:
     @cached_property
     def keys(self) -> list[bytes]:
         """The sequences as bytes that sort as they do; made where they are needed first, in the scoring thread."""
-        return [as_key(ids) for ids in self.sequences]
+        return [as_bytes(ids) for ids in self.sequences]
 
 
 class PrefixCounter:
@@ -64,25 +63,12 @@ class PrefixCounter:
         self._keys: list[bytes] = []
 
     def add(self, key: bytes):
-        """Counts what a sequence, as `as_key` gives it, does not share with those before."""
+        """Counts what a sequence, as `as_bytes` gives it, does not share with those before."""
         place = bisect_left(self._keys, key)
         # in lexicographic order nothing shares more with a sequence than its two neighbors
         neighbors = self._keys[max(0, place - 1) : place + 1]
         self.distinct += len(key) // 4 - max((count_common(key, other) for other in neighbors), default=0)
         self._keys.insert(place, key)
-
-
-def as_key(ids: Sequence[int]) -> bytes:
-    """Token ids as bytes that sort as they do."""
-    return np.asarray(ids, dtype=">u4").tobytes()  # big-endian
-
-
-def count_common(one: bytes, other: bytes) -> int:
-    """Tokens that two keys of `PrefixCounter` have in common from their beginning on."""
-    length = min(len(one), len(other)) // 4
-    first, second = (np.frombuffer(key, dtype=">u4", count=length) for key in (one, other))
-    different = np.flatnonzero(first != second)
-    return int(different[0]) if len(different) else length
 
 
 def order_jobs(waiting: Sequence[Job]) -> Iterator[Job]:

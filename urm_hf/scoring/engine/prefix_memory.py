@@ -11,12 +11,11 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from urm_hf.scoring.engine.prefixes import LEAST_SHARE, Span
+from urm_hf.scoring.engine.prefixes import LEAST_SHARE, Span, as_bytes, count_common
 
 LEAST_KEPT = 64  # tokens that a prefix must have, and that it must add to what is remembered
 CHANGING_ROPE = ("dynamic", "longrope")  # whose keys depend on how long the longest sequence of a batch is
@@ -215,19 +214,6 @@ def _make_room(states: Tensor, room: int) -> Tensor:
 
 def _take(states: Tensor, path: list[Span]) -> Tensor:
     return torch.cat([states[:, :, start:stop] for start, stop in path], dim=2)
-
-
-def as_bytes(sequence: Sequence[int]) -> bytes:
-    """Token ids as bytes that sort as they do."""
-    return np.asarray(sequence, dtype=">u4").tobytes()  # big-endian
-
-
-def count_common(one: bytes, other: bytes) -> int:
-    """Tokens that two results of `as_bytes` have in common from their beginning on."""
-    length = min(len(one), len(other)) // 4
-    first, second = (np.frombuffer(key, dtype=">u4", count=length) for key in (one, other))
-    different = np.flatnonzero(first != second)
-    return int(different[0]) if len(different) else length
 
 
 def may_remember(backbone: PreTrainedModel) -> bool:

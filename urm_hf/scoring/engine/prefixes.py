@@ -41,6 +41,19 @@ class Pack:
         return [self.positions[place] + 1 for place in self.last]
 
 
+def as_bytes(sequence: Sequence[int]) -> bytes:
+    """Token ids as bytes that sort as they do."""
+    return np.asarray(sequence, dtype=">u4").tobytes()  # big-endian
+
+
+def count_common(one: bytes, other: bytes) -> int:
+    """Tokens that two results of `as_bytes` have in common from their beginning on."""
+    length = min(len(one), len(other)) // 4
+    first, second = (np.frombuffer(key, dtype=">u4", count=length) for key in (one, other))
+    different = np.flatnonzero(first != second)
+    return int(different[0]) if len(different) else length
+
+
 def prefix_order(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
     """
     Args:
@@ -50,14 +63,11 @@ def prefix_order(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[in
         `tuple[list[int], list[int]]`: N indices in lexicographic order, and of each in this order the number of tokens
         shared with the one before.
     """
-    arrays = [np.asarray(sequence, dtype=">u4") for sequence in sequences]  # big-endian: bytes sort as numbers do
-    order = sorted(range(len(arrays)), key=lambda index: arrays[index].tobytes())
+    keys = [as_bytes(sequence) for sequence in sequences]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     shared = [0] * len(order)
     for place in range(1, len(order)):
-        before, here = arrays[order[place - 1]], arrays[order[place]]
-        common = min(len(before), len(here))
-        different = np.flatnonzero(before[:common] != here[:common])
-        shared[place] = int(different[0]) if len(different) else common
+        shared[place] = count_common(keys[order[place - 1]], keys[order[place]])
     return order, shared
 
 
