@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from tests.helpers.branching import rewards, rewards_alone
+from tests.helpers.posteriors import with_posterior
 from tests.helpers.tiny import save_members, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.scoring.engine.batches import Packs
 from urm_hf.scoring.scorer import NonFiniteScores
 
 SHARED = "They share the beginning of this conversation, "  # more than what packs compute again
@@ -64,3 +66,23 @@ def test_one_of_them_does_not_decide_how_all_others_are_batched():
         scorer.score(["A" * 30])
     scorer.score([f"{SHARED}{ending}" for ending in ("y", "x", "~")])
     assert scorer.stats["computed_tokens"] == scorer.stats["distinct_tokens"]
+
+
+def test_rows_that_are_computed_again_get_all_their_numbers(monkeypatch):
+    scorer = RewardScorer(with_posterior()[0], tiny_tokenizer())
+    rows = [f"{SHARED}{ending}" for ending in ("y", "A", "~")]
+    wanted, run = scorer.score(rows, return_posterior_features=True), Packs.run
+
+    def run_spoiled(self, start, stop):
+        return [
+            type(output)(**{name: torch.full_like(values, torch.nan) for name, values in output.items()})
+            for output in run(self, start, stop)
+        ]
+
+    monkeypatch.setattr(Packs, "run", run_spoiled)
+    for found, expected in zip(scorer.score(rows, return_posterior_features=True), wanted, strict=True):
+        assert found.reward == close(expected.reward)
+        features, before = (torch.tensor(score.posterior_features) for score in (found, expected))
+        # the last is the length outside of the basis, which holds every direction here: the root of rounding
+        torch.testing.assert_close(features[:-1], before[:-1], rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(features[-1], before[-1], rtol=0, atol=1e-3 * float(before.norm()))

@@ -82,18 +82,22 @@ class ModelPass:
         columns: list[list[Columns]] = [[] for _ in models]  # of each model, batch by batch
         order: list[int] = []
         for indices, outputs, tokens in self.batches(plan, models):
-            # only these fields: hidden states of all batches would fill the memory
             for batches, output, model in zip(columns, outputs, models, strict=True):
-                if posterior_features:
-                    output["posterior_features"] = model.score.posterior_features(output["pooled_hidden"]).half()
-                batches.append({name: output[name] for name in (*FIELDS, "posterior_features") if name in output})
+                batches.append(_read_columns(output, model, posterior_features))
             order += indices
             report(indices, tokens)
         found = [_restore_order(batches, order) for batches in columns]
-        self._repeat_apart(plan, models, found, report)
+        self._repeat_apart(plan, models, found, report, posterior_features)
         return found
 
-    def _repeat_apart(self, plan: Plan, models: Sequence[PreTrainedModel], columns: list[Columns], report: Report):
+    def _repeat_apart(
+        self,
+        plan: Plan,
+        models: Sequence[PreTrainedModel],
+        columns: list[Columns],
+        report: Report,
+        posterior_features: bool,
+    ):
         """
         Computes once more, in place, the rows whose reward is not finite, each in a row of a padded batch of its own.
 
@@ -107,10 +111,9 @@ class ModelPass:
         for indices, outputs, tokens in self._run(
             PaddedBatches(suspects, models, self.pad_token_id), execution_device(models[0])
         ):
-            for column, output in zip(columns, outputs, strict=True):
-                for name in column.keys() & output.keys():
-                    values = column[name]
-                    values[torch.tensor(indices)] = output[name].to(values)
+            for column, output, model in zip(columns, outputs, models, strict=True):
+                for name, values in _read_columns(output, model, posterior_features).items():
+                    column[name][torch.tensor(indices)] = values.to(column[name])
             report([], tokens)
 
     def batches(self, plan: Plan, models: Sequence[PreTrainedModel]) -> Iterator[Batch]:
@@ -185,6 +188,14 @@ def out_of_memory(error: RuntimeError) -> bool:
     """Whether torch ran out of memory. On a GPU that has a class of its own, on a CPU only a text."""
     text = str(error).lower()
     return any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
+
+
+def _read_columns(output: ModelOutput, model: PreTrainedModel, posterior_features: bool) -> Columns:
+    """What is kept of a model's output for a batch: hidden states of all batches would fill the memory."""
+    columns = {name: output[name] for name in FIELDS if name in output}
+    if posterior_features:
+        columns["posterior_features"] = model.score.posterior_features(output["pooled_hidden"]).half()
+    return columns
 
 
 def _restore_order(batches: list[Columns], order: list[int]) -> Columns:
