@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM
 
-from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config
 from urm_hf import RewardScorer, URMEnsemble, merge_checkpoints
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.modeling.base_urm import describe_base
@@ -26,9 +26,7 @@ def base(tmp_path) -> str:
     """A causal LM in bfloat16, as most are published."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(tiny_backbone_config(), dtype=torch.bfloat16)
-    model.save_pretrained(tmp_path / "base")
-    tiny_tokenizer().save_pretrained(tmp_path / "base")
-    return str(tmp_path / "base")
+    return save_with_tokenizer(model, tmp_path / "base")
 
 
 def build(base: str, seed: int = 0) -> URMForRewardModeling:
@@ -40,9 +38,7 @@ def build(base: str, seed: int = 0) -> URMForRewardModeling:
 
 
 def save(base: str, folder: Path, seed: int = 0) -> str:
-    build(base, seed).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
+    return save_with_tokenizer(build(base, seed), folder)
 
 
 @torch.no_grad()
@@ -144,8 +140,7 @@ def test_members_on_one_base_share_it_and_on_others_do_not(base, tmp_path):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     whole = build(base, 5)
     whole.refer_to_base(None)
-    whole.save_pretrained(tmp_path / "whole")
-    tiny_tokenizer().save_pretrained(tmp_path / "whole")
+    save_with_tokenizer(whole, tmp_path / "whole")
     mixed = [members[0], str(tmp_path / "whole")]
     with pytest.raises(ValueError, match="needs one backbone, but .*that of .*whole is its own"):
         URMEnsemble.from_pretrained(mixed, strategy="shared")
@@ -171,7 +166,6 @@ def test_heads_on_one_backbone_are_merged_alone(base, tmp_path):
     assert merged.config.base_weights == members[0].config.base_weights
     whole = build(base, seed=3)
     whole.refer_to_base(None)
-    whole.save_pretrained(tmp_path / "whole")
-    tiny_tokenizer().save_pretrained(tmp_path / "whole")
+    save_with_tokenizer(whole, tmp_path / "whole")
     with pytest.raises(ValueError, match="Members differ in their backbone: .* held by the model"):
         merge_checkpoints([folders[0], tmp_path / "whole"], tmp_path / "unlike", log_std="average")

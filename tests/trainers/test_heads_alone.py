@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
-from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
+from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_urm
 from tests.helpers.training import ATTRIBUTES, QUIET, dataset_of, pair_rows, rated_rows
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.trainers import URMAttributeConfig, URMAttributeTrainer, URMGatingConfig, URMGatingTrainer
@@ -21,9 +21,7 @@ SAVED = {"save_strategy": "epoch", "num_train_epochs": 3, "per_device_train_batc
 def base(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(tiny_backbone_config()).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
+    return save_with_tokenizer(AutoModelForCausalLM.from_config(tiny_backbone_config()), folder)
 
 
 def attributes(base: str, folder: Path, **config) -> URMAttributeTrainer:
