@@ -33,9 +33,9 @@ def coverage_by_length(
         lengths (`np.ndarray`): (N,) tokens of each conversation.
     """
     ratings = data.ratings[:, [data.attributes.index(attribute) for attribute in attributes]]
-    held = {f"coverage{level}": _hold(ratings, means - z * stds, means + z * stds) for level, z in Z.items()}
+    held = {f"coverage{level}": hold_ratings(ratings, means - z * stds, means + z * stds) for level, z in Z.items()}
     held |= {
-        f"interval_coverage{level}": _hold(ratings, ends[..., 0], ends[..., 1])
+        f"interval_coverage{level}": hold_ratings(ratings, ends[..., 0], ends[..., 1])
         for level, ends in intervals.items()
         if level in Z
     }
@@ -47,7 +47,7 @@ def coverage_by_length(
         group = f"{lengths[rows].min()} to {lengths[rows].max()} tokens"
 
         def measure(chosen: np.ndarray, rows=rows) -> dict[str, float]:
-            return {metric: _average(inside[rows[chosen]]) for metric, inside in held.items()}
+            return {metric: _average(share_held(inside[rows[chosen]])) for metric, inside in held.items()}
 
         clusters = rows_by_group([data.prompts[row] for row in rows])
         measured = with_intervals(measure, len(rows), clusters, samples, seed, level="length", group=group)
@@ -55,15 +55,19 @@ def coverage_by_length(
     return found
 
 
-def _hold(ratings: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(N, n, R): 1 where a rating is inside, 0 where it is not, NaN where there is none."""
+def hold_ratings(ratings: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(N, n, R) of ratings and ends (N, n): 1 where a rating is inside, 0 where it is not, NaN where there is none."""
     inside = (low[..., None] <= ratings) & (ratings <= high[..., None])
     return np.where(np.isnan(ratings), np.nan, inside)
 
 
-def _average(inside: np.ndarray) -> float:
-    """The mean over attributes of the share of ratings inside."""
+def share_held(inside: np.ndarray) -> np.ndarray:
+    """(n,) of what `hold_ratings` gave: the share of an attribute's ratings; NaN where there is none."""
     counts = (~np.isnan(inside)).sum((0, 2))
-    if not counts.any():
-        return float("nan")
-    return float(np.mean(np.nansum(inside, axis=(0, 2))[counts > 0] / counts[counts > 0]))
+    return np.divide(np.nansum(inside, axis=(0, 2)), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+def _average(shares: np.ndarray) -> float:
+    """Over the attributes that have one."""
+    given = shares[~np.isnan(shares)]
+    return float(given.mean()) if len(given) else float("nan")

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from urm_hf.evaluation.measured import Measured, with_intervals
 from urm_hf.evaluation.measurements import Measurements
-from urm_hf.evaluation.ratings.coverage import coverage_by_length
+from urm_hf.evaluation.ratings.coverage import coverage_by_length, hold_ratings, share_held
 from urm_hf.evaluation.ratings.data import RatingSet, matched
 from urm_hf.statistics.bootstrap import rows_by_group
 from urm_hf.statistics.likelihoods import gaussian_nll_of_arrays
@@ -137,18 +137,18 @@ def measured_ratings(
     """All metrics of predictions (N, n) for these attributes of the data, and of intervals (N, n, 2) by level."""
     ratings = data.ratings[:, [data.attributes.index(attribute) for attribute in attributes]]
     neutral = [0.0] * len(attributes), [1.0] * len(attributes)  # ratings stay in their own unit
+    inside = {level: hold_ratings(ratings, ends[..., 0], ends[..., 1]) for level, ends in (intervals or {}).items()}
 
     def measure(rows: np.ndarray) -> dict[str, float]:
         found = attribute_metrics(means[rows], stds[rows], ratings[rows], attributes, *neutral)
         for k, attribute in enumerate(attributes):
             found[f"sharpness/{attribute}"] = found[f"mean_std/{attribute}"]
             found[f"single_pearson/{attribute}"] = single_correlation(means[rows, k], ratings[rows, k])
-            for level, ends in (intervals or {}).items():
-                low, high = ends[rows, k].T[..., None]  # (N, 1) each
-                given = ~np.isnan(ratings[rows, k])
-                inside = (low <= ratings[rows, k]) & (ratings[rows, k] <= high)  # never where there is no rating
-                found[f"interval_coverage{level}/{attribute}"] = inside.sum() / given.sum() if given.any() else np.nan
-                found[f"interval_width{level}/{attribute}"] = float((high - low).mean())
+        for level, ends in (intervals or {}).items():
+            shares, widths = share_held(inside[level][rows]), (ends[rows, :, 1] - ends[rows, :, 0]).mean(0)  # (n,)
+            for attribute, share, width in zip(attributes, shares, widths, strict=True):
+                found[f"interval_coverage{level}/{attribute}"] = float(share)
+                found[f"interval_width{level}/{attribute}"] = float(width)
         return found
 
     return _measured(measure, data, attributes, samples, seed)
