@@ -11,7 +11,6 @@ from urm_hf.scoring.features import pooled_features
 from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.rating_metrics import attribute_metrics
 from urm_hf.trainers.posteriors import RatedStates
-from urm_hf.uncertainty.conformal import assign_folds
 
 SHUFFLED = 200  # rows whose tokens are shuffled
 
@@ -28,9 +27,7 @@ def check_posterior(states: RatedStates, tokenizer: Any, rank: int | None = None
         seed (`int`, *optional*, defaults to 0): of the shuffling.
     """
     config = states.model.config
-    folds = assign_folds(states.prompts)
-    moments = states.sum_up(folds)
-    means, stds = states.predict_in_turn(moments, folds, rank)
+    means, stds = states.predict_in_turn(rank)
     location = np.nanmean(states.ratings, axis=(0, 2))
     spread = np.nanstd(states.ratings, axis=(0, 2))
     units = (states.ratings, states.attributes, location, spread)

@@ -8,6 +8,7 @@ than what they leave of new ones, and a validation part is often too small to re
 
 import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class RatedStates:
         self.weighs = weigh and has_sigma(model)
         self.prompts = range(len(ratings)) if prompts is None else prompts
         self.attributes = list(model.config.attributes)
+        self._predicted: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.ratings)
@@ -79,9 +81,16 @@ class RatedStates:
         _, stds, _ = head.distribution(torch.from_numpy(np.ascontiguousarray(hidden)))  # (N, n)
         return (1 / (stds / head.label_std.float()).square().mean(-1)).double().cpu().numpy()
 
-    def sum_up(self, folds: np.ndarray) -> list[Moments]:
-        """The moments of each fold; `folds` (N,) says which row is of which."""
-        moments = [Moments(self.model.config.hidden_size, len(self.attributes)) for _ in range(int(folds.max()) + 1)]
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """The fold of each row (N,); rows of one prompt are in one."""
+        return assign_folds(self.prompts) if len(self) > 1 else np.zeros(len(self), dtype=int)
+
+    @cached_property
+    def moments(self) -> list[Moments]:
+        """Those of each fold: the posterior is of their sum, and what predicts a fold is of the others'."""
+        folds, n = self.folds, len(self.attributes)
+        moments = [Moments(self.model.config.hidden_size, n) for _ in range(int(folds.max()) + 1)]
         for rows, hidden in self.iter_batches():
             weights = self.weigh(hidden)
             for fold in np.unique(folds[rows]):
@@ -99,24 +108,27 @@ class RatedStates:
             stds.append((head.posterior_noise + variance).sqrt().double().cpu().numpy())
         return np.concatenate(means), np.concatenate(stds)
 
-    def predict_in_turn(
-        self, moments: Sequence[Moments], folds: np.ndarray, rank: int | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def predict_in_turn(self, rank: int | None) -> tuple[np.ndarray, np.ndarray]:
         """
         Mean and standard deviation (N, n) of a rating of each row, as a posterior of all other folds predicts it.
+        Computed once for a rank.
 
         Raises:
-            ValueError: the others do not hold enough to fit one.
+            ValueError: there is one row alone, or the others do not hold enough to fit one.
         """
-        means, stds = (np.empty((len(self.ratings), len(self.attributes))) for _ in range(2))
-        for fold in range(len(moments)):
-            others = sum_moments([other for number, other in enumerate(moments) if number != fold])
-            posterior = fit_posterior(others, rank, self.attributes)
-            for rows, hidden in self.iter_batches():
-                mine = folds[rows] == fold
-                means[rows[mine]] = posterior.predict(hidden[mine])
-                stds[rows[mine]] = posterior.predictive_stds(hidden[mine])
-        return means, stds
+        if rank not in self._predicted:
+            if len(self.moments) < 2:
+                raise ValueError("one row cannot be predicted from others.")
+            means, stds = (np.empty((len(self.ratings), len(self.attributes))) for _ in range(2))
+            for fold in range(len(self.moments)):
+                others = sum_moments([other for number, other in enumerate(self.moments) if number != fold])
+                posterior = fit_posterior(others, rank, self.attributes)
+                for rows, hidden in self.iter_batches():
+                    mine = self.folds[rows] == fold
+                    means[rows[mine]] = posterior.predict(hidden[mine])
+                    stds[rows[mine]] = posterior.predictive_stds(hidden[mine])
+            self._predicted[rank] = means, stds
+        return self._predicted[rank]
 
 
 def sum_moments(parts: Sequence[Moments]) -> Moments:
@@ -143,14 +155,11 @@ def fit_head_posterior(states: RatedStates, rank: int | None = None, levels: Seq
     Raises:
         ValueError: an attribute has fewer than two ratings, or ratings that are all alike; or too few for a level.
     """
-    rows = len(states.ratings)
     try:
-        if not rows:
+        if not len(states):
             raise ValueError("there are no rated rows.")
-        folds = assign_folds(states.prompts) if levels else np.zeros(rows, dtype=int)
-        moments = states.sum_up(folds)
-        posterior = fit_posterior(sum_moments(moments), rank, states.attributes)
-        predicted = states.predict_in_turn(moments, folds, rank) if levels else None
+        posterior = fit_posterior(sum_moments(states.moments), rank, states.attributes)
+        predicted = states.predict_in_turn(rank) if levels else None
         factors = predicted and fit_interval_factors(*predicted, states.ratings, levels, states.attributes)
     except ValueError as error:
         raise ValueError(f"The posterior: {error}") from error
@@ -180,11 +189,7 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
     head, config = states.model.score, states.model.config
     if not head.has_posterior:
         raise ValueError("the model has no posterior, whose predictions intervals are built on: fit one first.")
-    if cross:
-        folds = assign_folds(states.prompts)
-        means, stds = states.predict_in_turn(states.sum_up(folds), folds, config.posterior_rank)
-    else:
-        means, stds = states.predict()
+    means, stds = states.predict_in_turn(config.posterior_rank) if cross else states.predict()
     factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes)
     before = [measure_coverage(means, stds, states.ratings, float(ndtri((1 + level) / 2))) for level in levels]
     config.set_interval_factors(levels, factors.tolist())
