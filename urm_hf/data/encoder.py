@@ -1,11 +1,13 @@
 """The one way from a row to the ids that a model gets: read, encoded, held against the model's vocabulary, cut."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from urm_hf.data.conversations import check_truncation, limit_length, read_conversation
+from urm_hf.data.errors import RowError
 from urm_hf.data.rendering import check_vocabulary
 from urm_hf.data.template_dates import check_dates
 
@@ -53,6 +55,23 @@ class Encoder:
             RowError: it cannot be read, encoded or held.
         """
         return self.hold(read_conversation(conversation, answer_column).encode(self.tokenizer))
+
+    def encode_rows(self, conversations: Iterable[Any], first_row: int = 0) -> Iterator[Encoded]:
+        """
+        What `encode` gives for each, one after the other.
+
+        Args:
+            conversations (`Iterable`): in any form that [`read_conversation`] reads.
+            first_row (`int`, *optional*, defaults to 0): the number that an error gives the first.
+
+        Raises:
+            RowError: as of `encode`; the row is named.
+        """
+        for number, conversation in enumerate(conversations, start=first_row):
+            try:
+                yield self.encode(conversation)
+            except RowError as error:
+                raise error.at(f"row {number}", row=number) from error
 
     def hold(self, ids: list[int]) -> Encoded:
         """Ids as the model takes them: a RowError if it has no embedding for one, or no room for all."""

@@ -180,15 +180,8 @@ class RewardScorer:
         Raises:
             RowError: a row cannot be encoded or is too long; it is named.
         """
-        encoder, sequences, cut = self.encoder, [], []
-        for number, conversation in enumerate(conversations, start=first_row):
-            try:
-                encoded = encoder.encode(conversation)
-            except RowError as error:
-                raise error.at(f"row {number}", row=number) from error
-            sequences.append(encoded.ids or [])
-            cut.append(encoded.cut)
-        return sequences, cut
+        encoded = list(self.encoder.encode_rows(conversations, first_row))
+        return [row.ids or [] for row in encoded], [row.cut for row in encoded]
 
     def score(
         self, conversations: Iterable[Any], progress: bool = False, *, return_posterior_features: bool = False

@@ -122,11 +122,8 @@ class SglangScorer:
             ServerError: SGLang does not answer, or without hidden states.
         """
         sequences: list[list[int]] = []
-        for row, conversation in enumerate(check_several(conversations)):
-            try:
-                sequences.append(self.encoder.encode(conversation).ids or [])
-            except RowError as error:
-                raise error.at(f"row {row}", row=row) from error
+        for row, encoded in enumerate(self.encoder.encode_rows(check_several(conversations))):
+            sequences.append(encoded.ids or [])
             if len(sequences[-1]) < 2:
                 raise RowError(f"row {row}: SGLang takes a query and an item, that is two tokens or more.", row=row)
         hidden = self._ask(sequences)

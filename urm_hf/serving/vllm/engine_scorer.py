@@ -80,12 +80,7 @@ class EngineScorer:
             RowError: a row cannot be encoded, or its reward is not finite.
         """
         assert self.loop is not None
-        sequences = []
-        for row, conversation in enumerate(conversations):
-            try:
-                sequences.append(self.encoder.encode(conversation).ids or [])
-            except RowError as error:
-                raise error.at(f"row {row}", row=row) from error
+        sequences = [encoded.ids or [] for encoded in self.encoder.encode_rows(conversations)]
         results = asyncio.run_coroutine_threadsafe(self.compute(sequences), self.loop).result()
         scores: list[RewardScore] = []
         for row, result in enumerate(results):
