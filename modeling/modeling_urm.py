@@ -72,6 +72,30 @@ class URMOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
+def read_head(head: Any, hidden: Tensor) -> dict[str, Any]:
+    """
+    The fields of [`URMOutput`] that a [`URMHead`] computes of pooled hidden states (B, H).
+
+    The head is called as a module, for hooks that load an offloaded one run around its call alone.
+    """
+    means, stds, weights = head(hidden, return_distribution=True)
+    reward, reward_std = gated_reward(means, stds, weights)
+    numbers = {
+        "logits": reward.unsqueeze(-1),
+        "attribute_means": means,
+        "attribute_stds": stds,
+        "gating_weights": weights,
+        "reward_std": reward_std,
+    }
+    if head.has_posterior:
+        expected, variances = head(hidden, return_posterior=True)
+        numbers["attribute_epistemic_stds"] = variances.sqrt()
+        numbers["reward_epistemic_std"] = gated_reward(means, variances.sqrt(), weights)[1]
+        if head.config.interval_factors is not None:
+            numbers["attribute_intervals"] = head.intervals(expected, variances)
+    return numbers
+
+
 class URMForRewardModeling(SavesHeadsAlone, PreTrainedModel):
     """
     A decoder (`model`) with an uncertainty-aware head (`score`); to what reads `logits`, a scalar reward model.
@@ -181,26 +205,9 @@ class URMForRewardModeling(SavesHeadsAlone, PreTrainedModel):
             pooled_hidden, states = self._pool(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
         elif output_hidden_states or output_attentions:
             raise ValueError("`pooled_hidden` stands for the backbone's run: it has no other hidden states to give.")
-        means, stds, weights = self.score(pooled_hidden, return_distribution=True)
-        reward, reward_std = gated_reward(means, stds, weights)
-        if self.score.has_posterior:
-            expected, variances = self.score(pooled_hidden, return_posterior=True)
-            states |= {
-                "attribute_epistemic_stds": variances.sqrt(),
-                "reward_epistemic_std": gated_reward(means, variances.sqrt(), weights)[1],
-            }
-            if self.config.interval_factors is not None:
-                states["attribute_intervals"] = self.score.intervals(expected, variances)
-        output = URMOutput(
-            loss=None if labels is None else squared_error(reward, labels),
-            logits=reward.unsqueeze(-1),
-            attribute_means=means,
-            attribute_stds=stds,
-            gating_weights=weights,
-            reward_std=reward_std,
-            pooled_hidden=pooled_hidden,
-            **states,
-        )
+        numbers = read_head(self.score, pooled_hidden)
+        loss = None if labels is None else squared_error(numbers["logits"].squeeze(-1), labels)
+        output = URMOutput(loss=loss, **numbers, pooled_hidden=pooled_hidden, **states)
         return output if return_dict is not False else output.to_tuple()
 
     def _choose(self, name: str, value: bool | list[int] | None) -> bool | list[int] | None:

@@ -1,15 +1,14 @@
 """The members' heads on hidden states that vLLM pooled. Nothing here raises over a number: it runs in the engine."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
-from urm_hf.modeling.distributions_urm import aggregate_rewards, gated_reward
+from urm_hf.modeling.distributions_urm import aggregate_rewards
 from urm_hf.modeling.head_urm import URMHead
-from urm_hf.modeling.modeling_urm import URMOutput
+from urm_hf.modeling.modeling_urm import URMOutput, read_head
 from urm_hf.serving.vllm.served import ServedModel
 
 
@@ -34,37 +33,14 @@ class MemberHeads(nn.Module):
             chosen (`Sequence[int]`): of adapters, the member that each row is for.
         """
         if not self.one_each:
-            outputs = [read_head(head, hidden, self.layout.has_posterior) for head in self.members]
+            outputs = [URMOutput(**read_head(head, hidden)) for head in self.members]
             return self.layout.pack(outputs, combine_rewards(outputs, self.ensemble))
         vectors = torch.empty(len(hidden), self.layout.size, device=hidden.device)
         for member in set(chosen):
             rows = [row for row, number in enumerate(chosen) if number == member]
-            output = read_head(self.members[member], hidden[rows], self.layout.has_posterior)
+            output = URMOutput(**read_head(self.members[member], hidden[rows]))
             vectors[rows] = self.layout.pack([output])
         return vectors
-
-
-def read_head(head: Any, hidden: Tensor, has_posterior: bool) -> URMOutput:
-    """One member's output for hidden states (B, H), as `URMForRewardModeling` computes it."""
-    means, stds, weights = head(hidden, return_distribution=True)
-    reward, reward_std = gated_reward(means, stds, weights)
-    states = {}
-    if has_posterior:
-        expected, variances = head(hidden, return_posterior=True)
-        states = {
-            "attribute_epistemic_stds": variances.sqrt(),
-            "reward_epistemic_std": gated_reward(means, variances.sqrt(), weights)[1],
-        }
-        if head.config.interval_factors is not None:
-            states["attribute_intervals"] = head.intervals(expected, variances)
-    return URMOutput(
-        logits=reward[:, None],
-        attribute_means=means,
-        attribute_stds=stds,
-        gating_weights=weights,
-        reward_std=reward_std,
-        **states,
-    )
 
 
 def combine_rewards(outputs: Sequence[URMOutput], ensemble: URMEnsembleConfig | None) -> Tensor | None:
