@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
     if not args.clean:
         print(f"{total:>10}  in all, of {root}; `urm cache --clean` removes it" if found else f"{root} is empty.")
         return 0
-    removed = remove_entries(found)
-    print(f"{_write_size(sum(entry.size for entry in removed)):>10}  removed from {root}")
+    remove_entries(found)
+    print(f"{total:>10}  removed from {root}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,21 +51,12 @@ def list_cache(root: Path) -> list[CacheEntry]:
     return sorted(entries, key=lambda entry: (-entry.size, str(entry.path)))
 
 
-def remove_entries(entries: Iterable[CacheEntry], older_than: float = 0.0) -> list[CacheEntry]:
+def remove_entries(entries: Iterable[CacheEntry]) -> None:
     """
-    Removes folders of a cache.
-
-    Args:
-        entries (`Iterable[CacheEntry]`): what [`list_cache`] found.
-        older_than (`float`, *optional*, defaults to 0): days since it was used last, below which an entry stays.
-
-    Returns:
-        `list[CacheEntry]`: those that were removed.
+    Removes folders of a cache that [`list_cache`] found.
 
     Raises:
         OSError: a folder cannot be removed.
     """
-    old = [entry for entry in entries if time.time() - entry.used >= older_than * DAY]
-    for entry in old:
+    for entry in entries:
         shutil.rmtree(entry.path)
-    return old
