@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from .configuration_urm import URMConfig
 from .distributions_urm import bend, gated_reward
 
-_PARTS = ("center", "scale", "basis", "variances", "rest", "intercept", "weights", "mean", "noise")
+_PARTS = ("center", "scale", "basis", "offsets", "variances", "rest", "intercept", "weights", "mean", "noise")
 POSTERIOR = tuple(f"posterior_{part}" for part in _PARTS)
-SIGNED = ("posterior_center", "posterior_basis", "posterior_weights", "posterior_mean")  # may be negative
+SIGNED = tuple(f"posterior_{part}" for part in ("center", "basis", "offsets", "weights", "mean"))  # may be negative
 
 
 class Float32Linear(nn.Linear):
@@ -39,6 +39,7 @@ class URMHead(nn.Module):
     posterior_center: Tensor
     posterior_scale: Tensor
     posterior_basis: Tensor
+    posterior_offsets: Tensor
     posterior_variances: Tensor
     posterior_rest: Tensor
     posterior_intercept: Tensor
@@ -71,7 +72,7 @@ class URMHead(nn.Module):
 
     def _posterior_shapes(self, rank: int) -> tuple[tuple[int, ...], ...]:
         hidden, n = self.config.hidden_size, len(self.config.attributes)
-        return (hidden,), (hidden,), (hidden, rank), (n, rank), (n,), (n,), (n, rank), (n,), (n,)
+        return (hidden,), (hidden,), (hidden, rank), (n, rank), (n, rank), (n,), (n,), (n, rank), (n,), (n,)
 
     def reset_parameters(self):
         """
@@ -84,7 +85,7 @@ class URMHead(nn.Module):
         if self.has_posterior:  # of weights that are drawn anew nothing is known
             for name in POSTERIOR:
                 nn.init.ones_(getattr(self, name))
-            for part in (self.posterior_center, self.posterior_weights):
+            for part in (self.posterior_center, self.posterior_offsets, self.posterior_weights):
                 nn.init.zeros_(part)
             nn.init.eye_(self.posterior_basis)
         nn.init.normal_(self.value.weight, std=0.1 * self.value.in_features**-0.5)
@@ -127,6 +128,7 @@ class URMHead(nn.Module):
         center: Tensor,
         scale: Tensor,
         basis: Tensor,
+        offsets: Tensor,
         variances: Tensor,
         rest: Tensor,
         intercept: Tensor,
@@ -142,17 +144,19 @@ class URMHead(nn.Module):
         Args:
             center, scale (`Tensor`): (H,) each, of the hidden states that were rated; z = (h - center) / scale.
             basis (`Tensor`): (H, r) orthonormal columns.
-            variances (`Tensor`): (n, r) of the means along each of them, in squared units of the ratings.
+            offsets (`Tensor`): (n, r) where in the basis an attribute is known best: the mean z of the rows that
+                rate it.
+            variances (`Tensor`): (n, r) of the means along each direction, in squared units of the ratings.
             rest (`Tensor`): (n,) along every direction outside of the basis; same unit.
             intercept (`Tensor`): (n,) of the mean rating; same unit.
             weights (`Tensor`): (n, r) posterior mean of the regression in the basis, in units of the ratings.
-            mean (`Tensor`): (n,) mean rating.
+            mean (`Tensor`): (n,) mean rating where z is 0.
             noise (`Tensor`): (n,) variance of one rating around its mean, in squared units of the ratings.
 
         Raises:
             ValueError: shapes that do not fit the head, or values that are negative or not finite.
         """
-        tensors = (center, scale, basis, variances, rest, intercept, weights, mean, noise)
+        tensors = (center, scale, basis, offsets, variances, rest, intercept, weights, mean, noise)
         rank = basis.shape[-1]
         for name, tensor, shape in zip(POSTERIOR, tensors, self._posterior_shapes(rank), strict=True):
             if tuple(tensor.shape) != shape:
@@ -184,13 +188,17 @@ class URMHead(nn.Module):
     def posterior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """
         What the posterior tells of hidden states (..., H): the means of their ratings (..., n), and the variances of
-        these means (..., n) that the ratings leave open, z' S_k z; higher = less known.
+        these means (..., n) that the ratings leave open, (z - z_k)' S_k (z - z_k); higher = less known.
         """
         features = self.posterior_features(hidden)
         with torch.autocast(features.device.type, enabled=False):
-            means = self.posterior_mean.float() + features[..., :-1] @ self.posterior_weights.float().mT
-            along = torch.cat([self.posterior_variances, self.posterior_rest[:, None]], dim=-1)  # (n, r + 1)
-            return means, features.square() @ along.float().mT + self.posterior_intercept.float()
+            inside, outside = features[..., :-1], features[..., -1:]
+            means = self.posterior_mean.float() + inside @ self.posterior_weights.float().mT
+            along, rest = self.posterior_variances.float(), self.posterior_rest.float()  # (n, r) and (n,), diagonal
+            shifted = self.posterior_offsets.float() * along
+            # the square of a difference, written out: no (..., n, r) is made
+            known = inside.square() @ along.mT - 2 * inside @ shifted.mT + (self.posterior_offsets * shifted).sum(-1)
+            return means, known.clamp(min=0) + outside.square() * rest + self.posterior_intercept.float()
 
     def intervals(self, means: Tensor, variances: Tensor) -> Tensor:
         """

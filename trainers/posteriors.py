@@ -36,11 +36,12 @@ class RatedStates:
     Hidden states of rated rows, read a thousand at a time.
 
     Args:
-        model ([`URMForRewardModeling`]): its sigma weighs the rows, where it has one.
+        model ([`URMForRewardModeling`]): its sigma weighs the rows, unless it means nothing: regression on draws
+            drives it to zero, wherever that may be, and the squared error never trains it.
         hidden (`Features` or `np.ndarray`): (N, H) pooled hidden states of rated conversations.
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
         prompts (`list`, *optional*): of length N, what rows of one prompt share. By default each row has its own.
-        weigh (`bool`, *optional*, defaults to `True`): whether rows count by sigma, if the model has one.
+        weigh (`bool`, *optional*, defaults to `True`): whether rows count by such a sigma.
         sequences (`list[list[int]]`, *optional*): of length N, the token ids of the rows.
     """
 
@@ -55,7 +56,7 @@ class RatedStates:
     ):
         self.sequences = sequences
         self.model, self.hidden, self.ratings = model, hidden, ratings
-        self.weighs = weigh and has_sigma(model)
+        self.weighs = weigh and has_sigma(model) and model.config.attribute_loss != "regression"
         self.prompts = range(len(ratings)) if prompts is None else prompts
         self.attributes = list(model.config.attributes)
         self._predicted: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}
@@ -198,7 +199,7 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
 
 def put_posterior(model: URMForRewardModeling, posterior: Posterior) -> None:
     """The posterior as the head's; intervals of a former one are forgotten."""
-    names = ("center", "scale", "basis", "variances", "rest", "intercept", "weights", "label_mean", "noise")
+    names = ("center", "scale", "basis", "offsets", "variances", "rest", "intercept", "weights", "label_mean", "noise")
     model.score.set_posterior(*(torch.from_numpy(getattr(posterior, name)) for name in names))
 
 

@@ -17,9 +17,11 @@ from urm_hf.uncertainty.measures import available, compute_uncertainty
 INPUTS = pad_rows(random_rows([9, 14, 5]))
 
 
+@pytest.mark.parametrize("unrated", [0, 15])
 @pytest.mark.parametrize("rank", [None, 3])
-def test_the_output_is_the_closed_form(rank):
-    model, posterior = with_posterior(rank=rank)
+def test_the_output_is_the_closed_form(rank, unrated):
+    model, posterior = with_posterior(rank=rank, unrated=unrated)
+    assert (np.abs(posterior.offsets[0]).max() > 0.01) == bool(unrated)
     output = model(**INPUTS)
     expected = posterior.epistemic(output.pooled_hidden.detach().double().numpy())
     torch.testing.assert_close(
@@ -64,9 +66,9 @@ def test_it_is_saved_with_the_weights(tmp_path, auto):
     torch.testing.assert_close(loaded(**INPUTS).reward_epistemic_std, model(**INPUTS).reward_epistemic_std)
 
 
-@pytest.mark.parametrize("rank", [None, 3])
-def test_intervals_are_around_the_posteriors_own_mean(rank):
-    model, posterior = with_posterior(rank=rank)
+@pytest.mark.parametrize("rank, unrated", [(None, 0), (3, 15)])
+def test_intervals_are_around_the_posteriors_own_mean(rank, unrated):
+    model, posterior = with_posterior(rank=rank, unrated=unrated)
     output = model(**INPUTS)
     hidden = output.pooled_hidden.detach().double().numpy()
     factors = np.array(list(model.config.interval_factors.values()))  # (L, n)
@@ -175,8 +177,8 @@ def test_a_posterior_that_does_not_fit_is_refused():
     head = with_posterior()[0].score
     parts = [getattr(head, name).clone() for name in POSTERIOR]
     with pytest.raises(ValueError, match=r"`posterior_variances` must be \(5, 64\), got \(5, 3\)"):
-        head.set_posterior(*parts[:3], parts[3][:, :3], *parts[4:])
+        head.set_posterior(*parts[:4], parts[4][:, :3], *parts[5:])
     with pytest.raises(ValueError, match="`posterior_rest` holds numbers that are negative"):
-        head.set_posterior(*parts[:4], -parts[4], *parts[5:])
+        head.set_posterior(*parts[:5], -parts[5], *parts[6:])
     with pytest.raises(ValueError, match="`posterior_rank` must lie between 1 and the hidden size 64, got 65"):
         URMConfig(backbone_config=tiny_urm().config.backbone_config, posterior_rank=65)

@@ -17,8 +17,8 @@ A = ["A river.", "A text of some length, and more.", "x", "Four."]
 B = ["A river!", "Something else, of another kind.", "x", "Five is what it is."]
 
 
-def score_sides(rank: int | None = None):
-    model, posterior = with_posterior(rank=rank)
+def score_sides(rank: int | None = None, unrated: int = 0):
+    model, posterior = with_posterior(rank=rank, unrated=unrated)
     scorer = RewardScorer(model, tiny_tokenizer())
     a, b = (scorer.score(side, return_posterior_features=True) for side in (A, B))
     return model, posterior, a, b
@@ -32,8 +32,9 @@ def pooled(model, texts) -> np.ndarray:
         )
 
 
-def test_it_is_the_spread_of_margins_over_draws_of_the_regression():
-    model, posterior, a, b = score_sides()
+@pytest.mark.parametrize("unrated", [0, 15])
+def test_it_is_the_spread_of_margins_over_draws_of_the_regression(unrated):
+    model, posterior, a, b = score_sides(unrated=unrated)
     generator = np.random.default_rng(0)
     z_a, z_b = ((pooled(model, side) - posterior.center) / posterior.scale @ posterior.basis for side in (A, B))
     draws = 20_000
@@ -42,7 +43,8 @@ def test_it_is_the_spread_of_margins_over_draws_of_the_regression():
         m = generator.normal(size=(draws, posterior.rank)) * np.sqrt(posterior.variances[k])
         offset = generator.normal(size=(draws, 1)) * np.sqrt(posterior.intercept[k])
         w_a, w_b = (np.array([row["gating_weights"][name] for row in rows]) for rows in (a, b))
-        margins += w_a * (m @ z_a.T + offset) - w_b * (m @ z_b.T + offset)
+        around = posterior.offsets[k]
+        margins += w_a * (m @ (z_a - around).T + offset) - w_b * (m @ (z_b - around).T + offset)
     found = margin_epistemic_std(a, b, model.score)
     np.testing.assert_allclose(found[[0, 1, 3]], margins.std(0)[[0, 1, 3]], rtol=0.03)
     assert found[2] == 0  # equal answers have no difference that could be unknown

@@ -24,7 +24,9 @@ def test_variances_and_means_are_those_of_sklearn():
     posterior = fit_batches([(hidden, ratings)])
     z = (hidden - hidden.mean(0)) / hidden.std(0)
     for k in range(2):  # the third has nothing to learn, where alpha is not settled
-        ridge = BayesianRidge(alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0, tol=1e-12, max_iter=2000)
+        # one rating more, as noisy as all that ratings vary by
+        prior = {"alpha_1": 0.5, "alpha_2": ratings[:, k, 0].var() / 2, "lambda_1": 0, "lambda_2": 0}
+        ridge = BayesianRidge(**prior, tol=1e-12, max_iter=2000)
         ridge.fit(z, ratings[:, k, 0])
         mean, std = ridge.predict((new - hidden.mean(0)) / hidden.std(0), return_std=True)
         np.testing.assert_allclose(posterior.predict(new)[:, k], mean, rtol=1e-5)
@@ -67,9 +69,10 @@ def test_a_row_of_weight_three_is_three_rows():
     weighted = fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings, weights))
     z = (hidden - weighted.center) / weighted.scale
     for k in range(ATTRIBUTES):
-        precision = np.diag(weights / weighted.noise[k])
+        noise = weighted.noise[k] / (1 / weights).mean()  # of a row of weight 1
+        precision = np.diag(weights / noise)
         inverse = np.linalg.inv(weighted.precision[k] * np.eye(H) + z.T @ precision @ z)
-        expected = np.einsum("ni,ij,nj->n", z, inverse, z) + weighted.noise[k] / weights.sum()
+        expected = np.einsum("ni,ij,nj->n", z, inverse, z) + noise / weights.sum()
         np.testing.assert_allclose(weighted.epistemic(hidden)[:, k], expected, rtol=1e-7)
         mean = np.average(ratings[:, k, 0], weights=weights)
         np.testing.assert_allclose(
@@ -77,13 +80,31 @@ def test_a_row_of_weight_three_is_three_rows():
         )
 
 
-def test_the_scale_of_weights_changes_nothing_but_the_noise_of_weight_one():
+def test_the_scale_of_weights_changes_nothing():
     hidden, ratings = make_rows()
     weights = np.random.default_rng(3).uniform(0.5, 2, N)
     one, ten = (fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings, weights * c)) for c in (1, 10))
     np.testing.assert_allclose(ten.epistemic(hidden), one.epistemic(hidden), rtol=1e-5)
     np.testing.assert_allclose(ten.predict(hidden), one.predict(hidden), rtol=1e-5)
-    np.testing.assert_allclose(ten.noise, 10 * one.noise, rtol=1e-5)
+    np.testing.assert_allclose(ten.predictive_stds(hidden), one.predictive_stds(hidden), rtol=1e-5)
+
+
+@pytest.mark.parametrize("far", [1, 30])
+def test_a_predictive_std_is_that_of_ratings_whatever_the_weights_unit(far):
+    """Near to what was rated it is the noise, on average over rows; far from it, what is not known."""
+    generator = np.random.default_rng(4)
+    ratios = []
+    for _ in range(100):
+        hidden, truth = generator.normal(size=(N, H)), generator.normal(size=(H, 1))
+        stds = np.exp(generator.normal(size=N) * 0.5)
+        ratings = (hidden @ truth + stds[:, None] * generator.normal(size=(N, 1)))[..., None]
+        posterior = fit_posterior(Moments(H, 1).add(hidden, ratings, 0.01 / stds**2))
+        new = far * generator.normal(size=(N, H))
+        found = new @ truth + stds[:, None] * generator.normal(size=(N, 1))
+        ratios.append(
+            np.square(found - posterior.predict(new)).mean() / np.square(posterior.predictive_stds(new)).mean()
+        )
+    assert abs(np.mean(ratios) - 1) < 5 * np.std(ratios) / len(ratios) ** 0.5 and np.std(ratios) < 1
 
 
 def test_weights_by_the_true_noise_predict_better():
@@ -99,12 +120,19 @@ def test_weights_by_the_true_noise_predict_better():
     assert np.mean(errors["weighted"]) < 0.3 * np.mean(errors["even"])
 
 
-def test_parts_add_up_from_whatever_origin():
+@pytest.mark.parametrize("holes", [False, True])
+def test_parts_add_up_from_whatever_origin(holes):
     hidden, ratings = make_rows(mean=1000.0)
+    if holes:
+        ratings[np.random.default_rng(5).random((N, ATTRIBUTES)) < [0.5, 0.0, 0.9]] = np.nan
+        ratings[np.argsort(hidden[:, 0])[: N // 2], 1] = np.nan  # a part without any
     weights = np.random.default_rng(3).uniform(0.5, 2, N)
     order = np.argsort(hidden[:, 0])  # so that the parts' origins are far apart
     parts = [Moments(H, ATTRIBUTES).add(hidden[i], ratings[i], weights[i]) for i in np.array_split(order, 3)]
     total = parts[0] + parts[1] + Moments(H, ATTRIBUTES) + parts[2]
+    before = parts[0].ratings.copy()
+    (parts[0] + Moments(H, ATTRIBUTES)).add(hidden, ratings)  # a sum is a thing of its own
+    np.testing.assert_array_equal(parts[0].ratings, before)
     whole = fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings, weights))
     np.testing.assert_allclose(fit_posterior(total).epistemic(hidden), whole.epistemic(hidden), rtol=1e-5)
     np.testing.assert_allclose(fit_posterior(total).predict(hidden), whole.predict(hidden), rtol=1e-5)
@@ -133,6 +161,59 @@ def test_rows_without_ratings_are_left_out_and_fewer_ratings_leave_more_open():
     assert (fit_batches([(hidden, half)]).intercept > fit_batches([(hidden, ratings)]).intercept)[0]
 
 
+def test_an_attribute_that_other_rows_rate_has_moments_of_its_own():
+    """As if it had been fitted alone, but for the shared basis: its means, and its variances on average over rows."""
+    hidden, ratings = make_rows()
+    ratings[: N // 2, 0] = np.nan
+    ratings[::3, 1] = np.nan
+    together = fit_batches([(hidden[i], ratings[i]) for i in np.array_split(np.arange(N), 7)])
+    z = (hidden - together.center) / together.scale
+    for k in range(2):  # the third has nothing to learn, where alpha is not settled
+        mine = np.isfinite(ratings[:, k, 0])
+        alone = BayesianRidge(alpha_1=0.5, alpha_2=np.nanvar(ratings[:, k]) / 2, lambda_1=0, lambda_2=0, tol=1e-12)
+        alone.fit(z[mine], ratings[mine, k, 0])
+        np.testing.assert_allclose(together.predict(hidden)[:, k], alone.predict(z), rtol=1e-5)
+        np.testing.assert_allclose(together.noise[k], 1 / alone.alpha_, rtol=1e-5)
+        np.testing.assert_allclose(together.offsets[k] @ together.basis.T, z[mine].mean(0), atol=1e-9)
+        diagonal = np.diag(together.basis.T @ alone.sigma_ @ together.basis)
+        np.testing.assert_allclose(together.variances[k], diagonal, rtol=1e-5)
+        counts = np.isfinite(ratings).sum((1, 2))  # that the basis is of
+        exact = np.einsum("ni,ij,nj->n", z, alone.sigma_, z)
+        found = (z @ together.basis) ** 2 @ together.variances[k]
+        assert np.average(found, weights=counts) == pytest.approx(np.average(exact, weights=counts))
+
+
+@pytest.mark.parametrize("rated", [4, 30, 100])
+@pytest.mark.parametrize("hidden_size", [64, 200])
+def test_a_seldom_rated_attribute_is_not_taken_for_known(rated, hidden_size):
+    """What is claimed of new rows is what the means are wrong by, on average over draws of the truth."""
+    errors, claims = [], []
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        hidden, new = generator.normal(size=(2, 500, hidden_size)) / np.sqrt(np.arange(1, hidden_size + 1))
+        truth = generator.normal(size=(hidden_size, 2)) / 2
+        ratings = hidden @ truth + generator.normal(size=(500, 2))
+        ratings[generator.permutation(500)[rated:], 0] = np.nan
+        posterior = fit_batches([(hidden, ratings[..., None])])
+        errors.append(np.square(posterior.predict(new) - new @ truth).mean(0))
+        claims.append(posterior.epistemic(new).mean(0))
+        assert posterior.noise[0] > np.nanvar(ratings[:, 0]) / (rated + 1) / 2
+    ratio = np.mean(errors, 0) / np.mean(claims, 0)
+    assert (ratio > 0.5).all() and (ratio < 2).all()
+
+
+def test_where_only_some_texts_are_rated_the_others_are_less_known():
+    """Of two topics one is rated: means and variances are around its centre, not that of all rows."""
+    generator, known = np.random.default_rng(0), np.arange(N) < N // 2
+    hidden = generator.normal(size=(N, H)) + np.where(known, 5.0, -5.0)[:, None]
+    ratings = hidden @ generator.normal(size=(H, 2)) + generator.normal(size=(N, 2))
+    ratings[~known, 0] = np.nan
+    posterior = fit_batches([(hidden, ratings[..., None])])
+    unknown = posterior.epistemic(hidden)
+    assert unknown[~known, 0].mean() > 3 * unknown[known, 0].mean()
+    assert unknown[~known, 1].mean() < 2 * unknown[known, 1].mean()
+
+
 def test_what_lies_outside_of_the_basis_is_never_known():
     """Features that never varied together: the span of a few directions must not call the others familiar."""
     hidden, ratings = make_rows()
@@ -154,10 +235,19 @@ def test_unfamiliar_states_are_less_known():
     assert (fit_batches(more).epistemic(hidden)[:, :2] < posterior.epistemic(hidden)[:, :2]).all()
 
 
+def test_large_ratings_that_hardly_vary_are_as_good_as_small_ones():
+    hidden, ratings = make_rows()
+    near, far = fit_batches([(hidden, ratings)]), fit_batches([(hidden, ratings + 1e9)])
+    np.testing.assert_allclose(far.predictive_stds(hidden), near.predictive_stds(hidden), rtol=1e-4)
+    np.testing.assert_allclose(far.predict(hidden) - 1e9, near.predict(hidden), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     "spoil, message",
     [
         (lambda hidden, ratings: hidden.__setitem__((3, 0), np.nan), "hidden state of row 3 .* not finite"),
+        (lambda hidden, ratings: ratings.__setitem__((3, 0, 0), np.inf), "a rating of row 3 .* not finite"),
+        (lambda hidden, ratings: hidden.__setitem__(np.s_[:], 0.1), "hidden states of all rated rows are alike"),
         (lambda hidden, ratings: ratings.__setitem__(np.s_[1:, 1], np.nan), "attribute 1 has 1 ratings"),
         (lambda hidden, ratings: ratings.__setitem__(np.s_[:, 2], 3.0), "attribute 2 are all alike"),
         (lambda hidden, ratings: ratings.__setitem__(np.s_[:, 2], 1e6 / 3), "attribute 2 are all alike"),
@@ -175,5 +265,5 @@ def test_a_weight_that_is_none_is_told(weight):
     hidden, ratings = make_rows()
     weights = np.ones(N)
     weights[5] = weight
-    with pytest.raises(ValueError, match="weight of row 5 .* finite and above 0"):
+    with pytest.raises(ValueError, match="weight of row 5 .* not finite and above 0"):
         Moments(H, ATTRIBUTES).add(hidden, ratings, weights)

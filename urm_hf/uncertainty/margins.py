@@ -2,9 +2,9 @@
 What one model does not know of the difference between two answers: the joint posterior of a pair.
 
 Both rewards are read from one posterior, so that what two answers share cancels. With rewards r = sum_k w_k mu_k and
-mu_k = intercept_k + m_k'z,
+mu_k = intercept_k + m_k'(z - z_k), where z_k is the mean of the rows that rate attribute k,
 
-    Var(r_a - r_b) = sum_k v_k' S_k v_k + (w_ak - w_bk)^2 / (beta_k N_k),    v_k = w_ak z_a - w_bk z_b.
+    Var(r_a - r_b) = sum_k v_k' S_k v_k + (w_ak - w_bk)^2 / (beta_k N_k),    v_k = w_ak (z_a - z_k) - w_bk (z_b - z_k).
 
 Of what lies outside of the basis only lengths are kept: there the two are taken for orthogonal. Gates are taken as
 they are. Sources as of `urm_hf.uncertainty.posterior`.
@@ -47,12 +47,13 @@ def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head:
         return np.zeros(0)
     names = head.config.attributes
     (z_a, w_a), (z_b, w_b) = (_read_sides(scores, rank, names) for scores in (scores_a, scores_b))
-    variances, rest, intercept = (
-        getattr(head, f"posterior_{name}").double().cpu().numpy() for name in ("variances", "rest", "intercept")
+    offsets, variances, rest, intercept = (
+        getattr(head, f"posterior_{name}").double().cpu().numpy()
+        for name in ("offsets", "variances", "rest", "intercept")
     )
     total = np.zeros(len(z_a))
     for k in range(len(names)):  # (N, r) at a time, not (N, n, r)
-        apart = w_a[:, k, None] * z_a[:, :-1] - w_b[:, k, None] * z_b[:, :-1]
+        apart = w_a[:, k, None] * (z_a[:, :-1] - offsets[k]) - w_b[:, k, None] * (z_b[:, :-1] - offsets[k])
         outside = (w_a[:, k] * z_a[:, -1]) ** 2 + (w_b[:, k] * z_b[:, -1]) ** 2
         total += apart**2 @ variances[k] + outside * rest[k] + (w_a[:, k] - w_b[:, k]) ** 2 * intercept[k]
     return np.sqrt(total)

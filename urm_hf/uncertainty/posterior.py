@@ -17,14 +17,19 @@ Ratings may be noisier in some rows than in others: with weights w_i, which the 
 variance of row i is 1/(beta_k w_i), and Z'Z becomes the sum of w_i z_i z_i'. One weight for all attributes of a row
 leaves them one eigenbasis.
 
-All attributes share the eigenvectors of Z'Z. Those of the `rank` largest eigenvalues are kept; what lies outside of
-their span counts with the mean eigenvalue of the rest, and never with zero, as that is where unfamiliar text lies.
+Attributes that the same rows rate share the eigenvectors of Z'Z. An attribute that other rows rate has its own
+Z_k'Z_k, around the mean of these rows: evidence and means are computed with it, and of S_k the diagonal in the shared
+basis is kept. Of rows like those that were rated it tells the variance on average, where S_k would tell that of each.
+
+The directions of the `rank` largest eigenvalues are kept; what lies outside of their span counts with the mean
+eigenvalue of the rest, and never with zero, as that is where unfamiliar text lies.
 
 Shapes: N rows, n attributes, R ratings of each, H hidden size, r rank.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,19 +49,21 @@ class Posterior:
     Args:
         center, scale (`np.ndarray`): (H,) each; z = (h - center) / scale.
         basis (`np.ndarray`): (H, r) orthonormal columns.
+        offsets (`np.ndarray`): (n, r) mean of z in the basis, of the rows that rate an attribute.
         variances (`np.ndarray`): (n, r) along each of them, in squared units of the ratings.
         rest (`np.ndarray`): (n,) along each direction outside of the basis, same unit.
         intercept (`np.ndarray`): (n,) of the mean rating, same unit.
         weights (`np.ndarray`): (n, r) posterior mean of m_k in the basis, in units of the ratings.
-        label_mean (`np.ndarray`): (n,) mean rating.
-        noise (`np.ndarray`): (n,) variance 1/beta_k of one rating around its mean, in a row of weight 1, in squared
-            units of the ratings.
+        label_mean (`np.ndarray`): (n,) mean rating where z is 0.
+        noise (`np.ndarray`): (n,) variance of one rating around its mean, on average over the ratings, in squared
+            units of the ratings: the mean of 1/(beta_k w).
         precision (`np.ndarray`): (n,) alpha_k of the prior.
     """
 
     center: np.ndarray
     scale: np.ndarray
     basis: np.ndarray
+    offsets: np.ndarray
     variances: np.ndarray
     rest: np.ndarray
     intercept: np.ndarray
@@ -75,9 +82,11 @@ class Posterior:
         (N, n) variances of the means of hidden states (N, H), in squared units of the ratings; higher = less known.
         """
         z = (hidden - self.center) / self.scale
-        inside = (z @ self.basis) ** 2  # (N, r)
-        outside = np.maximum((z**2).sum(-1) - inside.sum(-1), 0)
-        return inside @ self.variances.T + outside[:, None] * self.rest + self.intercept
+        along = z @ self.basis  # (N, r)
+        outside = np.maximum((z**2).sum(-1) - (along**2).sum(-1), 0)
+        shifted = self.offsets * self.variances
+        inside = along**2 @ self.variances.T - 2 * along @ shifted.T + (self.offsets * shifted).sum(-1)
+        return np.maximum(inside, 0) + outside[:, None] * self.rest + self.intercept
 
     def predictive_stds(self, hidden: np.ndarray) -> np.ndarray:
         """(N, n) standard deviations of a rating around [`predict`]: of its noise and of what is not known."""
@@ -98,55 +107,132 @@ def fit_posterior(moments: Moments, rank: int | None = None, attributes: Sequenc
         attributes (`list[str]`, *optional*): names of the n attributes, for errors.
 
     Raises:
-        ValueError: an attribute has fewer than two ratings, or ratings that are all alike.
+        ValueError: an attribute has fewer than two ratings, or ratings that are all alike; or the hidden states are.
     """
-    origin, n, count = moments.origin, len(moments.ratings), moments.count
-    names = [f"attribute {k}" for k in range(n)] if attributes is None else [repr(name) for name in attributes]
+    label_mean, deviations = _label_statistics(moments, attributes)
+    mass = moments.mass
+    mean, scale, covariance = _standardize(moments)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first
+    hidden_size = len(scale)
+    kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
+    own_means = moments.hidden / mass[:, None]  # (n, H)
+    products = (moments.products - moments.sums[:, None] * own_means) / scale  # sum of w (y - mean) (z - mean)
+
+    found: dict[int, _Regression] = {}
+    for group in range(len(moments.squares)):
+        scatter, turn = _own_eigenbasis(moments, group, scale, eigenvalues, vectors)
+        for k in np.flatnonzero(moments.groups == group).tolist():
+            variation = eigenvalues.sum() * mass[k] / moments.ratings[k]
+            along = products[k] @ vectors
+            found[k] = _regress(scatter, turn, along, deviations[k], moments.ratings[k], variation)
+    precision, noise_precision, variances, weights, scatters = (
+        np.stack(part) for part in zip(*(found[k] for k in range(len(mass))), strict=True)
+    )
+    outside = scatters[:, kept:].mean(-1) if kept < hidden_size else np.zeros(len(mass))
+    variances, weights = variances[:, :kept], weights[:, :kept]
+    offsets = (own_means - mean) / scale @ vectors[:, :kept]
+    assert moments.origin is not None
+    return Posterior(
+        center=moments.origin + mean,
+        scale=scale,
+        basis=vectors[:, :kept].copy(),
+        offsets=offsets,
+        variances=variances,
+        rest=1 / (precision + noise_precision * outside),
+        intercept=1 / (noise_precision * mass),
+        weights=weights,
+        label_mean=moments.level + label_mean - (offsets * weights).sum(-1),
+        noise=moments.inverse_mass / moments.ratings / noise_precision,
+        precision=precision,
+    )
+
+
+def _label_statistics(moments: Moments, attributes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) weighted means, from `moments.level`, and sums of w (y - mean)^2."""
+    names = [f"attribute {k}" for k in range(len(moments.ratings))]
+    names = names if attributes is None else [repr(name) for name in attributes]
     for name, ratings in zip(names, moments.ratings, strict=True):
         if ratings < 2:
             raise ValueError(f"{name} has {int(ratings)} ratings: a posterior needs two or more.")
-    mass = moments.mass
-    label_mean = moments.sums / mass
-    deviations = moments.sums_of_squares - mass * label_mean**2  # sum of w (y - their mean)^2
+    means = moments.sums / moments.mass
+    deviations = moments.sums_of_squares - moments.mass * means**2
     for name, deviation, squares in zip(names, deviations, moments.sums_of_squares, strict=True):
         if not deviation > 1e-12 * squares:
             raise ValueError(f"the ratings of {name} are all alike: no posterior can be fitted.")
-    assert origin is not None
-    hidden_size = len(origin)
-    mean = moments.hidden / count
-    covariance = moments.squares / count  # (H, H); in place from here on, as it is large
+    return means, deviations
+
+
+def _standardize(moments: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    (H,) mean, from `moments.origin`, and scale of hidden states, and the covariance (H, H) of what is standardised: of
+    all rows, each counted as often as the average attribute has ratings of it.
+    """
+    assert moments.origin is not None
+    total = moments.mass.sum()
+    mean = moments.hidden.sum(0) / total
+    covariance = moments.squares[0] * ((moments.groups == 0).sum() / total)  # in place from here on, as it is large
+    for group, squares in enumerate(moments.squares[1:], start=1):
+        covariance += squares * ((moments.groups == group).sum() / total)
     covariance -= np.outer(mean, mean)
     std = np.sqrt(np.maximum(np.diag(covariance), 0))
+    if not std.max() > 1e-6 * np.abs(moments.origin + mean).max():
+        raise ValueError("the hidden states of all rated rows are alike: no posterior can be fitted.")
     # a feature that hardly varied must not make whatever varies it look unfamiliar
-    scale = np.maximum(std, max(0.01 * float(np.median(std)), 1e-6))
+    scale = np.maximum(std, max(0.01 * float(np.median(std)), 1e-6 * float(std.max())))
     covariance /= scale[:, None]
     covariance /= scale
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first; of one row of weight 1
-    kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
+    return mean, scale, covariance
 
-    # sum of w (y - their mean) z, in the basis: (n, H)
-    products = moments.products - mass[:, None] * np.outer(label_mean, mean)
-    products -= label_mean[:, None] * (moments.hidden_of - mass[:, None] * mean)
-    products = products / scale @ vectors
-    found = [
-        _maximise_evidence(eigenvalues * mass[k], products[k], deviations[k], moments.ratings[k]) for k in range(n)
-    ]
-    precision, noise_precision = (np.array(values) for values in zip(*found, strict=True))
-    precisions = precision[:, None] + noise_precision[:, None] * mass[:, None] * eigenvalues  # (n, H)
-    outside = eigenvalues[kept:].mean() if kept < hidden_size else 0.0
-    return Posterior(
-        center=origin + mean,
-        scale=scale,
-        basis=vectors[:, :kept].copy(),
-        variances=1 / precisions[:, :kept],
-        rest=1 / (precision + noise_precision * mass * outside),
-        intercept=1 / (noise_precision * mass),
-        weights=(noise_precision[:, None] * products / precisions)[:, :kept],
-        label_mean=label_mean,
-        noise=1 / noise_precision,
-        precision=precision,
-    )
+
+def _own_eigenbasis(
+    moments: Moments, group: int, scale: np.ndarray, eigenvalues: np.ndarray, vectors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """
+    (H,) eigenvalues of Z_k'Z_k around the mean of the rows that rate the attributes k of a group, and (H, H) its
+    eigenvectors in the shared basis. None where all attributes are rated by the same rows, as it is that basis then.
+    """
+    k = moments.of(group)
+    if len(moments.squares) == 1:
+        return moments.mass[k] * eigenvalues, None
+    scatter = moments.squares[group] - np.outer(moments.hidden[k], moments.hidden[k]) / moments.mass[k]
+    scatter /= scale[:, None]
+    scatter /= scale
+    own, directions = np.linalg.eigh(scatter)
+    return np.maximum(own, 0), vectors.T @ directions
+
+
+class _Regression(NamedTuple):
+    """Of one attribute."""
+
+    precision: float  # alpha
+    noise_precision: float  # beta
+    variances: np.ndarray  # (H,) diagonal of S_k in the shared basis
+    weights: np.ndarray  # (H,) posterior mean in it
+    scatter: np.ndarray  # (H,) diagonal of Z'Z in it
+
+
+def _regress(
+    scatter: np.ndarray,
+    turn: np.ndarray | None,
+    products: np.ndarray,
+    deviations: float,
+    count: float,
+    variation: float,
+) -> _Regression:
+    """
+    Args:
+        scatter, turn: what [`_own_eigenbasis`] gave.
+        products (`np.ndarray`): (H,) Z'(y - mean), in the shared basis.
+        deviations, count, variation (`float`): as of [`_maximise_evidence`].
+    """
+    own = products if turn is None else products @ turn
+    alpha, beta = _maximise_evidence(scatter, own, deviations, count, variation)
+    variances = 1 / (alpha + beta * scatter)
+    weights = beta * own * variances
+    if turn is None:
+        return _Regression(alpha, beta, variances, weights, scatter)
+    return _Regression(alpha, beta, turn**2 @ variances, turn @ weights, turn**2 @ scatter)
 
 
 def fit_batches(
@@ -169,29 +255,33 @@ def fit_batches(
 
 
 def _maximise_evidence(
-    eigenvalues: np.ndarray, products: np.ndarray, deviations: float, count: float
+    eigenvalues: np.ndarray, products: np.ndarray, deviations: float, count: float, variation: float
 ) -> tuple[float, float]:
     """
     alpha and beta of one attribute by MacKay's fixed point, in the eigenbasis of Z'Z.
+
+    Fewer ratings than directions can be met exactly, as if they had no noise. One rating more is counted, whose noise
+    is all that ratings vary by (a Gamma prior on beta): of 100 ratings, a hundredth of the variance is noise at least.
 
     Args:
         eigenvalues (`np.ndarray`): (H,) of Z'Z.
         products (`np.ndarray`): (H,) Z'(y - mean), in the basis.
         deviations (`float`): sum of w (y - mean)^2, above 0.
         count (`float`): ratings.
+        variation (`float`): mean of w |z|^2 over all rated rows.
     """
-    variation = eigenvalues.sum() / count  # mean of w |z|^2 over the ratings
-    alpha, beta = 1.0, count / deviations
+    variance = deviations / count
+    alpha, beta = 1 / variance, 1 / variance
     for _ in range(ROUNDS):
         precisions = alpha + beta * eigenvalues
         mean = beta * products / precisions
         known = float((beta * eigenvalues / precisions).sum())  # well-determined parameters, gamma
         residual = deviations - 2 * float(mean @ products) + float(mean**2 @ eigenvalues)
-        # hidden states that say nothing drive alpha to infinity, interpolation drives beta there: both are bounded
-        new_beta = min(max(count - known, 1e-6 * count) / max(residual, 1e-9 * deviations), 1e9 * count / deviations)
-        # of alpha: the prior's means vary by |z|^2 / alpha, and the noise of weight w is 1 / (beta w)
+        new_beta = (max(count - known, 0) + 1) / (max(residual, 0) + variance)
+        # hidden states that say nothing drive alpha to infinity: it is bounded. The prior's means vary by
+        # |z|^2 / alpha, and the noise of weight w is 1 / (beta w)
         most = new_beta * variation / LEAST_SIGNAL
-        new_alpha = min(max(known, 1e-12) / max(float(mean @ mean), 1e-12 * deviations / count), most)
+        new_alpha = min(max(known, 1e-12) / max(float(mean @ mean), 1e-12 * variance), most)
         converged = abs(new_alpha / alpha - 1) < 1e-8 and abs(new_beta / beta - 1) < 1e-8
         alpha, beta = new_alpha, new_beta
         if converged:
