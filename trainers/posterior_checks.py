@@ -27,7 +27,8 @@ def check_posterior(states: RatedStates, tokenizer: Any, rank: int | None = None
         seed (`int`, *optional*, defaults to 0): of the shuffling.
     """
     config = states.model.config
-    means, stds = states.predict_in_turn(rank)
+    means, unknown = states.predict_in_turn(rank)
+    stds = np.sqrt(states.model.score.posterior_noise.double().cpu().numpy() + unknown)
     location = np.nanmean(states.ratings, axis=(0, 2))
     spread = np.nanstd(states.ratings, axis=(0, 2))
     units = (states.ratings, states.attributes, location, spread)

@@ -8,6 +8,7 @@ than what they leave of new ones, and a validation part is often too small to re
 
 import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,7 @@ from urm_hf.trainers.encoding import encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.rated_rows import plan_rated_rows, read_rated_rows
 from urm_hf.uncertainty.conformal import LEVELS, assign_folds, count_needed, fit_interval_factors, measure_coverage
 from urm_hf.uncertainty.moments import Moments
-from urm_hf.uncertainty.posterior import Posterior, fit_posterior
+from urm_hf.uncertainty.posterior import Posterior, fit_posterior, measure_noise
 
 logger = logging.getLogger(__name__)
 
@@ -101,17 +102,17 @@ class RatedStates:
 
     @torch.no_grad()
     def predict(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (N, n) of a rating of each row, as the model's own posterior predicts it."""
-        head, means, stds = self.model.score, [], []
+        """Mean rating of each row (N, n), as the model's own posterior predicts it, and the variance of this mean."""
+        means, unknown = [], []
         for _, hidden in self.iter_batches():
-            mean, variance = head.posterior(torch.from_numpy(np.ascontiguousarray(hidden)))
+            mean, variance = self.model.score.posterior(torch.from_numpy(np.ascontiguousarray(hidden)))
             means.append(mean.double().cpu().numpy())
-            stds.append((head.posterior_noise + variance).sqrt().double().cpu().numpy())
-        return np.concatenate(means), np.concatenate(stds)
+            unknown.append(variance.double().cpu().numpy())
+        return np.concatenate(means), np.concatenate(unknown)
 
     def predict_in_turn(self, rank: int | None) -> tuple[np.ndarray, np.ndarray]:
         """
-        Mean and standard deviation (N, n) of a rating of each row, as a posterior of all other folds predicts it.
+        Mean rating of each row (N, n), as a posterior of all other folds predicts it, and the variance of this mean.
         Computed once for a rank.
 
         Raises:
@@ -120,15 +121,15 @@ class RatedStates:
         if rank not in self._predicted:
             if len(self.moments) < 2:
                 raise ValueError("one row cannot be predicted from others.")
-            means, stds = (np.empty((len(self.ratings), len(self.attributes))) for _ in range(2))
+            means, unknown = (np.empty((len(self.ratings), len(self.attributes))) for _ in range(2))
             for fold in range(len(self.moments)):
                 others = sum_moments([other for number, other in enumerate(self.moments) if number != fold])
                 posterior = fit_posterior(others, rank, self.attributes)
                 for rows, hidden in self.iter_batches():
                     mine = self.folds[rows] == fold
                     means[rows[mine]] = posterior.predict(hidden[mine])
-                    stds[rows[mine]] = posterior.predictive_stds(hidden[mine])
-            self._predicted[rank] = means, stds
+                    unknown[rows[mine]] = posterior.epistemic(hidden[mine])
+            self._predicted[rank] = means, unknown
         return self._predicted[rank]
 
 
@@ -160,13 +161,18 @@ def fit_head_posterior(states: RatedStates, rank: int | None = None, levels: Seq
         if not len(states):
             raise ValueError("there are no rated rows.")
         posterior = fit_posterior(sum_moments(states.moments), rank, states.attributes)
-        predicted = states.predict_in_turn(rank) if levels else None
-        factors = predicted and fit_interval_factors(*predicted, states.ratings, levels, states.attributes)
+        factors = None
+        if levels:
+            means, unknown = states.predict_in_turn(rank)
+            # sigma may be wrong about the rows' noise: a factor would mend it where text is familiar, and only there
+            posterior = replace(posterior, noise=measure_noise(means, unknown, states.ratings))
+            stds = np.sqrt(posterior.noise + unknown)
+            factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes)
     except ValueError as error:
         raise ValueError(f"The posterior: {error}") from error
     put_posterior(states.model, posterior)
     if factors is not None:
-        states.model.config.set_interval_factors(levels, factors.tolist())
+        _put_factors(states.model, levels, factors)
     return posterior
 
 
@@ -190,17 +196,37 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
     head, config = states.model.score, states.model.config
     if not head.has_posterior:
         raise ValueError("the model has no posterior, whose predictions intervals are built on: fit one first.")
-    means, stds = states.predict_in_turn(config.posterior_rank) if cross else states.predict()
+    means, unknown = states.predict_in_turn(config.posterior_rank) if cross else states.predict()
+    stds = np.sqrt(head.posterior_noise.double().cpu().numpy() + unknown)
     factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes)
     before = [measure_coverage(means, stds, states.ratings, float(ndtri((1 + level) / 2))) for level in levels]
-    config.set_interval_factors(levels, factors.tolist())
+    _put_factors(states.model, levels, factors)
     return np.array(before), factors
 
 
 def put_posterior(model: URMForRewardModeling, posterior: Posterior) -> None:
     """The posterior as the head's; intervals of a former one are forgotten."""
     names = ("center", "scale", "basis", "offsets", "variances", "rest", "intercept", "weights", "label_mean", "noise")
+    limits = np.finfo(np.float32)
+    for attribute, noise in zip(model.config.attributes, posterior.noise, strict=True):
+        if not limits.tiny < noise < limits.max:
+            raise ValueError(
+                f"The posterior: the ratings of {attribute!r} vary by {noise**0.5:.2g}, of which the square is not a "
+                "number of 32 bits: give them on another scale."
+            )
     model.score.set_posterior(*(torch.from_numpy(getattr(posterior, name)) for name in names))
+    _tell_config(model)
+
+
+def _put_factors(model: URMForRewardModeling, levels: Sequence[float], factors: np.ndarray) -> None:
+    model.score.config.set_interval_factors(levels, factors.tolist())
+    _tell_config(model)
+
+
+def _tell_config(model: URMForRewardModeling) -> None:
+    """What the head's config says, in the model's, which is another under an adapter: peft copies a head with it."""
+    for name in ("posterior_rank", "interval_factors"):
+        setattr(model.config, name, getattr(model.score.config, name))
 
 
 def fit_on_cached(

@@ -67,13 +67,40 @@ def test_each_row_is_predicted_from_other_prompts(monkeypatch):
     monkeypatch.setattr(posteriors, "ROWS", 7)  # several batches, which cut through folds
     states = make_states()
     folds = assign_folds(states.prompts)
-    means, stds = states.predict_in_turn(None)
+    means, unknown = states.predict_in_turn(None)
     for row in (0, 17, 59):
         others = folds != folds[row]
         assert states.prompts[row] not in set(np.array(states.prompts)[others])
         posterior = fit_batches([(states.hidden[others], states.ratings[others])])
         np.testing.assert_allclose(means[row], posterior.predict(states.hidden[[row]])[0], rtol=1e-5)
-        np.testing.assert_allclose(stds[row], posterior.predictive_stds(states.hidden[[row]])[0], rtol=1e-5)
+        np.testing.assert_allclose(unknown[row], posterior.epistemic(states.hidden[[row]])[0], rtol=1e-5)
+
+
+def predict_with_stds(states: RatedStates) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations of ratings, as the model's own posterior predicts them."""
+    means, unknown = states.predict()
+    return means, np.sqrt(states.model.score.posterior_noise.double().numpy() + unknown)
+
+
+@pytest.mark.parametrize("weigh", [True, False])
+def test_intervals_hold_also_far_from_what_was_rated_whatever_sigma_says(weigh):
+    """A head that was never trained gives sigma at random: rows are weighed badly, and noise is known nevertheless."""
+    held = []
+    for seed in range(12):
+        states, far = make_states(200, 200, seed), make_states(400, 400, seed + 100)
+        states.weighs = weigh
+        with torch.no_grad():
+            states.model.score.value.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(seed))
+        fit_head_posterior(states, levels=[0.8])
+        # as far as ten rows: what is not known is then most of it
+        noise = far.ratings - far.hidden[:, :2, None]
+        far.hidden = far.hidden * 10
+        far.model, far.ratings = states.model, far.hidden[:, :2, None] + noise
+        means, stds = predict_with_stds(far)
+        assert stds.mean() > 3 * states.model.score.posterior_noise.sqrt().mean()
+        (factors,) = states.model.config.interval_factors.values()
+        held.append(measure_coverage(means, stds, far.ratings, np.array(factors)).mean())
+    assert np.mean(held) == pytest.approx(0.8, abs=0.1)
 
 
 def test_cross_fitted_intervals_hold_new_ratings_where_those_of_fitted_rows_do_not():
@@ -82,10 +109,10 @@ def test_cross_fitted_intervals_hold_new_ratings_where_those_of_fitted_rows_do_n
         states, new = make_states(200, 40, seed), make_states(1000, 200, seed + 100)
         fit_head_posterior(states, levels=[])
         new.model = states.model
-        predicted = new.predict()
+        means, stds = predict_with_stds(new)
         for cross in held:
             _, factors = fit_head_intervals(states, levels, cross=cross)
-            held[cross].append([measure_coverage(*predicted, new.ratings, row).mean() for row in factors])
+            held[cross].append([measure_coverage(means, stds, new.ratings, row).mean() for row in factors])
     np.testing.assert_allclose(np.mean(held[True], axis=0), levels, atol=0.025)
     assert (np.mean(held[False], axis=0) < levels - 0.03).all()  # flattered by the rows that were fitted on
 
@@ -98,6 +125,31 @@ def test_intervals_can_be_fitted_again_for_other_levels():
     fitted = states.model.config.interval_factors
     fit_head_intervals(states, [0.8])
     assert states.model.config.interval_factors == {"0.8": pytest.approx(fitted["0.8"])}
+
+
+def test_a_level_is_stored_as_it_was_given():
+    states = make_states()
+    fit_head_posterior(states, levels=[])
+    states.model.config.set_interval_factors([0.1234567891], [[0.0, 1.0]])
+    config = type(states.model.config).from_dict(states.model.config.to_dict())
+    assert config.interval_factors == {"0.1234567891": [0.0, 1.0]}
+
+
+def test_ratings_that_float32_cannot_hold_are_told():
+    for scale in (1e-22, 1e20):
+        states = make_states()
+        states.ratings *= scale
+        with pytest.raises(
+            ValueError, match="The posterior: ratings of 'help' vary by .*: give them on another scale"
+        ):
+            fit_head_posterior(states)
+
+
+def test_sigma_weighs_rows_only_where_it_means_something():
+    states = make_states()
+    for loss, weighs in (("mle", True), (None, True), ("regression", False), ("deterministic", False)):
+        states.model.config.attribute_loss = loss
+        assert RatedStates(states.model, states.hidden, states.ratings).weighs == weighs
 
 
 def test_too_few_rows_leave_out_the_widest_intervals_and_say_so(tmp_path, caplog):

@@ -38,6 +38,7 @@ from urm_hf.uncertainty.moments import Moments
 WHOLE = 1024  # hidden sizes up to which every direction is kept
 RANK = 128  # directions kept of larger ones
 ROUNDS = 1000  # of evidence maximisation, at most
+LEAST_NOISE = 0.01  # of the mean square of residuals
 LEAST_SIGNAL = 0.01  # of the noise: what means may vary by, as the prior has it
 
 
@@ -233,6 +234,20 @@ def _regress(
     if turn is None:
         return _Regression(alpha, beta, variances, weights, scatter)
     return _Regression(alpha, beta, turn**2 @ variances, turn @ weights, turn**2 @ scatter)
+
+
+def measure_noise(means: np.ndarray, unknown: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """
+    (n,) variance of one rating around its mean, by residuals: their mean square, less what is not known of the means.
+
+    Args:
+        means (`np.ndarray`): (N, n) of ratings that did not train what predicts.
+        unknown (`np.ndarray`): (N, n) variances of these means.
+        ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+    """
+    given = np.isfinite(ratings).sum(-1)
+    squares = np.nansum((ratings - means[..., None]) ** 2, axis=(0, 2)) / given.sum(0)
+    return np.maximum(squares - (unknown * given).sum(0) / given.sum(0), LEAST_NOISE * squares)
 
 
 def fit_batches(
