@@ -77,8 +77,8 @@ def compare_forward(name: str, plain: URMForRewardModeling, layers: int, args):
     size = sum(buffer.nbytes for key, buffer in knowing.score.named_buffers() if key.startswith("posterior_"))
     print(
         f"{name}, hidden size {hidden_size}, rank {knowing.config.posterior_rank}, {args.rows} x {args.tokens} tokens "
-        f": {(body + with_posterior) / (body + without):.4f}x the time (body {body:.0f} ms, head {without:.2f} ms, with "
-        f"a posterior {with_posterior:.2f} ms), {size / 1e6:.1f} MB more"
+        f": {(body + with_posterior) / (body + without):.4f}x the time (body {body:.0f} ms, head {without:.2f} ms, "
+        f"with a posterior {with_posterior:.2f} ms), {size / 1e6:.1f} MB more"
     )
 
 
