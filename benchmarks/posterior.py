@@ -22,7 +22,8 @@ from transformers import LlamaConfig, LlamaModel
 
 from urm_hf import URMForRewardModeling
 from urm_hf.modeling import URMConfig
-from urm_hf.trainers.posteriors import RatedStates, fit_head_posterior
+from urm_hf.trainers.posteriors import fit_head_posterior
+from urm_hf.trainers.rated_states import RatedStates
 from urm_hf.uncertainty.moments import Moments
 from urm_hf.uncertainty.posterior import fit_posterior
 

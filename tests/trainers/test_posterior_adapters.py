@@ -14,7 +14,8 @@ from tests.helpers.training import rated_rows
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling, load_adapter
 from urm_hf.checkpoints.adapters import complete_adapter
 from urm_hf.cli import main
-from urm_hf.trainers.posteriors import RatedStates, fit_head_posterior
+from urm_hf.trainers.posteriors import fit_head_posterior
+from urm_hf.trainers.rated_states import RatedStates
 
 ATTRIBUTES = ["help", "depth"]
 ROWS = rated_rows(40)

@@ -9,7 +9,7 @@ from urm_hf.cli.parser import Parser
 
 if TYPE_CHECKING:  # `--help` answers at once
     from urm_hf.modeling import URMForRewardModeling
-    from urm_hf.trainers.posteriors import RatedStates
+    from urm_hf.trainers.rated_states import RatedStates
 
 
 def add_rated_model(parser: Parser):
@@ -76,7 +76,7 @@ def read_rated_states(args: argparse.Namespace, model: "URMForRewardModeling", t
 
     from urm_hf.trainers import URMAttributeConfig
     from urm_hf.trainers.data_arguments import DataArguments
-    from urm_hf.trainers.posteriors import read_states
+    from urm_hf.trainers.rated_states import read_states
     from urm_hf.trainers.splits import load_splits
 
     data = DataArguments(
