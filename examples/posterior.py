@@ -209,7 +209,8 @@ def tell_likelihood(args, members, test, known, tokenizer) -> dict:
         "constant": (np.broadcast_to(config.label_means, means[0].shape), np.broadcast_to(spread**2, means[0].shape)),
         "one model, sigma^2": (means[0], variances[0]),
         "one model, sigma^2 + posterior": (means[0], variances[0] + unknown),
-        "the posterior's own mean, noise and variance": (expected, noise + variance),
+        "the posterior's mean, sigma^2 + posterior": (expected, variances[0] + variance),
+        "the posterior's mean, noise + posterior": (expected, noise + variance),
         f"{len(members)} members": (np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)),
     }
     clusters = prompt_clusters(test)
