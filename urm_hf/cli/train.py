@@ -72,10 +72,10 @@ def train_ensemble(argv: list[str]) -> Path:
     from urm_hf.trainers.runs import train_members
 
     # the output folders are made from --out; the stages' configs need one all the same, as transformers wants it
-    placeholder = ["--output_dir", args.out]
-    stages = [parse_stage("attributes", ["--config", args.attributes_config, *placeholder])]
+    shared = ["--output_dir", args.out, *(["--overwrite"] if args.overwrite else [])]
+    stages = [parse_stage("attributes", ["--config", args.attributes_config, *shared])]
     if args.gating_config:
-        stages.append(parse_stage("gating", ["--config", args.gating_config, *placeholder]))
+        stages.append(parse_stage("gating", ["--config", args.gating_config, *shared]))
     return train_members(stages, args.members, args.out)
 
 
@@ -99,6 +99,7 @@ def build_ensemble_parser() -> Parser:
     )
     parser.add_argument("--members", type=int, default=3, help="How many to train. The default is 3.")
     parser.add_argument("--out", required=True, help="The folder that gets one for each member and the ensemble's.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace members that are there from another run.")
     return parser
 
 
