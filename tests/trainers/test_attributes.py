@@ -13,8 +13,16 @@ def test_columns_of_numbers_are_taken_in_their_order():
     assert infer_attributes(rows, HELPSTEER2_ATTRIBUTES) == ["clarity", "tone"]
 
 
-def test_those_of_helpsteer2_are_taken_where_one_is_there():
-    assert infer_attributes([ROW | {"helpfulness": 1, "seconds": 9}], HELPSTEER2_ATTRIBUTES) == HELPSTEER2_ATTRIBUTES
+def test_those_of_helpsteer2_are_taken_where_all_are_there():
+    row = ROW | {"seconds": 9} | dict.fromkeys(reversed(HELPSTEER2_ATTRIBUTES), 1)
+    assert infer_attributes([row], HELPSTEER2_ATTRIBUTES) == HELPSTEER2_ATTRIBUTES
+
+
+def test_of_rows_that_share_a_name_with_helpsteer2_the_columns_that_are_there_are_taken():
+    assert infer_attributes([ROW | {"helpfulness": 1, "clarity": 2}], HELPSTEER2_ATTRIBUTES) == [
+        "helpfulness",
+        "clarity",
+    ]
 
 
 def test_rows_without_numbers_are_an_error_with_what_to_do():

@@ -16,6 +16,7 @@ from urm_hf.data.answers import list_conversations
 from urm_hf.data.conversations import Conversation
 from urm_hf.data.formats.format import UNDECIDED, Format, Row, find_candidates
 from urm_hf.data.formats.reading import find_format, kind_of, read_with
+from urm_hf.data.seen import read_form
 from urm_hf.data.survey.columns import Column, add_columns
 from urm_hf.data.survey.numbers import NumberColumn
 
@@ -71,6 +72,7 @@ class Survey:
         warnings (`dict[str, Problem]`): rows that are read and look wrong.
         undecided (`Counter`): rows that prefer no answer, by why.
         numbers (`dict[str, NumberColumn]`): ratings by attribute, and columns of numbers.
+        forms (`Counter`): conversations by what they are read as: "chat", "text" or "exact".
     """
 
     rows: int = 0
@@ -92,6 +94,7 @@ class Survey:
     compared: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     shared_prompts: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
 
     @property
     def over_limit(self) -> int:
@@ -180,6 +183,7 @@ class Surveyor:
             length = len(conversation.encode(self.tokenizer)) if self.tokenizer else len(text_of(conversation))
             found.conversations += 1
             found.lengths[length] += 1
+            found.forms[read_form(conversation)] += 1
             key = _digest(
                 conversation.key
             )  # 8 bytes a conversation; by chance two of a million agree once in 10^7 files
