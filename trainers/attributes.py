@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from urm_hf.data.survey.columns import OTHER_ROLES
-from urm_hf.data.survey.survey import find_numbers
+from urm_hf.data.survey.survey import Surveyor, find_numbers
 
 LOOKED_AT = 1000  # rows
 
@@ -28,19 +28,26 @@ def infer_attributes(rows: Iterable[Mapping[str, Any]], usual: Sequence[str]) ->
     if set(usual) <= set(found):
         return list(usual)
     if not found:
+        columns = ", ".join(name for name in next(iter(rows), {}) if name[0] != "_")
         raise ValueError(
-            "no column holds numbers that could be ratings, from which the attribute stage learns: `urm data FILE` "
-            "shows what the columns hold. Name ratings with `--attributes`."
+            "no column holds numbers that could be ratings, from which the attribute stage learns; there are "
+            f"{columns}. `urm data FILE` shows what they hold. Name ratings with `attributes` (`--attributes`)."
         )
     return found
 
 
 def find_rated_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The columns of numbers in the first thousand rows that could be ratings, in their order."""
-    found: dict[str, None] = {}
+    """
+    The columns of numbers in the first thousand rows that could be ratings, in their order; where there are none,
+    those of text in which only numbers are written.
+    """
+    found, surveyor = dict[str, None](), Surveyor(show=0)
     for row in islice(rows, LOOKED_AT):
-        found |= {name: None for name, _ in find_numbers(dict(row)) if name not in OTHER_ROLES and name[0] != "_"}
-    return list(found)
+        own = {name: value for name, value in row.items() if name[0] != "_"}
+        found |= {name: None for name, _ in find_numbers(own) if name not in OTHER_ROLES}
+        if not found:
+            surveyor.add(own)
+    return list(found) or [name for name in surveyor.finish().numbers if name not in OTHER_ROLES]
 
 
 def check_all_rated(ratings: np.ndarray, attributes: Sequence[str], rows: Iterable[Mapping[str, Any]]):

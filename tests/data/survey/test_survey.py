@@ -200,3 +200,19 @@ def test_what_conversations_are_read_as_is_told(tmp_path, capsys, row, form, tol
     assert "\nRead as\n" in printed and told in printed
     assert main(["data", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["read_as"] == {form: 2 if "chosen" in row else 1}
+
+
+def test_ratings_of_a_csv_file_are_shown_as_ratings(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,response,id,note,tone\na?,4,7,5,3\nb?,5,8,fine,1\n", encoding="utf-8")
+    assert main(["data", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["numbers"]) == ["tone"] and found["numbers"]["tone"]["mean"] == 2.0
+    roles = {name: column["read_as"] for name, column in found["columns"].items()}
+    assert roles == dict.fromkeys(("prompt", "response"), "conversation") | {
+        "id": "no",
+        "note": "no",
+        "tone": "ratings",
+    }
+    assert main(["data", str(path)]) == 0
+    assert "--attributes tone" in capsys.readouterr().out
