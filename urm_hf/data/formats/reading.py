@@ -87,7 +87,7 @@ def find_format(row: Row, name: str | None = None) -> Format:
         columns = ", ".join(map(str, row)) or "(none)"
         raise ValueError(
             f"{_missing_prompt(row)}the columns {columns} are of no known format. {_tell_nearest(row)}rename the "
-            f"columns: {USUAL} are the usual ones."
+            f"columns: {USUAL} are the usual ones. `urm score` takes others by `--prompt-column`, `--answer-columns`."
         )
     if IDS in fitting:  # they were made from what else is there, which is not read a second time
         return IDS
