@@ -23,6 +23,7 @@ from ratings_and_pairs import attribute_trainer, drawn, prompt_clusters, rated, 
 from scipy.special import ndtri
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPRegressor
 from unfamiliar_texts import garbled, long_arithmetic
 
@@ -34,7 +35,7 @@ from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.bootstrap import bootstrap_intervals
 from urm_hf.statistics.rating_metrics import attribute_metrics
 
-HEADS, RANK = 20, 64  # small networks; directions of the density
+HEADS, RANK, NEIGHBOUR = 20, 64, 10  # small networks; directions of the density
 
 
 def main():
@@ -116,6 +117,7 @@ def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
             networks.append(
                 MLPRegressor(hidden_layer_sizes=(64,), alpha=1e-2, max_iter=30, random_state=seed).fit(z, y)
             )
+    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOUR, len(z))).fit(z)
     pca = PCA(min(RANK, *z.shape)).fit(z)
     rest = max((z.var(0).sum() - pca.explained_variance_.sum()) / (z.shape[1] - pca.n_components_), 1e-9)
 
@@ -137,6 +139,21 @@ def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
         outside = np.maximum(((new - pca.mean_) ** 2).sum(-1) - (inside**2).sum(-1), 0)
         return (inside**2 / pca.explained_variance_).sum(-1) + outside / rest
 
+    def dropout(states):
+        """The first network with a tenth of its input and of its layer left out at random, 50 times."""
+        network, rng = networks[0], np.random.default_rng(args.seed)
+        (first_weights, last_weights), (first_bias, last_bias) = network.coefs_, network.intercepts_
+        passes = []
+        for _ in range(50):
+            new = (states - center) / scale
+            new = new * (rng.random(new.shape) > 0.1) / 0.9
+            layer = np.maximum(new @ first_weights + first_bias, 0)
+            passes.append(layer * (rng.random(layer.shape) > 0.1) / 0.9 @ last_weights + last_bias)
+        return np.var(passes, axis=0).sum(-1)
+
+    def neighbour(states):
+        return neighbours.kneighbors((states - center) / scale)[0][:, -1]
+
     def sigma(states):
         with torch.no_grad():
             return first.score.distribution(torch.from_numpy(states))[1].square().sum(-1).numpy()
@@ -145,6 +162,8 @@ def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
         "posterior, one model": epistemic,
         f"{len(members)} members": disagreement,
         f"{HEADS} networks": networks_apart,
+        "dropout, 50 passes": dropout,
+        f"distance to neighbour {NEIGHBOUR}": neighbour,
         "Mahalanobis": mahalanobis,
         "sigma^2, one model": sigma,
     }
@@ -181,11 +200,17 @@ def tell_likelihood(args, members, test, known, tokenizer) -> dict:
     means = [output.attribute_means.numpy() for output in outputs]
     variances = [output.attribute_stds.numpy() ** 2 for output in outputs]
     unknown = outputs[0].attribute_epistemic_stds.numpy() ** 2
+    hidden = torch.from_numpy(hidden_of(members[0], tokenizer, known))
+    with torch.no_grad():
+        expected, variance = (part.numpy() for part in members[0].score.posterior(hidden))
+        noise = members[0].score.posterior_noise.numpy()
     spread = np.array(config.label_stds)
     models = {
         "constant": (np.broadcast_to(config.label_means, means[0].shape), np.broadcast_to(spread**2, means[0].shape)),
         "one model, sigma^2": (means[0], variances[0]),
         "one model, sigma^2 + posterior": (means[0], variances[0] + unknown),
+        "the posterior's mean, sigma^2 + posterior": (expected, variances[0] + variance),
+        "the posterior's mean, noise + posterior": (expected, noise + variance),
         f"{len(members)} members": (np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)),
     }
     clusters = prompt_clusters(test)

@@ -174,7 +174,7 @@ class URMConfig(PretrainedConfig):
 
         Args:
             levels (`list[float]`): the L shares of ratings that intervals hold, in (0, 1).
-            factors (`list[list[float]]`): (L, n), above 0.
+            factors (`list[list[float]]`): (L, n), 0 or more.
 
         Raises:
             ValueError: there is no posterior, or numbers that are out of range.
@@ -185,10 +185,10 @@ class URMConfig(PretrainedConfig):
         for level, values in sorted(zip(levels, factors, strict=True)):
             if not 0 < level < 1:
                 raise ValueError(f"`interval_factors` has the level {level}; it must lie between 0 and 1.")
-            found[f"{level:g}"] = list(map(float, values))
-            _per_attribute(f"interval_factors[{level:g}]", found[f"{level:g}"], len(self.attributes))
-            if not all(0 < value < float("inf") for value in values):
-                raise ValueError(f"`interval_factors` must be positive and finite, got {values} for {level:g}.")
+            found[str(float(level))] = list(map(float, values))
+            _per_attribute(f"interval_factors[{level}]", found[str(float(level))], len(self.attributes))
+            if not all(0 <= value < float("inf") for value in values):
+                raise ValueError(f"`interval_factors` must be 0 or more and finite, got {values} for {level}.")
         self.interval_factors = found or None
 
     # What generic tools read from the top level (DeepSpeed, Trainer, TRL, vLLM). Kept in one place, the backbone's

@@ -65,10 +65,7 @@ class URMHead(nn.Module):
                 nn.SELU(),
                 Float32Linear(width, n),
             )
-        if config.posterior_rank is not None:
-            shapes = self._posterior_shapes(config.posterior_rank)
-            for name, shape in zip(POSTERIOR, shapes, strict=True):
-                self.register_buffer(name, torch.zeros(shape, dtype=torch.float32))
+        self.expect_posterior(config.posterior_rank)
 
     def _posterior_shapes(self, rank: int) -> tuple[tuple[int, ...], ...]:
         hidden, n = self.config.hidden_size, len(self.config.attributes)
@@ -168,11 +165,19 @@ class URMHead(nn.Module):
         for name, tensor in zip(POSTERIOR, tensors, strict=True):
             self.register_buffer(name, tensor.to(self.feature_mean.device, torch.float32, copy=True))
 
-    def drop_posterior(self):
-        """Forgets the posterior: of weights that changed since it was fitted."""
-        self.config.posterior_rank = self.config.interval_factors = None
+    def expect_posterior(self, rank: int | None):
+        """Makes room for a posterior of this rank, which is loaded into it; or for none."""
+        self.config.posterior_rank = rank
         for name in POSTERIOR:
             self._buffers.pop(name, None)
+        if rank is not None:
+            for name, shape in zip(POSTERIOR, self._posterior_shapes(rank), strict=True):
+                self.register_buffer(name, torch.zeros(shape, dtype=torch.float32))
+
+    def drop_posterior(self):
+        """Forgets the posterior: of weights that changed since it was fitted."""
+        self.config.interval_factors = None
+        self.expect_posterior(None)
 
     def posterior_features(self, hidden: Tensor) -> Tensor:
         """

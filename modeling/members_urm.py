@@ -5,6 +5,7 @@ This file travels with ensemble repositories.
 A member can be asked for its config, its head and its backbone's weights without being loaded.
 """
 
+import copy
 import json
 import os
 import threading
@@ -234,6 +235,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     for number, source in enumerate(sources):
         name, folder = _adapter_name(number), os.path.dirname(next(iter(files[number].values())))
         with explain_damage(f"The adapter {source.name}"):
+            _take_records(model, source.config())  # its head is made after the base's
             try:
                 if adapted is None:
                     adapted = PeftModel.from_pretrained(model, folder, name)
@@ -245,7 +247,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
         unlike = sorted(expected.keys() ^ files[number].keys())
         if unlike:  # peft would go on with what it drew at random
             raise ValueError(f"The adapter {source.name} does not fit its base: missing or unexpected {unlike[:5]}.")
-    _take_records(model.config, sources[0].config())
+    _take_records(model, sources[0].config())
     switch_adapter(model, 0)
     return adapted.requires_grad_(False).eval()
 
@@ -281,10 +283,16 @@ def _check_records(sources: Sequence[MemberSource], place: str):
         check_record(record, fingerprint, source.name, place)
 
 
-def _take_records(config: URMConfig, own: URMConfig):
-    """The base's config says how the base was trained; statistics of labels and the rest are those of the adapter."""
-    for name in ("label_means", "label_stds", "attribute_loss", "training"):
-        setattr(config, name, getattr(own, name))
+def _take_records(model: URMForRewardModeling, own: URMConfig):
+    """
+    The base's config says how the base was trained; statistics of labels and the rest are those of the adapter. So is
+    the form of its posterior, which peft takes from the base's head.
+    """
+    head = getattr(model.score, "original_module", model.score)
+    head.expect_posterior(own.posterior_rank)
+    for config in (head.config, model.config):  # one, until adapters are merged
+        for name in ("label_means", "label_stds", "attribute_loss", "training", "posterior_rank", "interval_factors"):
+            setattr(config, name, copy.deepcopy(getattr(own, name)))
 
 
 def _load_base(source: MemberSource, **kwargs) -> URMForRewardModeling:

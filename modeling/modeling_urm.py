@@ -373,6 +373,8 @@ class URMForRewardModeling(SavesHeadsAlone, PreTrainedModel):
         ]
         if any(wrong.values()):
             listed = ", ".join(f"{name} {keys[:8]}" for name, keys in wrong.items())
+            if all(key.startswith("score.posterior_") for key in sum(wrong.values(), [])):
+                listed += " (a posterior of another version of these files: fit it again on a model without one)"
             raise ValueError(
                 f"The weights of {pretrained_model_name_or_path} do not fit its config: {listed}. The checkpoint is "
                 "incomplete or of another layout; nothing was guessed. Save or download it again."

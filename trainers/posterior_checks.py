@@ -10,7 +10,7 @@ from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import pooled_features
 from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.rating_metrics import attribute_metrics
-from urm_hf.trainers.posteriors import RatedStates
+from urm_hf.trainers.rated_states import RatedStates
 
 SHUFFLED = 200  # rows whose tokens are shuffled
 
@@ -27,7 +27,8 @@ def check_posterior(states: RatedStates, tokenizer: Any, rank: int | None = None
         seed (`int`, *optional*, defaults to 0): of the shuffling.
     """
     config = states.model.config
-    means, stds = states.predict_in_turn(rank)
+    _, _, means, unknown = states.cross_fit(rank)
+    stds = np.sqrt(states.model.score.posterior_noise.double().cpu().numpy() + unknown)
     location = np.nanmean(states.ratings, axis=(0, 2))
     spread = np.nanstd(states.ratings, axis=(0, 2))
     units = (states.ratings, states.attributes, location, spread)

@@ -78,9 +78,10 @@ class RewardScore(ModelOutput):
                 "This score has no intervals: its model is not calibrated. `urm calibrate MODEL --data RATINGS --out "
                 "DIR` does it for a single URM with a posterior."
             )
-        if f"{level:g}" not in self.intervals:
-            raise ValueError(f"`level` must be one of {', '.join(self.intervals)}, got {level:g}.")
-        return {name: (low, high) for name, (low, high) in self.intervals[f"{level:g}"].items()}
+        key = str(float(level))
+        if key not in self.intervals:
+            raise ValueError(f"`level` must be one of {', '.join(self.intervals)}, got {level}.")
+        return {name: (low, high) for name, (low, high) in self.intervals[key].items()}
 
 
 SIGMA_FIELDS = ("reward_std", "attribute_stds", "attribute_variance", "covariance_norm")  # that are read from sigma

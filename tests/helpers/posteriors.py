@@ -5,7 +5,8 @@ import torch
 
 from tests.helpers.tiny import pad_rows, random_rows, tiny_urm
 from urm_hf.modeling import URMForRewardModeling
-from urm_hf.trainers.posteriors import RatedStates, fit_head_posterior
+from urm_hf.trainers.posteriors import fit_head_posterior
+from urm_hf.trainers.rated_states import RatedStates
 from urm_hf.uncertainty.posterior import Posterior
 
 ROWS = 40

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from tests.helpers.posteriors import with_posterior
@@ -104,7 +105,7 @@ def test_intervals_are_saved_scored_and_forgotten_with_the_posterior(tmp_path):
     [
         ({"1.5": [1.0] * 5}, "level 1.5; it must lie between 0 and 1"),
         ({"0.9": [1.0] * 4}, r"`interval_factors\[0.9\]` needs one number for each of the 5 attributes"),
-        ({"0.9": [1.0] * 4 + [-1.0]}, "must be positive and finite"),
+        ({"0.9": [1.0] * 4 + [-1.0]}, "must be 0 or more and finite"),
     ],
 )
 def test_factors_that_cannot_be_are_refused(factors, message):
@@ -171,6 +172,16 @@ def test_posteriors_count_where_every_member_has_one(tmp_path):
     assert "posterior_variance" not in output
     torch.testing.assert_close(output.epistemic_variance, plain(**INPUTS).epistemic_variance)
     torch.testing.assert_close(output.reward_epistemic_std, plain(**INPUTS).rewards.std(0, correction=0))
+
+
+def test_a_posterior_of_another_version_is_told(tmp_path):
+    model, _ = with_posterior()
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["score.posterior_offsets"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="a posterior of another version of these files: fit it again"):
+        URMForRewardModeling.from_pretrained(tmp_path)
 
 
 def test_a_posterior_that_does_not_fit_is_refused():

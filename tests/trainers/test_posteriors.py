@@ -14,12 +14,13 @@ from tests.helpers.training import attribute_trainer, gating_trainer, pair_rows,
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
 from urm_hf.checkpoints.merging import merge_checkpoints
 from urm_hf.cli import main
-from urm_hf.trainers import posteriors
-from urm_hf.trainers.posteriors import RatedStates, fit_head_intervals, fit_head_posterior
+from urm_hf.trainers import rated_states
+from urm_hf.trainers.posteriors import fit_head_intervals, fit_head_posterior
+from urm_hf.trainers.rated_states import RatedStates
 from urm_hf.uncertainty.conformal import assign_folds, measure_coverage
 from urm_hf.uncertainty.measures import compute_uncertainty
 from urm_hf.uncertainty.moments import Moments
-from urm_hf.uncertainty.posterior import fit_batches, fit_posterior
+from urm_hf.uncertainty.posterior import fit_posterior, measure_noise
 
 FROZEN = {"freeze_backbone": True, "max_steps": 3}
 
@@ -39,7 +40,9 @@ def test_a_frozen_backbone_gives_the_posterior_of_its_rows(tmp_path):
     def assert_epistemic(weights):
         with torch.no_grad():
             output = trainer.model.eval()(pooled_hidden=torch.from_numpy(hidden))
-        expected = fit_posterior(Moments(hidden.shape[1], 2).add(hidden, ratings, weights))
+        weighed = RatedStates(trainer.model, hidden, ratings, trainer.train_dataset["prompt"], weights is not None)
+        shares = weighed.cross_fit(None).shares
+        expected = fit_posterior(Moments(hidden.shape[1], 2).add(hidden, ratings, weights), share=shares)
         np.testing.assert_allclose(output.attribute_epistemic_stds**2, expected.epistemic(hidden), rtol=1e-3)
         return output
 
@@ -64,16 +67,88 @@ def make_states(rows: int = 60, prompts: int = 12, seed: int = 0) -> RatedStates
 
 
 def test_each_row_is_predicted_from_other_prompts(monkeypatch):
-    monkeypatch.setattr(posteriors, "ROWS", 7)  # several batches, which cut through folds
+    monkeypatch.setattr(rated_states, "ROWS", 7)  # several batches, which cut through folds
     states = make_states()
     folds = assign_folds(states.prompts)
-    means, stds = states.predict_in_turn(None)
+    shares, noise, means, unknown = states.cross_fit(None)
     for row in (0, 17, 59):
         others = folds != folds[row]
         assert states.prompts[row] not in set(np.array(states.prompts)[others])
-        posterior = fit_batches([(states.hidden[others], states.ratings[others])])
+        moments = Moments(64, 2).add(states.hidden[others], states.ratings[others])
+        posterior = fit_posterior(moments, share=shares)
         np.testing.assert_allclose(means[row], posterior.predict(states.hidden[[row]])[0], rtol=1e-5)
-        np.testing.assert_allclose(stds[row], posterior.predictive_stds(states.hidden[[row]])[0], rtol=1e-5)
+        np.testing.assert_allclose(unknown[row], posterior.epistemic(states.hidden[[row]])[0], rtol=1e-5)
+
+
+def predict_with_stds(states: RatedStates) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations of ratings, as the model's own posterior predicts them."""
+    means, unknown = states.predict()
+    return means, np.sqrt(states.model.score.posterior_noise.double().numpy() + unknown)
+
+
+@pytest.mark.parametrize("weigh", [True, False])
+def test_intervals_hold_also_far_from_what_was_rated_whatever_sigma_says(weigh):
+    """A head that was never trained gives sigma at random: rows are weighed badly, and noise is known nevertheless."""
+    held = []
+    for seed in range(12):
+        states, far = make_states(200, 200, seed), make_states(400, 400, seed + 100)
+        states.weighs = weigh
+        with torch.no_grad():
+            states.model.score.value.weight.normal_(std=0.05, generator=torch.Generator().manual_seed(seed))
+        fit_head_posterior(states, levels=[0.8])
+        # as far as ten rows: what is not known is then most of it
+        noise = far.ratings - far.hidden[:, :2, None]
+        far.hidden = far.hidden * 10
+        far.model, far.ratings = states.model, far.hidden[:, :2, None] + noise
+        means, stds = predict_with_stds(far)
+        assert stds.mean() > 3 * states.model.score.posterior_noise.sqrt().mean()
+        (factors,) = states.model.config.interval_factors.values()
+        held.append(measure_coverage(means, stds, far.ratings, np.array(factors)).mean())
+    assert np.mean(held) == pytest.approx(0.8, abs=0.1)
+
+
+def make_prompts(seed: int, common: float, prompts: int = 50) -> RatedStates:
+    """Six rows of a prompt, three ratings of a row; `common` is what a prompt and a row add that nothing explains."""
+    generator = np.random.default_rng(seed)
+    hidden = np.repeat(generator.normal(size=(prompts, 1, 64)), 6, axis=1) + generator.normal(size=(prompts, 6, 64))
+    truth = np.random.default_rng(0).normal(size=(64, 2)) * 0.15
+    added = generator.normal(size=(prompts, 1, 2, 1)) + generator.normal(size=(prompts, 6, 2, 1))
+    ratings = (hidden @ truth)[..., None] + common * added + generator.normal(size=(prompts, 6, 2, 3))
+    groups = np.repeat(np.arange(prompts), 6)
+    shape = 6 * prompts
+    return RatedStates(
+        tiny_urm(attributes=["help", "depth"]),
+        hidden.reshape(shape, 64).astype(np.float32),
+        ratings.reshape(shape, 2, 3),
+        list(groups),
+        weigh=False,
+    )
+
+
+@pytest.mark.parametrize("common", [0.0, 2.0])
+def test_ratings_that_have_something_in_common_count_for_less(common):
+    """Taken for independent, they promise more than the means hold; the share is found without being told of it."""
+    found, losses, promised, held = [], {}, {}, {}
+    for seed in range(6):
+        states, new = make_prompts(seed, common), make_prompts(seed + 100, common, 200)
+        crossed = states.cross_fit(None)
+        found.append(crossed.shares)
+        moments = Moments(64, 2).add(states.hidden, states.ratings)
+        truth = new.hidden @ (np.random.default_rng(0).normal(size=(64, 2)) * 0.15)
+        for name, share in (("whole", 1.0), ("chosen", crossed.shares)):
+            posterior = fit_posterior(moments, share=share)
+            means, unknown = posterior.predict(new.hidden), posterior.epistemic(new.hidden)
+            variance = (measure_noise(means, unknown, new.ratings) + unknown)[..., None]
+            loss = np.log(variance) + (new.ratings - means[..., None]) ** 2 / variance
+            losses.setdefault(name, []).append(loss.mean())
+            promised.setdefault(name, []).append(unknown.mean())
+            held.setdefault(name, []).append(np.square(means - truth).mean())
+    wrong = {name: np.mean(held[name]) / np.mean(promised[name]) for name in held}
+    if common:
+        assert np.mean(found) < 0.5 and np.mean(losses["chosen"]) < np.mean(losses["whole"]) - 0.1
+        assert wrong["whole"] > 3 and wrong["chosen"] < 1.5
+    else:
+        assert np.mean(found) > 0.5 and wrong["whole"] == pytest.approx(1, rel=0.3)
 
 
 def test_cross_fitted_intervals_hold_new_ratings_where_those_of_fitted_rows_do_not():
@@ -82,10 +157,10 @@ def test_cross_fitted_intervals_hold_new_ratings_where_those_of_fitted_rows_do_n
         states, new = make_states(200, 40, seed), make_states(1000, 200, seed + 100)
         fit_head_posterior(states, levels=[])
         new.model = states.model
-        predicted = new.predict()
+        means, stds = predict_with_stds(new)
         for cross in held:
             _, factors = fit_head_intervals(states, levels, cross=cross)
-            held[cross].append([measure_coverage(*predicted, new.ratings, row).mean() for row in factors])
+            held[cross].append([measure_coverage(means, stds, new.ratings, row).mean() for row in factors])
     np.testing.assert_allclose(np.mean(held[True], axis=0), levels, atol=0.025)
     assert (np.mean(held[False], axis=0) < levels - 0.03).all()  # flattered by the rows that were fitted on
 
@@ -98,6 +173,29 @@ def test_intervals_can_be_fitted_again_for_other_levels():
     fitted = states.model.config.interval_factors
     fit_head_intervals(states, [0.8])
     assert states.model.config.interval_factors == {"0.8": pytest.approx(fitted["0.8"])}
+
+
+def test_a_level_is_stored_as_it_was_given():
+    states = make_states()
+    fit_head_posterior(states, levels=[])
+    states.model.config.set_interval_factors([0.1234567891], [[0.0, 1.0]])
+    config = type(states.model.config).from_dict(states.model.config.to_dict())
+    assert config.interval_factors == {"0.1234567891": [0.0, 1.0]}
+
+
+def test_ratings_that_float32_cannot_hold_are_told():
+    for scale in (1e-22, 1e20):
+        states = make_states()
+        states.ratings *= scale
+        with pytest.raises(ValueError, match="The posterior: the ratings of 'help' .*: give them on another scale"):
+            fit_head_posterior(states)
+
+
+def test_sigma_weighs_rows_only_where_it_means_something():
+    states = make_states()
+    for loss, weighs in (("mle", True), (None, True), ("regression", False), ("deterministic", False)):
+        states.model.config.attribute_loss = loss
+        assert RatedStates(states.model, states.hidden, states.ratings).weighs == weighs
 
 
 def test_too_few_rows_leave_out_the_widest_intervals_and_say_so(tmp_path, caplog):

@@ -26,6 +26,8 @@ from urm_hf.moved import renamed
 
 logger = logging.getLogger(__name__)
 
+POSTERIOR = f"{ADAPTER_PREFIX}{HEAD}posterior_"
+
 
 def complete_adapter(folder: str | Path, config: URMConfig, **hub: Any):
     """
@@ -96,6 +98,7 @@ def load_adapter(adapter: str | Path, revision: str | None = None, **kwargs) -> 
     """
     source = MemberSource(str(adapter), revision, HubPlace.take(kwargs))
     model = load_adapters([source], **kwargs).merge_and_unload(safe_merge=True)
+    model.score.config = model.config  # peft's copy of the head has a copy of it
     model.config.name_or_path = model.name_or_path = str(adapter)  # which another adapter on it names as its base
     return model
 
@@ -107,7 +110,7 @@ def save_adapter_with_head(
     A copy of an adapter with the head of `model`: after the gating stage on the merged model, an adapter again.
 
     The backbone's part is copied as it is; `model` must be what [`load_adapter`] made of this adapter (with the same
-    `revision`, `token`, ...), trained further in its head only.
+    `revision`, `token`, ...), trained further in its head only. A posterior is the model's own, or there is none.
 
     Args:
         adapter (`str` or `Path`): folder or repository of the adapter.
@@ -123,7 +126,9 @@ def save_adapter_with_head(
     record = source.base_record() or _describe_base(source)
     tensors = dict(read_tensors(source.weight_files(), ADAPTER_PREFIX))
     head = {f"{ADAPTER_PREFIX}{HEAD}{name}": tensor for name, tensor in model.score.state_dict().items()}
-    unlike = sorted({key for key in tensors if key.startswith(ADAPTER_PREFIX + HEAD)} ^ set(head))
+    tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(POSTERIOR)}
+    own = {key for key in head if not key.startswith(POSTERIOR)}
+    unlike = sorted({key for key in tensors if key.startswith(ADAPTER_PREFIX + HEAD)} ^ own)
     if unlike:
         raise ValueError(f"The head of the adapter {adapter} and the model's differ in {unlike[:4]}.")
     folder.mkdir(parents=True, exist_ok=True)

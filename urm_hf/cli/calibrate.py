@@ -21,7 +21,7 @@ from urm_hf.cli.rated_model import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from urm_hf.trainers.posteriors import RatedStates
+    from urm_hf.trainers.rated_states import RatedStates
 
 EPILOG = """
 cross reads the rows that the model was trained on: each is predicted by a posterior of the rows of other prompts.

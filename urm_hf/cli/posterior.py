@@ -46,9 +46,10 @@ def main(argv: list[str]) -> int:
     save_rated_model(args, model, tokenizer)
     print(f"{args.out}: {args.model} with a posterior of {len(states):,} rows, {posterior.rank} directions")
     width = max(map(len, model.config.attributes))
-    for name, noise, intercept in zip(model.config.attributes, posterior.noise, posterior.intercept, strict=True):
+    numbers = zip(model.config.attributes, posterior.noise, posterior.intercept, posterior.share, strict=True)
+    for name, noise, intercept, share in numbers:
         told = f"noise of one rating {noise**0.5:.3g}, of the mean rating {intercept**0.5:.2g}"
-        print(f"  {name:<{width}}  {told}")
+        print(f"  {name:<{width}}  {told}; each counts for {share:.2g}")
     if args.check:
         print(check_posterior(states, tokenizer, args.rank))
     return 0

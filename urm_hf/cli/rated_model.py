@@ -10,12 +10,12 @@ from urm_hf.cli.parser import Parser
 
 if TYPE_CHECKING:  # `--help` answers at once
     from urm_hf.modeling import URMForRewardModeling
-    from urm_hf.trainers.posteriors import RatedStates
+    from urm_hf.trainers.rated_states import RatedStates
 
 
 def add_rated_model(parser: Parser):
     """The model, the rows and where to write."""
-    parser.add_argument("model", help="A trained URM: a repository or folder.")
+    parser.add_argument("model", help="A trained URM, or an adapter of one: a repository or folder.")
     add_data_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, help="The folder to write, new or empty.")
     parser.add_argument("--revision", help="The commit, branch or tag of a repository.")
@@ -50,7 +50,8 @@ def check_rated_model(args: argparse.Namespace):
 
 
 def load_rated_model(args: argparse.Namespace) -> "tuple[URMForRewardModeling, Any]":
-    """The model and its tokenizer."""
+    """The model, with an adapter merged into its base, and its tokenizer."""
+    from urm_hf.checkpoints.adapters import is_adapter, load_adapter
     from urm_hf.modeling import URMConfig, URMEnsembleConfig, URMForRewardModeling
     from urm_hf.modeling.backbone_urm import read_config
     from urm_hf.modeling.hub_place_urm import HubPlace
@@ -64,8 +65,10 @@ def load_rated_model(args: argparse.Namespace) -> "tuple[URMForRewardModeling, A
             f"{args.model} is a {kind} model and no URM: train attributes on it first (`urm train attributes "
             f"--model_name_or_path {args.model} --dataset_name RATINGS --output_dir URM`)."
         )
-    model = URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval()
-    return model, load_tokenizer(args.model, revision=args.revision)
+    tokenizer = load_tokenizer(args.model, revision=args.revision)
+    if is_adapter(args.model, revision=args.revision):
+        return load_adapter(args.model, args.revision, dtype=args.dtype).eval(), tokenizer
+    return URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval(), tokenizer
 
 
 def read_rated_states(
@@ -87,7 +90,7 @@ def read_rated_states(
     from urm_hf.data.seen import describe_seen, mark_conversation, summarize_seen
     from urm_hf.trainers import URMAttributeConfig
     from urm_hf.trainers.data_arguments import DataArguments
-    from urm_hf.trainers.posteriors import read_states
+    from urm_hf.trainers.rated_states import read_states
     from urm_hf.trainers.splits import load_splits
 
     data = DataArguments(
@@ -113,10 +116,14 @@ def read_rated_states(
 
 
 def save_rated_model(args: argparse.Namespace, model: "URMForRewardModeling", tokenizer: Any):
-    """The folder of --out, which appears whole."""
+    """The folder of --out, which appears whole; of an adapter, an adapter with the new head."""
+    from urm_hf.checkpoints.adapters import is_adapter, save_adapter_with_head
     from urm_hf.checkpoints.files import appears_whole
     from urm_hf.modeling.tokenizer_urm import save_tokenizer
 
     with appears_whole(args.out) as folder:
-        model.save_pretrained(folder)
+        if is_adapter(args.model, revision=args.revision):
+            save_adapter_with_head(args.model, model, folder, args.revision)
+        else:
+            model.save_pretrained(folder)
         save_tokenizer(tokenizer, folder)

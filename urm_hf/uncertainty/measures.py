@@ -235,6 +235,8 @@ def _check_given(row: Any, name: str, where: str):
     for measure, field in (("attribute_gap", "attribute_gaps"), ("disagreement", "attribute_disagreement_stds")):
         if name == measure and row.get(field) is None:
             raise ValueError(f"{where} has no `{field}`: score the conversations again.")
+    if name == "reward_epistemic" and row.get("reward_epistemic_std") is None and row.get("member_rewards") is None:
+        raise ValueError(f"{where} has no `reward_epistemic_std`: score the conversations again.")
 
 
 def _compute_scaled(rows: list[Any], name: str, scales: Scales) -> np.ndarray:

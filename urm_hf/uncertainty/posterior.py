@@ -17,6 +17,12 @@ Ratings may be noisier in some rows than in others: with weights w_i, which the 
 variance of row i is 1/(beta_k w_i), and Z'Z becomes the sum of w_i z_i z_i'. One weight for all attributes of a row
 leaves them one eigenbasis.
 
+Ratings of one text by several people, and of several answers to one prompt, say less than as many ratings of texts
+that have nothing in common: what a linear mean of hidden states leaves unexplained is common to them. Evidence takes
+them for independent and trusts them too much. Here each counts for a share of a rating: N_k, Z'Z and Z'(y - mean) are
+multiplied by it, which makes S_k a generalised posterior (Grünwald & van Ommen, 2017, Bayesian Analysis 12(4),
+1069-1103, doi:10.1214/17-BA1085). `choose_shares` takes what predicts ratings of other prompts best.
+
 Attributes that the same rows rate share the eigenvectors of Z'Z. An attribute that other rows rate has its own
 Z_k'Z_k, around the mean of these rows: evidence and means are computed with it, and of S_k the diagonal in the shared
 basis is kept. Of rows like those that were rated it tells the variance on average, where S_k would tell that of each.
@@ -27,17 +33,20 @@ eigenvalue of the rest, and never with zero, as that is where unfamiliar text li
 Shapes: N rows, n attributes, R ratings of each, H hidden size, r rank.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from urm_hf.uncertainty.moments import Moments
+from urm_hf.uncertainty.spectrum import Spectrum, diagonalize
 
 WHOLE = 1024  # hidden sizes up to which every direction is kept
 RANK = 128  # directions kept of larger ones
 ROUNDS = 1000  # of evidence maximisation, at most
+SHARES = tuple(2 ** (-step / 2) for step in range(9))  # of a rating, that it may count for
+LEAST_NOISE = 0.01  # of the mean square of residuals
 LEAST_SIGNAL = 0.01  # of the noise: what means may vary by, as the prior has it
 
 
@@ -58,6 +67,7 @@ class Posterior:
         noise (`np.ndarray`): (n,) variance of one rating around its mean, on average over the ratings, in squared
             units of the ratings: the mean of 1/(beta_k w).
         precision (`np.ndarray`): (n,) alpha_k of the prior.
+        share (`np.ndarray`): (n,) of what they say that ratings count for.
     """
 
     center: np.ndarray
@@ -71,6 +81,7 @@ class Posterior:
     label_mean: np.ndarray
     noise: np.ndarray
     precision: np.ndarray
+    share: np.ndarray
 
     @property
     def rank(self) -> int:
@@ -97,142 +108,105 @@ class Posterior:
         return self.label_mean + (hidden - self.center) / self.scale @ self.basis @ self.weights.T
 
 
-def fit_posterior(moments: Moments, rank: int | None = None, attributes: Sequence[str] | None = None) -> Posterior:
+def fit_posterior(
+    rated: Moments | Spectrum,
+    rank: int | None = None,
+    attributes: Sequence[str] | None = None,
+    share: float | np.ndarray = 1.0,
+) -> Posterior:
     """
     The posterior of hidden states and ratings that were summed up.
 
     Args:
-        moments ([`Moments`]): of all rows.
+        rated ([`Moments`] or [`Spectrum`]): of all rows.
         rank (`int`, *optional*): directions to keep. By default all of H up to 1024, else 128.
         attributes (`list[str]`, *optional*): names of the n attributes, for errors.
+        share (`float` or `np.ndarray`, *optional*, defaults to 1.0): of a rating, that each counts for; (n,) or one.
 
     Raises:
-        ValueError: an attribute has fewer than two ratings, or ratings that are all alike; or the hidden states are.
+        ValueError: as [`diagonalize`] does.
     """
-    label_mean, deviations = _label_statistics(moments, attributes)
-    mass = moments.mass
-    mean, scale, covariance = _standardize(moments)
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0), vectors[:, ::-1]  # largest first
-    hidden_size = len(scale)
+    rows = rated if isinstance(rated, Spectrum) else diagonalize(rated, attributes)
+    n, hidden_size = rows.offsets.shape
     kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
-    own_means = moments.hidden / mass[:, None]  # (n, H)
-    products = (moments.products - moments.sums[:, None] * own_means) / scale  # sum of w (y - mean) (z - mean)
-
-    found: dict[int, _Regression] = {}
-    for group in range(len(moments.squares)):
-        scatter, turn = _own_eigenbasis(moments, group, scale, eigenvalues, vectors)
-        for k in np.flatnonzero(moments.groups == group).tolist():
-            variation = eigenvalues.sum() * mass[k] / moments.ratings[k]
-            along = products[k] @ vectors
-            found[k] = _regress(scatter, turn, along, deviations[k], moments.ratings[k], variation)
-    precision, noise_precision, variances, weights, scatters = (
-        np.stack(part) for part in zip(*(found[k] for k in range(len(mass))), strict=True)
-    )
-    outside = scatters[:, kept:].mean(-1) if kept < hidden_size else np.zeros(len(mass))
-    variances, weights = variances[:, :kept], weights[:, :kept]
-    offsets = (own_means - mean) / scale @ vectors[:, :kept]
-    assert moments.origin is not None
+    shares = np.broadcast_to(share, (n,)).astype(float)
+    found = [_regress(rows, k, shares[k]) for k in range(n)]
+    precision, noise_precision, variances, weights, scatters = (np.stack(part) for part in zip(*found, strict=True))
+    outside = scatters[:, kept:].mean(-1) if kept < hidden_size else np.zeros(n)
+    variances, weights, offsets = variances[:, :kept], weights[:, :kept], rows.offsets[:, :kept]
     return Posterior(
-        center=moments.origin + mean,
-        scale=scale,
-        basis=vectors[:, :kept].copy(),
+        center=rows.center,
+        scale=rows.scale,
+        basis=rows.vectors[:, :kept].copy(),
         offsets=offsets,
         variances=variances,
         rest=1 / (precision + noise_precision * outside),
-        intercept=1 / (noise_precision * mass),
+        intercept=1 / (noise_precision * shares * rows.mass),
         weights=weights,
-        label_mean=moments.level + label_mean - (offsets * weights).sum(-1),
-        noise=moments.inverse_mass / moments.ratings / noise_precision,
+        label_mean=rows.label_mean - (offsets * weights).sum(-1),
+        noise=rows.inverse_weight / noise_precision,
         precision=precision,
+        share=shares,
     )
 
 
-def _label_statistics(moments: Moments, attributes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) weighted means, from `moments.level`, and sums of w (y - mean)^2."""
-    names = [f"attribute {k}" for k in range(len(moments.ratings))]
-    names = names if attributes is None else [repr(name) for name in attributes]
-    for name, ratings in zip(names, moments.ratings, strict=True):
-        if ratings < 2:
-            raise ValueError(f"{name} has {int(ratings)} ratings: a posterior needs two or more.")
-    means = moments.sums / moments.mass
-    deviations = moments.sums_of_squares - moments.mass * means**2
-    for name, deviation, squares in zip(names, deviations, moments.sums_of_squares, strict=True):
-        if not deviation > 1e-12 * squares:
-            raise ValueError(f"the ratings of {name} are all alike: no posterior can be fitted.")
-    return means, deviations
-
-
-def _standardize(moments: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """
-    (H,) mean, from `moments.origin`, and scale of hidden states, and the covariance (H, H) of what is standardised: of
-    all rows, each counted as often as the average attribute has ratings of it.
-    """
-    assert moments.origin is not None
-    total = moments.mass.sum()
-    mean = moments.hidden.sum(0) / total
-    covariance = moments.squares[0] * ((moments.groups == 0).sum() / total)  # in place from here on, as it is large
-    for group, squares in enumerate(moments.squares[1:], start=1):
-        covariance += squares * ((moments.groups == group).sum() / total)
-    covariance -= np.outer(mean, mean)
-    std = np.sqrt(np.maximum(np.diag(covariance), 0))
-    if not std.max() > 1e-6 * np.abs(moments.origin + mean).max():
-        raise ValueError("the hidden states of all rated rows are alike: no posterior can be fitted.")
-    # a feature that hardly varied must not make whatever varies it look unfamiliar
-    scale = np.maximum(std, max(0.01 * float(np.median(std)), 1e-6 * float(std.max())))
-    covariance /= scale[:, None]
-    covariance /= scale
-    return mean, scale, covariance
-
-
-def _own_eigenbasis(
-    moments: Moments, group: int, scale: np.ndarray, eigenvalues: np.ndarray, vectors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """
-    (H,) eigenvalues of Z_k'Z_k around the mean of the rows that rate the attributes k of a group, and (H, H) its
-    eigenvectors in the shared basis. None where all attributes are rated by the same rows, as it is that basis then.
-    """
-    k = moments.of(group)
-    if len(moments.squares) == 1:
-        return moments.mass[k] * eigenvalues, None
-    scatter = moments.squares[group] - np.outer(moments.hidden[k], moments.hidden[k]) / moments.mass[k]
-    scatter /= scale[:, None]
-    scatter /= scale
-    own, directions = np.linalg.eigh(scatter)
-    return np.maximum(own, 0), vectors.T @ directions
-
-
 class _Regression(NamedTuple):
-    """Of one attribute."""
+    """Of one attribute, in the shared basis."""
 
     precision: float  # alpha
     noise_precision: float  # beta
-    variances: np.ndarray  # (H,) diagonal of S_k in the shared basis
-    weights: np.ndarray  # (H,) posterior mean in it
-    scatter: np.ndarray  # (H,) diagonal of Z'Z in it
+    variances: np.ndarray  # (H,) diagonal of S_k
+    weights: np.ndarray  # (H,) posterior mean
+    scatter: np.ndarray  # (H,) diagonal of Z_k'Z_k, times the share that ratings count for
 
 
-def _regress(
-    scatter: np.ndarray,
-    turn: np.ndarray | None,
-    products: np.ndarray,
-    deviations: float,
-    count: float,
-    variation: float,
-) -> _Regression:
-    """
-    Args:
-        scatter, turn: what [`_own_eigenbasis`] gave.
-        products (`np.ndarray`): (H,) Z'(y - mean), in the shared basis.
-        deviations, count, variation (`float`): as of [`_maximise_evidence`].
-    """
-    own = products if turn is None else products @ turn
-    alpha, beta = _maximise_evidence(scatter, own, deviations, count, variation)
+def _regress(rows: Spectrum, k: int, share: float) -> _Regression:
+    """Attribute k, each of whose ratings counts for a share of one."""
+    scatter, products, turn = share * rows.scatters[k], share * rows.products[k], rows.turns[k]
+    variation = rows.variance * rows.mass[k] / rows.ratings[k]
+    alpha, beta = _maximise_evidence(scatter, products, share * rows.deviations[k], share * rows.ratings[k], variation)
     variances = 1 / (alpha + beta * scatter)
-    weights = beta * own * variances
+    weights = beta * products * variances
     if turn is None:
         return _Regression(alpha, beta, variances, weights, scatter)
     return _Regression(alpha, beta, turn**2 @ variances, turn @ weights, turn**2 @ scatter)
+
+
+def measure_noise(means: np.ndarray, unknown: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """
+    (n,) variance of one rating around its mean, by residuals: their mean square, less what is not known of the means.
+
+    Args:
+        means (`np.ndarray`): (N, n) of ratings that did not train what predicts.
+        unknown (`np.ndarray`): (N, n) variances of these means.
+        ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+    """
+    given = np.isfinite(ratings).sum(-1)
+    squares = np.nansum((ratings - means[..., None]) ** 2, axis=(0, 2)) / given.sum(0)
+    return np.maximum(squares - (unknown * given).sum(0) / given.sum(0), LEAST_NOISE * squares)
+
+
+def choose_shares(
+    predictions: Mapping[float, tuple[np.ndarray, np.ndarray]], ratings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The share that ratings should count for, by the likelihood of ratings that did not train what predicts them.
+
+    Args:
+        predictions (`dict[float, tuple]`): for each share, means of ratings and the variances of these means, (N, n)
+            each, of a posterior of other rows.
+        ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: for each attribute (n,), the share, and the noise of a rating beside it.
+    """
+    shares, losses, noises = np.array(list(predictions)), [], []
+    for means, unknown in predictions.values():
+        noises.append(measure_noise(means, unknown, ratings))
+        variances = (noises[-1] + unknown)[..., None]  # (N, n, 1)
+        losses.append(np.nanmean(np.log(variances) + (ratings - means[..., None]) ** 2 / variances, axis=(0, 2)))
+    best = np.argmin(losses, axis=0)  # (n,)
+    return shares[best], np.array(noises)[best, np.arange(len(best))]
 
 
 def fit_batches(
