@@ -7,13 +7,14 @@ from typing import Any
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from urm_hf.checkpoints.files import INDEX
 from urm_hf.data.outputs import check_writable
 from urm_hf.modeling.members_urm import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.resuming import is_whole
 
 CHECKPOINTS = f"{PREFIX_CHECKPOINT_DIR}-*"
-MODEL_FILES = ("config.json", ADAPTER_CONFIG)  # of which a saved model has one
+WHOLE_WEIGHTS = "model*.safetensors"
 
 
 def check_run_folder(data: DataArguments, args: Any, model: str | None):
@@ -58,11 +59,12 @@ def remove_checkpoints(folder: Path):
 
 def remove_other_kind(folder: Path, *, is_adapter: bool):
     """Weights of an earlier run that are no adapter where one was saved now, or an adapter where none was."""
-    for pattern in ("model*.safetensors*",) if is_adapter else (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+    for pattern in (WHOLE_WEIGHTS, INDEX) if is_adapter else (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         for file in folder.glob(pattern):
             file.unlink()
 
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a model, or an adapter, was saved in it."""
-    return any((folder / name).is_file() for name in MODEL_FILES)
+    # by its weights: config.json is written before them, and a run may have been killed in between
+    return (folder / ADAPTER_WEIGHTS).is_file() or any(folder.glob(WHOLE_WEIGHTS))

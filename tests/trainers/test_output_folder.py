@@ -24,7 +24,9 @@ def leave_checkpoint(folder):
     (folder / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
 
 
-@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00001-of-00002.safetensors", "adapter_model.safetensors"]
+)
 def test_a_finished_model_is_replaced_only_on_request(tmp_path, name):
     (tmp_path / name).write_text("{}")
     with pytest.raises(FileExistsError, match="holds a finished model.*`--out`.*`--overwrite`"):
@@ -46,6 +48,7 @@ def test_a_run_that_did_not_finish_goes_on_or_starts_over_on_request(tmp_path):
 
 def test_what_is_no_model_is_in_nobody_s_way(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "config.json").write_text("{}")  # killed while the model was saved
     (tmp_path / "checkpoint-3").mkdir()  # killed while it was written: there is nothing to go on from
     check(tmp_path)
     check(tmp_path / "new")
@@ -107,7 +110,7 @@ def test_an_ensemble_looks_at_every_member_before_the_first_one_trains(stage, tm
     config = tmp_path / "attributes.yaml"
     config.write_text("".join(f"{name}: {value}\n" for name, value in flags.items()) + "max_steps: 1\n")
     (tmp_path / "run" / "member-1").mkdir(parents=True)
-    (tmp_path / "run" / "member-1" / "config.json").write_text("{}")
+    (tmp_path / "run" / "member-1" / "model.safetensors").write_text("")
     argv = ["train", "ensemble", "--attributes-config", str(config), "--members", "2", "--out", str(tmp_path / "run")]
     assert main(argv) == 2
     told = capsys.readouterr()
