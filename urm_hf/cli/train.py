@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         print(f"urm train: error: there is no stage {stage!r}{suggest(stage, STAGES)}")
         return 2
-    folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
+    with warnings.catch_warnings():
+        # peft asks transformers by a former name, which a user can do nothing about; can go when peft says the new one
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
     # of the processes that a launcher started, one speaks
     if folder is not None and int(os.environ.get("RANK", 0)) == 0:
         print(f"Saved to {folder}")
