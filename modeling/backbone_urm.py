@@ -18,7 +18,7 @@ from .checks_urm import (
     check_config,
     check_folder,
     check_size,
-    explain_damage,
+    load_alone,
     read_json_object,
 )
 from .configuration_urm import URMConfig, refuse_published_layout
@@ -47,14 +47,14 @@ def load_backbone(name: str, **kwargs: Any) -> PreTrainedModel:
     place = HubPlace.read(kwargs)
     adapter = find_adapter_config_file(name, **place.kwargs())
     if adapter is not None:
-        with explain_damage(name):
+        with load_alone(name):
             return _load_merged_adapter(name, Path(adapter), place, kwargs)
     config = read_config(name, place)
     refuse_published_layout(config.get("architectures"), name)
     if not kwargs.get("gguf_file"):
         check_size(config, find_weights(name, place), name)
         kwargs["use_safetensors"] = True
-    with explain_damage(name):
+    with load_alone(name):
         backbone, info = AutoModel.from_pretrained(name, output_loading_info=True, **kwargs)
     _check_complete(name, info["missing_keys"])
     _log_discarded(name, info["unexpected_keys"])

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from transformers.utils.hub import extract_commit_hash
 
 from .backbone_urm import find_weights, read_config
-from .checks_urm import check_size, explain_damage
+from .checks_urm import check_size, explain_damage, load_alone
 from .configuration_urm import URMConfig
 from .fingerprint_urm import compute_fingerprint, name_base
 from .head_urm import URMHead
@@ -97,7 +97,7 @@ def load_base(record: Mapping[str, Any], heads: str, place: HubPlace, **kwargs: 
             "nothing. Bring the former ones back."
         )
     check_size(found, find_weights(name, base), name)
-    with explain_damage(name):
+    with load_alone(name):
         backbone, info = AutoModel.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **base.kwargs(), **kwargs
         )

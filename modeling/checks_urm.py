@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -167,6 +168,22 @@ def _check_pattern(pattern: str, key: str, name: str):
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"adapter_config.json of {name}: `{key}` is not a pattern ({error}).") from error
+
+
+_loading = threading.RLock()
+
+
+@contextmanager
+def load_alone(name: str) -> Iterator[None]:
+    """
+    Around `from_pretrained`: one model at a time, whichever threads ask, and damage is explained.
+
+    While transformers loads, it replaces functions that belong to the whole process (`torch.nn.init`, `tie_weights`,
+    the default dtype), and then puts back what it found. Of two loads that overlap, one finds the replacements and
+    puts them back for good, after which `torch.nn.init` leaves loaded weights as they are.
+    """
+    with _loading, explain_damage(name):
+        yield
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers.utils.hub import extract_commit_hash
 
 from .backbone_urm import find_shard, read_config, read_weight_map
-from .checks_urm import check_adapter_config, check_folder, explain_damage, read_json_object
+from .checks_urm import check_adapter_config, check_folder, explain_damage, load_alone, read_json_object
 from .configuration_urm import URMConfig, refuse_published_layout
 from .fingerprint_urm import BASE_RECORD, check_record, compute_fingerprint, name_base
 from .head_urm import URMHead
@@ -234,7 +234,7 @@ def load_adapters(sources: Sequence[MemberSource], **kwargs) -> Any:
     adapted: Any = None
     for number, source in enumerate(sources):
         name, folder = _adapter_name(number), os.path.dirname(next(iter(files[number].values())))
-        with explain_damage(f"The adapter {source.name}"):
+        with load_alone(f"The adapter {source.name}"):
             _take_records(model, source.config())  # its head is made after the base's
             try:
                 if adapted is None:
@@ -319,10 +319,10 @@ def _adapter_name(number: int) -> str:
     return f"member_{number}"
 
 
-class AdapterLock:
+class MembersLock:
     """
-    Held while a member's adapter is the active one: the layers hold one for all threads. A copy of an ensemble, or
-    what is read from a pickle of it, has layers of its own, and so gets a lock of its own.
+    Held while one member is there for all: its adapter is the active one in the layers, or it alone is in memory. A
+    copy of an ensemble, or what is read from a pickle of it, has members of its own, and so gets a lock of its own.
     """
 
     def __init__(self):
@@ -335,7 +335,7 @@ class AdapterLock:
         self._lock.release()
 
     def __reduce__(self):
-        return AdapterLock, ()
+        return MembersLock, ()
 
 
 def switch_adapter(model: nn.Module, number: int):

@@ -30,7 +30,7 @@ from transformers.utils import ModelOutput
 from .backbone_urm import find_weights, load_backbone, read_config
 from .base_urm import BASE_WEIGHTS, SavesHeadsAlone, load_heads
 from .card_urm import write_short_card
-from .checks_urm import check_size, explain_damage
+from .checks_urm import check_size, load_alone
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward, squared_error
 from .fingerprint_urm import compute_fingerprint  # noqa: F401  (transformers 4 fetches only what this file imports)
@@ -358,7 +358,7 @@ class URMForRewardModeling(SavesHeadsAlone, PreTrainedModel):
             found = read_config(name, place)
             if not found.get(BASE_WEIGHTS):
                 check_size(found, find_weights(name, place), name)
-        with explain_damage(name):
+        with load_alone(name):
             if found.get(BASE_WEIGHTS):
                 model, info = load_heads(cls, name, kwargs)
             else:

@@ -28,7 +28,7 @@ from .head_urm import URMHead  # noqa: F401
 from .hub_place_urm import HubPlace
 from .member_names_urm import name_beside, resolve_members
 from .members_urm import (
-    AdapterLock,
+    MembersLock,
     MemberSource,
     check_configs,
     check_heads,
@@ -88,7 +88,7 @@ class URMEnsemble(PreTrainedModel):
             check_heads(config.members, [member.score.state_dict() for member in members])
         self.members: Any = nn.ModuleList(members)
         self.sources, self._load_kwargs = sources, load_kwargs
-        self._adapter_lock = AdapterLock()
+        self._members_lock = MembersLock()
         self.attribute_losses = [config.attribute_loss for config in configs]  # by which members were trained
         config.attributes = list(configs[0].attributes)
         config.pad_token_id, config.eos_token_id = configs[0].pad_token_id, configs[0].eos_token_id
@@ -118,22 +118,23 @@ class URMEnsemble(PreTrainedModel):
         """
         The M members, one after the other. Use each only in its turn: it may be freed, or switched, after it.
 
-        Adapters on one base take turns: while one thread goes through them, others wait. What they cannot wait for is
-        a member that was kept and is called directly.
+        Adapters on one base, and members of which one is in memory, take turns: while one thread goes through them,
+        others wait. What they cannot wait for is a member that was kept and is called directly.
         """
         if self.sources is None or len(self.members) == len(self.sources):
             yield from self.members
         elif len(self.members):  # one base, an adapter for each
-            with self._adapter_lock:
+            with self._members_lock:
                 for number in range(len(self.sources)):
                     switch_adapter(self.members[0], number)
                     yield self.members[0]
         else:
-            for source in self.sources:
-                member = source.load(**self._load_kwargs)
-                yield member
-                for tensor in chain(member.parameters(), member.buffers()):
-                    tensor.data = tensor.data.new_empty(0)  # whoever still holds the member holds no memory
+            with self._members_lock:  # two threads would hold two members
+                for source in self.sources:
+                    member = source.load(**self._load_kwargs)
+                    yield member
+                    for tensor in chain(member.parameters(), member.buffers()):
+                        tensor.data = tensor.data.new_empty(0)  # whoever still holds the member holds no memory
 
     def forward(
         self,

@@ -5,6 +5,8 @@ from collections import Counter
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 import pytest
+import torch
+from transformers import PreTrainedModel
 
 from tests.helpers.judge_server import judge_of_a_test
 from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_urm
@@ -23,6 +25,28 @@ def cache_of_tests(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("URM_CACHE", str(tmp_path_factory.mktemp("urm-cache")))
         yield
+
+
+def _functions_of_the_process() -> dict[str, object]:
+    """What transformers replaces while it loads a model."""
+    names = ("normal_", "uniform_", "zeros_", "ones_")
+    swapped: dict[str, object] = {name: getattr(torch.nn.init, name) for name in names}
+    return swapped | {
+        "tie_weights": PreTrainedModel.tie_weights,
+        "init_weights": PreTrainedModel.init_weights,
+        "default dtype": torch.get_default_dtype(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def functions_are_put_back():
+    """
+    A test that leaves one of them replaced, as loads that overlap in threads do, fails itself: later ones that draw
+    members at random would find them equal.
+    """
+    before = _functions_of_the_process()
+    yield
+    assert _functions_of_the_process() == before
 
 
 @pytest.fixture

@@ -3,14 +3,17 @@
 import copy
 import pickle
 import random
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from tests.helpers.adapters import edit, save_adapter
 from tests.helpers.tiny import random_rows, save_members, save_with_tokenizer, tiny_tokenizer, tiny_urm
-from urm_hf import RewardScorer, URMEnsemble
+from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
 from urm_hf.scoring.engine.packed_attention import install_attention
 from urm_hf.scoring.engine.running_pack import NotPackable
 
@@ -84,6 +87,47 @@ def test_ensembles_in_threads(tmp_path, strategy):
     folders = save_members(tmp_path, [tiny_urm(seed=seed) for seed in range(2)])
     scorer = RewardScorer(URMEnsemble.from_pretrained(folders, strategy=strategy), tiny_tokenizer())
     assert max(score_in_threads(lambda rows: read_rewards(scorer, rows), SEQUENCES, 160)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "load", [URMForRewardModeling.from_pretrained, AutoModelForSequenceClassification.from_pretrained, RewardScorer]
+)
+def test_models_are_loaded_one_at_a_time(tmp_path, monkeypatch, load):
+    """transformers replaces functions of the whole process while it loads, and loads that overlap leave them so."""
+    name, loading, overlaps = save_with_tokenizer(tiny_urm(), tmp_path), threading.Lock(), []
+    usual = PreTrainedModel.from_pretrained.__func__
+
+    def watched(cls, *args, **kwargs):
+        alone = loading.acquire(blocking=False)
+        overlaps.append(not alone)
+        time.sleep(0.02)  # in which the others would come in
+        try:
+            return usual(cls, *args, **kwargs)
+        finally:
+            if alone:
+                loading.release()
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(watched))
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(load, [name] * 8))
+    assert overlaps == [False] * 8
+
+
+def test_a_sequential_ensemble_has_one_member_in_memory_whatever_threads_ask(tmp_path):
+    folders = save_members(tmp_path, [tiny_urm(seed=seed) for seed in range(2)])
+    ensemble = URMEnsemble.from_pretrained(folders, strategy="sequential")
+    held, most = set(), []
+
+    def go(_):
+        for member in ensemble.iter_members():
+            held.add(id(member))
+            most.append(len(held))
+            time.sleep(0.02)
+            held.discard(id(member))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(go, range(THREADS)))
+    assert most == [1] * 2 * THREADS
 
 
 def test_adapters_that_are_switched_take_turns(tmp_path):

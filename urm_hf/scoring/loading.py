@@ -8,7 +8,7 @@ from transformers.utils import find_adapter_config_file
 from urm_hf.checkpoints.adapters import load_adapter
 from urm_hf.modeling.backbone_urm import find_weights, read_config
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
-from urm_hf.modeling.checks_urm import check_size, explain_damage
+from urm_hf.modeling.checks_urm import check_size, load_alone
 from urm_hf.modeling.configuration_urm import URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
 from urm_hf.modeling.hub_place_urm import HubPlace
@@ -50,7 +50,7 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
         weights = {"use_safetensors": True}
         if not is_adapter and not config.get(BASE_WEIGHTS):  # else those of its base, which are looked at there
             check_size(config, find_weights(name, place), name)
-    with explain_damage(name):
+    with load_alone(name):
         model, loaded = auto.from_pretrained(
             name, output_loading_info=True, **labels, **weights, **hub, **model_kwargs
         )
