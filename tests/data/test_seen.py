@@ -11,6 +11,7 @@ from urm_hf.data.seen import (
     OTHER_FORM,
     describe_other_form,
     describe_seen,
+    join_forms,
     mark_conversation,
     read_seen,
     summarize_seen,
@@ -109,3 +110,8 @@ def test_plain_text_is_told_to_a_model_that_learnt_from_chats(trained, given, to
 
 def test_text_that_is_scored_exactly_as_it_stands_is_no_other_form():
     assert mark_conversation(read_conversation({"text": "Question? Answer."})).startswith("exact:")
+
+
+def test_forms_are_of_what_can_be_read():
+    rows = [{"prompt": "a?", "response": "b"}, {"prompt": "a?"}, {"prompt": "a?", "completion": "b"}, "a? b"]
+    assert join_forms(rows) == "chat and text and exact" and join_forms(rows[1:2]) == ""

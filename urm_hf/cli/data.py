@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
         surveyor.add(row)
     found = surveyor.finish()
     if args.json:
-        print(json_text(to_json(found, args.data), indent=2))
+        # what terminals must not get is escaped as JSON escapes it
+        print(json_text(to_json(found, args.data), indent=2, ensure_ascii=True))
     else:
         print_survey(found, args.data, tokenizer)
     if not found.kinds:

@@ -10,11 +10,13 @@ training sets need no more room than small ones.
 import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from urm_hf.data.conversation_keys import conversation_key
-from urm_hf.data.conversations import Conversation
+from urm_hf.data.conversations import Conversation, read_conversation
+from urm_hf.data.errors import RowError
 
 MOST_KEPT = 512  # digests of a record
 BYTES = 6  # of a digest: of a million conversations two agree by chance once in 500 files
@@ -70,6 +72,15 @@ def read_form(conversation: Conversation) -> str:
     if conversation.turns is not None:
         return "chat"
     return "text" if conversation.closed else "exact"
+
+
+def join_forms(conversations: Iterable[Any]) -> str:
+    """The forms of conversations in any form that is read, joined by " and ", without what cannot be read."""
+    found = set()
+    for conversation in conversations:
+        with suppress(RowError):
+            found.add(read_form(read_conversation(conversation)))
+    return " and ".join(form for form in FORMS if form in found)
 
 
 def summarize_seen(marks: Iterable[str]) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import cast
 import numpy as np
 
 import urm_hf
-from urm_hf.data.conversations import read_conversation
-from urm_hf.data.seen import describe_other_form, describe_seen, read_form
+from urm_hf.data.seen import describe_other_form, describe_seen, join_forms
 from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
 from urm_hf.evaluation.comparison import JudgedModel, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
@@ -76,10 +75,10 @@ def evaluate(
 def _add_notes(data: EvaluationData, models: Sequence[OpenModel | JudgeVerdicts]) -> EvaluationData:
     """A data set with what is to be known of the models' numbers on it: what they were trained on, and as what."""
     notes: dict[str, list[str]] = {}
-    forms = {read_form(read_conversation(one)) for one in data.conversations}
+    forms = join_forms(data.conversations)
     for model in models:
         training = model.read_training()
-        told = describe_seen(training, data.conversations), describe_other_form(training, " and ".join(sorted(forms)))
+        told = describe_seen(training, data.conversations), describe_other_form(training, forms)
         notes[model.name] = [one for one in told if one is not None]
     told_of = {name: told for name, told in notes.items() if told}
     return replace(data, description=data.description | {"notes": told_of})

@@ -216,3 +216,11 @@ def test_ratings_of_a_csv_file_are_shown_as_ratings(tmp_path, capsys):
     }
     assert main(["data", str(path)]) == 0
     assert "--attributes tone" in capsys.readouterr().out
+
+
+def test_json_stays_json_whatever_characters_a_file_has(tmp_path, capsys):
+    path, split = tmp_path / "rows.jsonl", "\x83\U000dcf4e\x1b[31m"
+    path.write_text(json.dumps({"prompt": "a?", "response": "b", "split": split}) + "\n", encoding="utf-8")
+    assert main(["data", str(path), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["splits"] == {split: 1} and printed.isascii()
