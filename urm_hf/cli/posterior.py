@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     check_positive(args, "rank")
     check_rated_model(args)
     model, tokenizer = load_rated_model(args)
-    states = read_rated_states(args, model, tokenizer)
+    states = read_rated_states(args, model, tokenizer, "posterior")
     from urm_hf.trainers.posterior_checks import check_posterior
     from urm_hf.trainers.posteriors import fit_head_posterior, fit_what_can_be
 
