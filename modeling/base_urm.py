@@ -18,7 +18,7 @@ from transformers.utils import logging
 from transformers.utils.hub import extract_commit_hash
 
 from .backbone_urm import find_weights, read_config
-from .checks_urm import check_size, explain_damage, load_alone
+from .checks_urm import check_size, compare_layouts, explain_damage, load_alone
 from .configuration_urm import URMConfig
 from .fingerprint_urm import compute_fingerprint, name_base
 from .head_urm import URMHead
@@ -69,14 +69,13 @@ def _read_fingerprint(name: str, place: HubPlace) -> str:
     return compute_fingerprint(files)
 
 
-def load_base(record: Mapping[str, Any], heads: str, place: HubPlace, **kwargs: Any) -> PreTrainedModel:
+def find_base(record: Mapping[str, Any], heads: str, place: HubPlace) -> tuple[str, HubPlace]:
     """
-    The backbone that a checkpoint names.
+    Repository or folder of the backbone that a checkpoint names, and its state.
 
     Args:
         record (`Mapping`): what [`describe_base`] gave. heads (`str`): how an error names the checkpoint.
         place (`HubPlace`): of the checkpoint, for access to the Hub.
-        kwargs: of `from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
         ValueError: it has other weights than the heads were trained on. OSError: it cannot be had.
@@ -88,15 +87,28 @@ def load_base(record: Mapping[str, Any], heads: str, place: HubPlace, **kwargs: 
             f"{heads} holds heads alone, of a model on {name}, and there is no such folder. Bring it back, or name "
             f"where it is now in config.json of {heads} (`{BASE_WEIGHTS}`)."
         )
-    found = read_config(name, base)
-    if not found:
+    if not read_config(name, base):
         raise OSError(f"{heads} holds heads alone, of a model on {told}, where there is no config.json.")
     if _read_fingerprint(name, base) != record["fingerprint"]:
         raise ValueError(
             f"{heads} holds heads that were trained on {told}, which now has other weights: on these its rewards mean "
             "nothing. Bring the former ones back."
         )
-    check_size(found, find_weights(name, base), name)
+    return name, base
+
+
+def load_base(record: Mapping[str, Any], heads: str, place: HubPlace, **kwargs: Any) -> PreTrainedModel:
+    """
+    The backbone that a checkpoint names.
+
+    Args:
+        record, heads, place: as of [`find_base`]. kwargs: of `from_pretrained` (`dtype`, `device_map`, ...).
+
+    Raises:
+        ValueError, OSError: as [`find_base`], or weights of the decoder are missing.
+    """
+    name, base = find_base(record, heads, place)
+    check_size(read_config(name, base), find_weights(name, base), name)
     with load_alone(name):
         backbone, info = AutoModel.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **base.kwargs(), **kwargs
@@ -138,13 +150,14 @@ def load_heads(cls: Any, name: str, kwargs: dict[str, Any]) -> tuple[Any, dict[s
     with torch.device("meta"):  # where transformers draws no weights
         model = cls(config, backbone)
     model.score, tensors = URMHead(config), read_heads(name, place)
-    info = compare_heads(tensors, {f"{HEAD}{key}": tensor for key, tensor in model.score.state_dict().items()})
-    if not any(info.values()):
+    expected = {f"{HEAD}{key}": tensor.shape for key, tensor in model.score.state_dict().items()}
+    difference = compare_layouts({key: tensor.shape for key, tensor in tensors.items()}, expected)
+    if not any(difference):
         model.score.load_state_dict({key.removeprefix(HEAD): tensor for key, tensor in tensors.items()})
     model.score.to(backbone.device)
     model.config.name_or_path = model.name_or_path = name
     model.refer_to_base(record)
-    return model.eval(), info
+    return model.eval(), dict(zip(("missing_keys", "unexpected_keys", "mismatched_keys"), difference, strict=True))
 
 
 class SavesHeadsAlone:
@@ -174,17 +187,6 @@ class SavesHeadsAlone:
         logger.warning("The backbone is no longer the one that was loaded: it is saved with the heads.")
         self.config.base_weights = None
         return state
-
-
-def compare_heads(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What `from_pretrained` tells as `output_loading_info`, of the tensors of a checkpoint and those of its heads."""
-    both = sorted(tensors.keys() & expected.keys())
-    unlike = [(key, tensors[key].shape, expected[key].shape) for key in both]
-    return {
-        "missing_keys": sorted(expected.keys() - tensors.keys()),
-        "unexpected_keys": sorted(tensors.keys() - expected.keys()),
-        "mismatched_keys": [entry for entry in unlike if entry[1] != entry[2]],
-    }
 
 
 def digest_backbone(state: Mapping[str, Tensor]) -> int | None:

@@ -9,9 +9,9 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -125,6 +125,42 @@ def _refuse_size(name: str, most: int, sizes: str):
     raise ValueError(
         f"config.json of {name} does not describe its weights, which have at most {most:,} numbers: {sizes}. Save or "
         "download it again."
+    )
+
+
+class LayoutDifference(NamedTuple):
+    """
+    How tensors differ from those that a config describes; empty, and its text too, where they do not.
+
+    Args:
+        missing, unexpected (`list[str]`): names.
+        misshapen (`list`): (name, shape that it has, shape that it should have) of each.
+    """
+
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[tuple[str, list[int], list[int]]]
+
+    def __str__(self) -> str:
+        shapes = [f"{name} {found} instead of {expected}" for name, found, expected in self.misshapen]
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": shapes}
+        return "; ".join(
+            f"{kind}: {', '.join(names[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            for kind, names in kinds.items()
+            if names
+        )
+
+
+def compare_layouts(found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]) -> LayoutDifference:
+    """
+    Args:
+        found, expected (`Mapping[str, Sequence[int]]`): the shape of each tensor by its name.
+    """
+    both = [(name, list(found[name]), list(expected[name])) for name in sorted(found.keys() & expected.keys())]
+    return LayoutDifference(
+        sorted(expected.keys() - found.keys()),
+        sorted(found.keys() - expected.keys()),
+        [entry for entry in both if entry[1] != entry[2]],
     )
 
 

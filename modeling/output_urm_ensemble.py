@@ -59,6 +59,17 @@ class NonFiniteReward(ValueError):
         self.rows = rows
 
 
+def put_on_one_scale(rewards: Tensor, config: URMEnsembleConfig) -> tuple[Tensor, Tensor]:
+    """
+    The members' rewards (M, B) as the ensemble compares them, and by what each member's were divided (M, 1): 1 unless
+    the ensemble was standardised.
+    """
+    if config.reward_means is None:
+        return rewards, rewards.new_ones(len(rewards), 1)
+    scale = rewards.new_tensor(config.reward_stds)[:, None]
+    return (rewards - rewards.new_tensor(config.reward_means)[:, None]) / scale, scale
+
+
 def combine(outputs: Sequence[URMOutput], config: URMEnsembleConfig) -> URMEnsembleOutput:
     """
     The ensemble's output from one output per member for the same B conversations.
@@ -79,20 +90,16 @@ def combine(outputs: Sequence[URMOutput], config: URMEnsembleConfig) -> URMEnsem
         if not torch.compiler.is_compiling() and not torch.isfinite(reward).all():
             rows = (~torch.isfinite(reward)).nonzero().flatten().tolist()
             raise NonFiniteReward(f"Member {name} gave rewards that are not finite in rows {rows[:8]}.", rows)
-    if config.reward_means is not None:
-        scale = rewards.new_tensor(config.reward_stds)[:, None]
-        rewards = (rewards - rewards.new_tensor(config.reward_means)[:, None]) / scale
-        reward_stds = reward_stds / scale
+    rewards, scale = put_on_one_scale(rewards, config)
+    reward_stds = reward_stds / scale
     aleatoric, disagreement = total_variance(means, stds)
     reward_aleatoric, reward_epistemic = total_variance(rewards, reward_stds)
     posteriors: dict[str, Tensor] = {}
     if all("attribute_epistemic_stds" in output for output in outputs):
         names = ("attribute_epistemic_stds", "reward_epistemic_std")
         unknown, reward_unknown = (torch.stack([output[name].to(device) for output in outputs]) for name in names)
-        if config.reward_means is not None:
-            reward_unknown = reward_unknown / scale
         posteriors["posterior_variance"] = unknown.square().mean(0)
-        reward_epistemic = reward_epistemic + reward_unknown.square().mean(0)
+        reward_epistemic = reward_epistemic + (reward_unknown / scale).square().mean(0)
     return URMEnsembleOutput(
         logits=aggregate_rewards(rewards, config.aggregation, config.aggregation_k).unsqueeze(-1),
         rewards=rewards,

@@ -108,6 +108,22 @@ def has_posterior(model: Any) -> bool:
     return getattr(model.config, "posterior_rank", None) is not None
 
 
+def model_rows(
+    model: Any, output: ModelOutput, attributes: Sequence[str] | None, levels: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """
+    As [`output_rows`], without what is read from sigma where the model's means nothing.
+
+    Args:
+        model (`PreTrainedModel`): whose output it is.
+        output, attributes, levels: as of [`output_rows`].
+    """
+    rows = output_rows(output, attributes, levels)
+    if has_sigma(model):
+        return rows
+    return [{name: value for name, value in row.items() if name not in SIGMA_FIELDS} for row in rows]
+
+
 def output_rows(
     output: ModelOutput, attributes: Sequence[str] | None, levels: Sequence[str] = ()
 ) -> list[dict[str, Any]]:

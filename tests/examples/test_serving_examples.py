@@ -2,13 +2,16 @@
 
 import asyncio
 import importlib.util
+import json
 import runpy
 import sys
 import types
 from pathlib import Path
 
+import aiohttp
 import pytest
 import torch
+from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForCausalLM
 
 from tests.helpers.chats import ROWS, messages_of, render_prompt
@@ -69,6 +72,73 @@ def test_verifiers_awaits_the_reward_of_a_trace(server, monkeypatch):
         return await asyncio.gather(*map(task.urm, traces))
 
     assert asyncio.run(ask_all()) == close([score.reward for score in server.scorer.score(ROWS)])
+
+
+def gym_message(text: str) -> dict:
+    """What a policy answered, as NeMo Gym's model server for training gives it, dumped by pydantic."""
+    content = {"annotations": [], "text": text, "type": "output_text", "logprobs": None}
+    message = {"id": "msg_1", "content": [content], "role": "assistant", "status": "completed", "type": "message"}
+    return message | {"prompt_token_ids": [1, 2], "generation_token_ids": [3], "generation_log_probs": [-0.5]}
+
+
+def gym_request(row: dict[str, str], answer: str) -> dict:
+    """The body that its agents post to /verify: the row, its extra columns, and the response."""
+    turn = {"content": row["prompt"], "role": "user", "type": "message"}
+    unset = dict.fromkeys(("background", "include", "instructions", "max_output_tokens", "metadata", "temperature"))
+    params = {"input": [turn], **unset, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    thought = {"id": "rs_1", "summary": [], "type": "reasoning", "encrypted_content": None}
+    response = {"id": "resp_1", "created_at": 1.0, "error": None, "incomplete_details": None, "instructions": None}
+    response |= {"model": "policy", "object": "response", "output": [thought, gym_message(answer)], "tools": []}
+    response |= {"parallel_tool_calls": True, "tool_choice": "auto", "usage": None, "user": None}
+    return {"responses_create_params": params, "response": response, "expected_answer": "x"}
+
+
+class GymRequest(BaseModel):
+    responses_create_params: dict
+    response: dict
+
+
+class GymResponse(GymRequest):
+    model_config = ConfigDict(extra="allow")
+    reward: float
+    mask_sample: bool = False
+    reward_components: dict[str, float]
+
+
+async def gym_post(method: str, url: str, **told) -> tuple[int, bytes]:
+    """NeMo Gym's one way to ask anything: aiohttp, compact JSON, no header but its type."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        data = json.dumps(told["json"], separators=(",", ":"), ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json"}
+        async with session.request(method=method, url=url, data=data, headers=headers) as answer:
+            return answer.status, await answer.read()
+
+
+async def gym_raise(answer: tuple[int, bytes]):
+    assert answer[0] == 200, answer
+
+
+async def gym_read(answer: tuple[int, bytes]) -> dict:
+    return json.loads(answer[1])
+
+
+def test_nemo_gym_gets_a_reward_with_its_parts(server, monkeypatch):
+    base = {"BaseVerifyRequest": GymRequest, "BaseVerifyResponse": GymResponse, "SimpleResourcesServer": object}
+    utilities = {"get_response_json": gym_read, "raise_for_status": gym_raise, "request": gym_post}
+    packages = {"nemo_gym": {}, "nemo_gym__base_resources_server": base, "nemo_gym__server_utils": utilities}
+    example = load("nemo_gym_server", server, monkeypatch, **packages)
+
+    async def verify_all():
+        # as a policy stops: with its end-of-turn token, which the chat template writes as well
+        bodies = [gym_request(row, row["response"] + server.scorer.tokenizer.eos_token) for row in ROWS]
+        requests = map(example.RewardRequest.model_validate, bodies)
+        return bodies, await asyncio.gather(*map(example.RewardServer().verify, requests))
+
+    bodies, answers = asyncio.run(verify_all())
+    for body, answer, wanted in zip(bodies, answers, server.scorer.score(ROWS), strict=True):
+        assert answer.reward == close(wanted.reward) and answer.mask_sample is False
+        assert answer.reward_components["reward_gap"] == answer.reward_gap == close(wanted.reward_gap)
+        assert answer.model_dump().items() >= body.items()  # its own columns come back
 
 
 def test_skyrl_ends_an_episode_with_the_reward(server, monkeypatch):

@@ -12,33 +12,17 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModel, AutoModelForCausalLM
 
+from tests.helpers.heads_alone import build_heads, save_heads, save_language_model
 from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config
 from urm_hf import RewardScorer, URMEnsemble, merge_checkpoints
 from urm_hf.modeling import URMForRewardModeling
-from urm_hf.modeling.base_urm import describe_base
-from urm_hf.modeling.hub_place_urm import HubPlace
 
 INPUTS = pad_rows(random_rows([5, 9, 3]))
 
 
 @pytest.fixture
 def base(tmp_path) -> str:
-    """A causal LM in bfloat16, as most are published."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(tiny_backbone_config(), dtype=torch.bfloat16)
-    return save_with_tokenizer(model, tmp_path / "base")
-
-
-def build(base: str, seed: int = 0) -> URMForRewardModeling:
-    torch.manual_seed(seed)
-    model = URMForRewardModeling.from_backbone(base, attributes=["help", "depth"], dtype=torch.float32)
-    model.score.value.weight.data.normal_(std=0.2)
-    model.refer_to_base(describe_base(base, HubPlace()))
-    return model
-
-
-def save(base: str, folder: Path, seed: int = 0) -> str:
-    return save_with_tokenizer(build(base, seed), folder)
+    return save_language_model(tmp_path / "base")
 
 
 @torch.no_grad()
@@ -52,7 +36,7 @@ def keys(folder: str) -> set[str]:
 
 
 def test_the_heads_alone_are_saved_and_loaded_on_their_backbone(base, tmp_path):
-    model, folder = build(base), save(base, tmp_path / "urm")
+    model, folder = build_heads(base), save_heads(base, tmp_path / "urm")
     assert keys(folder) == {f"score.{name}" for name in model.score.state_dict()}
     for load in (URMForRewardModeling, AutoModel):
         loaded = load.from_pretrained(folder)
@@ -65,7 +49,7 @@ def test_the_heads_alone_are_saved_and_loaded_on_their_backbone(base, tmp_path):
 
 
 def test_a_process_without_the_package_loads_them(base, tmp_path):
-    folder = save(base, tmp_path / "urm")
+    folder = save_heads(base, tmp_path / "urm")
     program = (
         WITHOUT_PACKAGE
         + f"""
@@ -81,12 +65,12 @@ with torch.no_grad():
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
     found = torch.tensor(json.loads(result.stdout.splitlines()[-1]))
-    torch.testing.assert_close(found, rewards(build(base)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, rewards(build_heads(base)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["trained", "rounded"])
 def test_a_backbone_that_was_changed_is_saved_whole(base, tmp_path, change):
-    model = URMForRewardModeling.from_pretrained(save(base, tmp_path / "urm"))
+    model = URMForRewardModeling.from_pretrained(save_heads(base, tmp_path / "urm"))
     if change == "trained":
         model(**INPUTS).logits.sum().backward()
         torch.optim.AdamW(model.parameters(), lr=1e-3).step()
@@ -101,12 +85,13 @@ def test_a_backbone_that_was_changed_is_saved_whole(base, tmp_path, change):
 
 
 def test_a_copy_saves_its_heads_alone_too(base, tmp_path):
-    copy.deepcopy(URMForRewardModeling.from_pretrained(save(base, tmp_path / "urm"))).save_pretrained(tmp_path / "b")
+    loaded = URMForRewardModeling.from_pretrained(save_heads(base, tmp_path / "urm"))
+    copy.deepcopy(loaded).save_pretrained(tmp_path / "b")
     assert all(key.startswith("score.") for key in keys(tmp_path / "b"))
 
 
 def test_other_weights_of_the_base_are_refused(base, tmp_path):
-    folder = save(base, tmp_path / "urm")
+    folder = save_heads(base, tmp_path / "urm")
     other = AutoModelForCausalLM.from_pretrained(base)
     other.model.layers[1].mlp.up_proj.weight.data += 0.01
     other.save_pretrained(base)
@@ -121,7 +106,7 @@ def test_other_weights_of_the_base_are_refused(base, tmp_path):
 def test_heads_that_do_not_fit_are_named(base, tmp_path, change):
     from safetensors.torch import load_file, save_file
 
-    folder = save(base, tmp_path / "urm")
+    folder = save_heads(base, tmp_path / "urm")
     tensors = load_file(Path(folder) / "model.safetensors")
     weight = tensors.pop("score.value.weight")
     tensors |= {"score.value.weight": weight[:1].clone()} if change == "misshapen" else {}
@@ -131,14 +116,14 @@ def test_heads_that_do_not_fit_are_named(base, tmp_path, change):
 
 
 def test_members_on_one_base_share_it_and_on_others_do_not(base, tmp_path):
-    members = [save(base, tmp_path / f"member-{seed}", seed) for seed in range(3)]
+    members = [save_heads(base, tmp_path / f"member-{seed}", seed) for seed in range(3)]
     ensemble = URMEnsemble.from_pretrained(members, strategy="shared")
     assert ensemble.shares_backbone
-    expected = torch.stack([rewards(build(base, seed))[:, 0] for seed in range(3)])
+    expected = torch.stack([rewards(build_heads(base, seed))[:, 0] for seed in range(3)])
     with torch.no_grad():
         found = ensemble(**INPUTS).rewards
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    whole = build(base, 5)
+    whole = build_heads(base, 5)
     whole.refer_to_base(None)
     save_with_tokenizer(whole, tmp_path / "whole")
     mixed = [members[0], str(tmp_path / "whole")]
@@ -156,7 +141,7 @@ def test_a_damaged_reference_is_named(base, value):
 
 
 def test_heads_on_one_backbone_are_merged_alone(base, tmp_path):
-    folders = [save(base, tmp_path / f"seed-{seed}", seed) for seed in range(2)]
+    folders = [save_heads(base, tmp_path / f"seed-{seed}", seed) for seed in range(2)]
     result = merge_checkpoints(folders, tmp_path / "merged", log_std="average")
     assert keys(str(tmp_path / "merged")) == keys(folders[0]) and "body" not in result.differences
     merged, *members = (URMForRewardModeling.from_pretrained(x) for x in (tmp_path / "merged", *folders))
@@ -164,7 +149,7 @@ def test_heads_on_one_backbone_are_merged_alone(base, tmp_path):
     torch.testing.assert_close(merged.score.value.weight, mean)
     assert torch.equal(merged.model.embed_tokens.weight, members[0].model.embed_tokens.weight)
     assert merged.config.base_weights == members[0].config.base_weights
-    whole = build(base, seed=3)
+    whole = build_heads(base, seed=3)
     whole.refer_to_base(None)
     save_with_tokenizer(whole, tmp_path / "whole")
     with pytest.raises(ValueError, match="Members differ in their backbone: .* held by the model"):

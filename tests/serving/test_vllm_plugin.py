@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import json
+import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.adapters import save_adapter
 from tests.helpers.chats import ROWS, render
+from tests.helpers.heads_alone import save_heads, save_language_model
 from tests.helpers.published import write_published
 from tests.helpers.tiny import pad_rows, random_rows, save_members, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import assert_close, close
@@ -171,6 +173,51 @@ def test_the_published_layout_is_read_as_it_is_converted(tmp_path):
     tensors = dict(read_backbone(served)) | {f"score.{key}": value for key, value in read_heads(served)[0].items()}
     assert tensors.keys() == wanted.keys()
     assert all(torch.equal(tensors[key].float(), wanted[key].float()) for key in wanted)
+
+
+def decoder_alone(folder: Path) -> str:
+    """A base without a head, whose tensors have no prefix."""
+    return save_with_tokenizer(tiny_urm(seed=5).model, folder)
+
+
+@pytest.mark.parametrize("save_base", [save_language_model, decoder_alone])
+def test_heads_alone_are_read_with_the_backbone_that_they_name(tmp_path, save_base):
+    base = save_base(tmp_path / "base")
+    folders = [save_heads(base, tmp_path / str(seed), seed) for seed in range(2)]
+    check_scores(folders[0], RewardScorer(folders[0]), [RewardScorer(folders[0]).model])
+    name = command.write_ensemble(folders, None, str(tmp_path / "ensemble"))
+    scorer = RewardScorer(name)
+    check_scores(name, scorer, [scorer.model.members[0]])
+    tensors = dict(read_backbone(read_served_model(name)))
+    wanted = scorer.model.members[0].model.state_dict()
+    assert tensors.keys() == {f"model.{key}" for key in wanted}
+    assert all(torch.equal(tensors[f"model.{key}"].float(), tensor) for key, tensor in wanted.items())
+
+
+def test_an_adapter_of_heads_alone_has_their_backbone(tmp_path):
+    base = save_language_model(tmp_path / "base")
+    heads = save_heads(base, tmp_path / "heads")
+    name = str(save_adapter(URMForRewardModeling.from_pretrained(heads), tmp_path / "adapter", 1))
+    tensors = dict(read_backbone(read_served_model(name)))
+    whole = load_file(Path(base) / "model.safetensors")
+    assert tensors.keys() == {key for key in whole if key.startswith("model.")}
+    check_scores(name, RewardScorer(name), [RewardScorer(name).model])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        (lambda base: edit(base, lambda t: t["model.norm.weight"].add_(1)), ValueError, "has other weights"),
+        (lambda base: (Path(base) / "config.json").unlink(), OSError, "there is no config.json"),
+        (shutil.rmtree, OSError, "there is no such folder"),
+    ],
+)
+def test_heads_alone_whose_backbone_is_another_are_refused(tmp_path, change, error, told):
+    base = save_language_model(tmp_path / "base")
+    name = save_heads(base, tmp_path / "heads")
+    change(base)
+    with pytest.raises(error, match=told):
+        list(read_backbone(read_served_model(name)))
 
 
 def test_a_number_that_is_not_finite_is_an_error_of_the_row(shared):

@@ -23,7 +23,7 @@ from urm_hf.data.outputs import check_writable, replace_file
 from urm_hf.data.progress import ProgressBar
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
-from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, read_json_object
+from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, compare_layouts, read_json_object
 
 UNFINISHED, LOCK = ".unfinished", "lock"  # of temporary folders
 TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*", "vocab.*", "merges.txt", "spiece.*"]
@@ -257,22 +257,9 @@ class Checkpoint:
 
     def check_layout(self, shapes: dict[str, torch.Size], what: str):
         """A ValueError unless the tensors are exactly these."""
-        missing = sorted(shapes.keys() - self.tensors.keys())
-        unexpected = sorted(self.tensors.keys() - shapes.keys())
-        both = sorted(shapes.keys() & self.tensors.keys())
-        wrong = [
-            f"{key} {list(self.tensors[key].shape)} instead of {list(shapes[key])}"
-            for key in both
-            if self.tensors[key].shape != shapes[key]
-        ]
-        found = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
-        listed = "; ".join(
-            f"{kind}: {', '.join(keys[:5])}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-            for kind, keys in found.items()
-            if keys
-        )
-        if listed:
-            raise ValueError(f"The weights of {self.name} are not those of {what} with its config. {listed}.")
+        difference = compare_layouts({key: tensor.shape for key, tensor in self.tensors.items()}, shapes)
+        if any(difference):
+            raise ValueError(f"The weights of {self.name} are not those of {what} with its config. {difference}.")
 
     def copy_companions(self, folder: Path):
         """Copies tokenizer, chat template and licences."""

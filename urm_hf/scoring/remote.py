@@ -13,8 +13,9 @@ from requests.auth import AuthBase
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError
 from urm_hf.data.progress import ProgressBar
+from urm_hf.data.several import check_several
 from urm_hf.scores import RewardScore
-from urm_hf.scoring.scorer import NonFiniteScores, check_several
+from urm_hf.scoring.scorer import NonFiniteScores
 
 AGAIN = (429, 502, 503, 504)  # statuses after which a second try may succeed
 ATTEMPTS = 6

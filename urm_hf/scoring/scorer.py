@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -16,11 +16,12 @@ from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.data.conversations import check_truncation
 from urm_hf.data.encoder import Encoder, check_max_length, embeddings_of, positions_of, reward_token_of
 from urm_hf.data.errors import RowError
+from urm_hf.data.several import check_several
 from urm_hf.modeling.hub_place_urm import HubPlace
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.modeling_urm import URMOutput
 from urm_hf.modeling.modeling_urm_ensemble import NonFiniteReward, URMEnsemble
-from urm_hf.scores import SIGMA_FIELDS, RewardScore, has_posterior, has_sigma, output_rows
+from urm_hf.scores import RewardScore, has_posterior, model_rows
 from urm_hf.scoring.engine.batches import Plan
 from urm_hf.scoring.engine.model_pass import ModelPass, Report
 from urm_hf.scoring.engine.padding import pad_token_id
@@ -322,9 +323,7 @@ class RewardScorer:
             reward = float(output.logits[unusable[0], 0])
             raise _not_finite(unusable, index_of, rows, f"the model gave the reward {reward}.")
         levels = list(getattr(self.model.config, "interval_factors", None) or ())
-        scores = output_rows(output, self.attributes, levels)
-        if not has_sigma(self.model):
-            scores = [{name: score[name] for name in score if name not in SIGMA_FIELDS} for score in scores]
+        scores = model_rows(self.model, output, self.attributes, levels)
         return [
             RewardScore(**scores[index], n_tokens=len(sequence), truncated=truncated)
             for index, sequence, truncated in zip(index_of, sequences, cut, strict=True)
@@ -360,36 +359,6 @@ def _not_finite(distinct: Sequence[int], index_of: Sequence[int], rows: Sequence
     numbers = list(dict.fromkeys(rows[place] for place in indices))
     more = "" if len(numbers) == 1 else f" So it is with {len(numbers)} rows: {numbers[:8]}."
     return NonFiniteScores(f"row {numbers[0]}: {told}{more}", row=numbers[0], indices=indices)
-
-
-def check_several(conversations: Iterable[Any]) -> Iterable[Any]:
-    """
-    The conversations, unless they are a single one: iterated over, it would give scores of its keys or letters.
-
-    Raises:
-        ValueError: a row, a text, the messages of one conversation, its token ids, or a table of pandas.
-    """
-    remedy = None
-    if isinstance(conversations, Mapping):
-        remedy = "one row, or a table of columns: pass a list of rows, `score([row])`"
-    elif isinstance(conversations, (str, bytes)):
-        remedy = "one text: pass a list of texts, `score([text])`"
-    elif type(conversations).__name__ == "DataFrame":  # of pandas, which gives the names of its columns
-        remedy = 'a table of pandas: pass its rows, `score(table.to_dict("records"))`'
-    elif isinstance(conversations, (list, tuple)) and conversations:
-        if all(map(_is_message, conversations)):
-            remedy = "the messages of one conversation: pass a list of conversations, `score([messages])`"
-        elif all(isinstance(row, int) for row in conversations):
-            remedy = 'the token ids of one conversation: pass rows, `score([{"input_ids": ids}])`'
-    if remedy is not None:
-        raise ValueError(f"`conversations` must be a list of conversations, but this is {remedy}.")
-    return conversations
-
-
-def _is_message(row: Any) -> bool:
-    """Whether it has the columns of a message and of no row; a row may well have a column `role` of its own."""
-    rows_have = ("prompt", "messages", "text", "input_ids", "completion", "response")
-    return isinstance(row, Mapping) and "role" in row and not any(name in row for name in rows_have)
 
 
 def _load_ensemble(

@@ -21,9 +21,10 @@ from urm_hf.checkpoints.files import appears_whole, write_shards
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.data.encoder import Encoder, embeddings_of, positions_of
 from urm_hf.data.errors import RowError
+from urm_hf.data.several import check_several
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.remote import ServerError
-from urm_hf.scoring.scorer import NonFiniteScores, check_several
+from urm_hf.scoring.scorer import NonFiniteScores
 from urm_hf.serving.vllm.engine_scorer import DescribedModel, read_vectors
 from urm_hf.serving.vllm.heads import MemberHeads
 from urm_hf.serving.vllm.served import ServedModel, read_served_model

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from urm_hf.data.encoder import Encoder, embeddings_of
 from urm_hf.data.errors import RowError
 from urm_hf.modeling.output_urm_ensemble import combine
-from urm_hf.scores import SIGMA_FIELDS, RewardScore, has_sigma, output_rows
+from urm_hf.scores import RewardScore, model_rows
 from urm_hf.serving.batching import NotFinite, Result
 from urm_hf.serving.vllm.served import ServedModel
 
@@ -96,7 +96,7 @@ def read_vectors(served: ServedModel, model: DescribedModel, vectors: Sequence[T
 
     Args:
         served ([`ServedModel`]): the model.
-        model ([`DescribedModel`]): the same for `has_sigma`.
+        model ([`DescribedModel`]): the same, as it is described to routes.
         vectors (`Sequence[Tensor]`): of adapters one of each member, else one; each (size,).
         n_tokens (`int`): of the conversation.
     """
@@ -105,7 +105,5 @@ def read_vectors(served: ServedModel, model: DescribedModel, vectors: Sequence[T
         return NotFinite()
     outputs = [output for row in stacked for output in served.layout.unpack(row[None])]
     output = outputs[0] if served.ensemble is None else combine(outputs, served.ensemble)
-    (score,) = output_rows(output, served.configs[0].attributes, served.levels)
-    if not has_sigma(model):
-        score = {name: score[name] for name in score if name not in SIGMA_FIELDS}
+    (score,) = model_rows(model, output, served.configs[0].attributes, served.levels)
     return RewardScore(**score, n_tokens=n_tokens, truncated=False)

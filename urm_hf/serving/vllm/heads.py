@@ -9,6 +9,7 @@ from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
 from urm_hf.modeling.distributions_urm import aggregate_rewards
 from urm_hf.modeling.head_urm import URMHead
 from urm_hf.modeling.modeling_urm import URMOutput, read_head
+from urm_hf.modeling.output_urm_ensemble import put_on_one_scale
 from urm_hf.serving.vllm.served import ServedModel
 
 
@@ -48,7 +49,5 @@ def combine_rewards(outputs: Sequence[URMOutput], ensemble: URMEnsembleConfig | 
     if ensemble is None:
         return None
     rewards = torch.stack([output["logits"][:, 0] for output in outputs])
-    if ensemble.reward_means is not None:
-        scale = rewards.new_tensor(ensemble.reward_stds)[:, None]
-        rewards = (rewards - rewards.new_tensor(ensemble.reward_means)[:, None]) / scale
+    rewards, _ = put_on_one_scale(rewards, ensemble)
     return aggregate_rewards(rewards, ensemble.aggregation, ensemble.aggregation_k)

@@ -14,8 +14,8 @@ from vllm.renderers import BaseRenderer
 from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.data.encoder import Encoder, embeddings_of
 from urm_hf.data.errors import RowError
+from urm_hf.data.several import check_several
 from urm_hf.scores import RewardScore
-from urm_hf.scoring.scorer import check_several
 from urm_hf.serving.vllm.engine_scorer import DescribedModel, read_vectors
 from urm_hf.serving.vllm.served import read_served_model
 

@@ -3,15 +3,16 @@ The tensors of a served model, held against its configs before vLLM gets any: vL
 weights are missing.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from urm_hf.checkpoints.published import open_published
-from urm_hf.modeling.checks_urm import explain_damage
+from urm_hf.modeling.backbone_urm import read_config
+from urm_hf.modeling.base_urm import BASE_WEIGHTS, find_base
+from urm_hf.modeling.checks_urm import compare_layouts, explain_damage
 from urm_hf.modeling.configuration_urm import URMConfig
 from urm_hf.modeling.members_urm import (
     ADAPTER_PREFIX,
@@ -47,25 +48,36 @@ def read_backbone(served: ServedModel) -> Iterator[tuple[str, Tensor]]:
         yield from ((name, tensor) for name, tensor in tensors() if name.startswith(BACKBONE))
         return
     first, expected = served.sources[0], list_shapes(served.configs[0])
-    if served.has_adapters:
-        base = find_common_base(served.sources)
-        if base.adapter is not None:
-            raise ValueError(f"{base.name}, on which {first.name} was trained, is an adapter too: merge it first.")
-        for source in served.sources:
-            _check_adapter(source, expected)
-        # of a language model or another URM, whose head nobody reads
-        files = {name: path for name, path in base.weight_files().items() if name.startswith(BACKBONE)}
+    for source in served.sources if served.has_adapters else ():
+        _check_adapter(source, expected)
+    holder = _find_backbone(first, served)
+    files, renamed = holder.weight_files(), ""
+    if holder is not first:  # a language model or another URM, whose head nobody reads
         expected = {name: shape for name, shape in expected.items() if name.startswith(BACKBONE)}
-        name = base.name
-    else:
-        files, name = first.weight_files(), first.name
-    _check_shapes(name, files, expected)
+        if any(name.startswith(BACKBONE) for name in files):
+            files = {name: path for name, path in files.items() if name.startswith(BACKBONE)}
+        else:  # a decoder by itself
+            renamed = BACKBONE
+    found = {renamed + name: shape for name, shape in _read_shapes(files).items()}
+    _check_layout(holder.name, found, expected)
     for source in served.sources[1:] if not served.has_adapters else ():
         try:
             check_equal_backbones(first, source)
         except ValueError as error:
             raise ValueError(f"vLLM holds one backbone for all members. {error} {ELSEWHERE}.") from error
-    yield from read_tensors(files, BACKBONE)
+    yield from ((renamed + name, tensor) for name, tensor in read_tensors(files, "" if renamed else BACKBONE))
+
+
+def _find_backbone(first: MemberSource, served: ServedModel) -> MemberSource:
+    """What holds the backbone's weights: the first member itself, or what it was trained on."""
+    holder = find_common_base(served.sources) if served.has_adapters else first
+    if holder.adapter is not None:
+        raise ValueError(f"{holder.name}, on which {first.name} was trained, is an adapter too: merge it first.")
+    record = read_config(holder.name, holder.place).get(BASE_WEIGHTS)
+    if record is None:
+        return holder
+    name, place = find_base(record, holder.name, holder.place)
+    return MemberSource(name, place.revision, place)
 
 
 def read_heads(served: ServedModel) -> list[dict[str, Tensor]]:
@@ -82,30 +94,25 @@ def read_heads(served: ServedModel) -> list[dict[str, Tensor]]:
     for source, config in zip(served.sources, served.configs, strict=True):
         head = source.head()
         shapes = {name: shape for name, shape in list_shapes(config).items() if name.startswith(HEAD)}
-        found = {HEAD + name: tuple(tensor.shape) for name, tensor in head.items()}
-        _compare(source.name, found, shapes)
+        found = {HEAD + name: tensor.shape for name, tensor in head.items()}
+        _check_layout(source.name, found, shapes)
         heads.append(head)
     check_heads([source.name for source in served.sources], heads)
     return heads
 
 
-def _check_shapes(name: str, files: dict[str, str], expected: dict[str, tuple[int, ...]]):
-    found: dict[str, tuple[int, ...]] = {}
+def _read_shapes(files: dict[str, str]) -> dict[str, list[int]]:
+    shapes: dict[str, list[int]] = {}
     for path in set(files.values()):
         with explain_damage(path), safe_open(path, framework="pt") as file:
-            found |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys() if key in files}  # noqa: SIM118
-    _compare(name, found, expected)
+            shapes |= {key: file.get_slice(key).get_shape() for key in file.keys() if key in files}  # noqa: SIM118
+    return shapes
 
 
-def _compare(name: str, found: dict[str, Any], expected: dict[str, Any]):
-    wrong = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
-        "of another shape": sorted(key for key in found.keys() & expected.keys() if found[key] != expected[key]),
-    }
-    if any(wrong.values()):
-        told = "; ".join(f"{kind}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
-        raise ValueError(f"the weights of {name} do not fit its config, {told}. Save or download it again.")
+def _check_layout(name: str, found: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]):
+    difference = compare_layouts(found, expected)
+    if any(difference):
+        raise ValueError(f"the weights of {name} do not fit its config, {difference}. Save or download it again.")
 
 
 def _check_adapter(source: MemberSource, expected: dict[str, tuple[int, ...]]):
