@@ -24,7 +24,7 @@ from .backbone_urm import find_shard, read_config, read_weight_map
 from .checks_urm import check_adapter_config, check_folder, explain_damage, load_alone, read_json_object
 from .configuration_urm import URMConfig, refuse_published_layout
 from .fingerprint_urm import BASE_RECORD, check_record, compute_fingerprint, name_base
-from .head_urm import URMHead
+from .head_urm import POSTERIOR, URMHead
 from .hub_place_urm import HubPlace
 from .member_names_urm import split_name
 from .modeling_urm import URMForRewardModeling
@@ -356,7 +356,8 @@ def check_configs(names: Sequence[str], configs: Sequence[URMConfig]):
 
 
 def check_heads(names: Sequence[str], heads: Sequence[dict[str, Tensor]]):
-    """Equal heads would agree for ever."""
+    """Equal heads would agree for ever, whatever their posteriors are."""
+    heads = [{key: tensor for key, tensor in head.items() if key not in POSTERIOR} for head in heads]
     for i, ours in enumerate(heads):
         for j, theirs in enumerate(heads[:i]):
             if ours.keys() == theirs.keys() and all(

@@ -37,6 +37,7 @@ from urm_hf.trainers.argument_types import (
     PreprocessLogits,
     TrainDataset,
 )
+from urm_hf.trainers.attributes import check_all_rated
 from urm_hf.trainers.best_head import KeepBestHead, ResumesBestHead, read_keep_best
 from urm_hf.trainers.collators import DataCollatorForRatings
 from urm_hf.trainers.configs import URMAttributeConfig
@@ -164,6 +165,7 @@ class URMAttributeTrainer(
         self._features: FeatureStore | None = None
         self._read: tuple[Dataset, RatedRows] | None = None
         self._read_training_data(model, args, train_dataset)
+        self._seen: dict[str, Any] = {}
         self._noises: dict[int, int] = {}  # how many were drawn in the current step
         super().__init__(
             model,
@@ -180,6 +182,7 @@ class URMAttributeTrainer(
             peft_config=peft_config,  # TRL need not quantize: the model is loaded already
         )
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
+        record_stage(self._urm_config, "attribute_stage", args, train_dataset, self._seen)
         self._settle_weights()
         self.compute_metrics = compute_metrics or self._attribute_metrics
         self.label_names = ["ratings"]
@@ -199,7 +202,7 @@ class URMAttributeTrainer(
             check_master_weights(self.model, self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     def _read_training_data(self, model, args, train_dataset):
-        """What the config says of scales, labels and this stage, before TRL prepares the rows."""
+        """What the config says of scales and labels, before TRL prepares the rows."""
         self._urm_config = config = model.config
         args.max_length = longest_for(config, args.max_length)
         _set_scales(config, args)
@@ -207,7 +210,6 @@ class URMAttributeTrainer(
         self._measure_ratings(model, train_dataset, args)
         config.attribute_loss = args.loss_type
         model.score.drop_posterior()  # of former weights
-        record_stage(config, "attribute_stage", args, train_dataset)
 
     def _measure_ratings(self, model, dataset, args):
         """
@@ -229,9 +231,10 @@ class URMAttributeTrainer(
         if set(dataset.column_names) >= ENCODED:
             ratings = ratings_array(dataset["ratings"])
         else:
-            rated = read_rated_rows(dataset, config.attributes, config.attribute_scales)
+            rated = read_rated_rows(dataset, config.attributes, config.attribute_scales, "train")
             self._read = (dataset, rated)
             ratings = rated.read_usable()
+            check_all_rated(ratings, config.attributes, dataset)
         means, stds = rating_statistics(ratings, config.attributes)
         self._ratings_per_row = (~np.isnan(ratings)).sum((0, 2)) / len(ratings)
         untouched = config.label_means == [0.0] * n and config.label_stds == [1.0] * n
@@ -291,6 +294,7 @@ class URMAttributeTrainer(
                 on_error=args.on_error,
                 folder=args.output_dir,
                 num_proc=args.dataset_num_proc,
+                seen=self._seen if dataset_name == "train" else None,
             )
         elif not isinstance(dataset, IterableDataset):
             # rows of one width: the largest number of annotators, so that batches can be gathered across processes

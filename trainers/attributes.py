@@ -4,31 +4,68 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from urm_hf.data.survey.columns import OTHER_ROLES
-from urm_hf.data.survey.survey import find_numbers
+from urm_hf.data.survey.survey import Surveyor, find_numbers
 
 LOOKED_AT = 1000  # rows
 
 
 def infer_attributes(rows: Iterable[Mapping[str, Any]], usual: Sequence[str]) -> list[str]:
     """
-    The columns of numbers that `urm data` calls ratings, in their order.
+    The columns of numbers that `urm data` calls ratings, in their order; of rows that have all of the usual attributes
+    these, whatever else is counted there.
 
     Args:
         rows (`Iterable[Mapping]`): canonical rows, of which the first thousand are looked at.
-        usual (`Sequence[str]`): attributes that are taken where the rows have any of them.
+        usual (`Sequence[str]`): attributes that are taken where the rows have all of them.
 
     Raises:
         ValueError: no column of numbers could be ratings.
     """
-    found: dict[str, None] = {}
-    for row in islice(rows, LOOKED_AT):
-        found |= {name: None for name, _ in find_numbers(dict(row)) if name not in OTHER_ROLES and name[0] != "_"}
-    if set(usual) & set(found):
+    found = find_rated_columns(rows)
+    if set(usual) <= set(found):
         return list(usual)
     if not found:
+        columns = ", ".join(name for name in next(iter(rows), {}) if name[0] != "_")
         raise ValueError(
-            "no column holds numbers that could be ratings, from which the attribute stage learns: `urm data FILE` "
-            "shows what the columns hold. Name ratings with `--attributes`."
+            "no column holds numbers that could be ratings, from which the attribute stage learns; there are "
+            f"{columns}. `urm data FILE` shows what they hold. Name ratings with `attributes` (`--attributes`)."
         )
-    return list(found)
+    return found
+
+
+def find_rated_columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """
+    The columns of numbers in the first thousand rows that could be ratings, in their order; where there are none,
+    those of text in which only numbers are written.
+    """
+    found, surveyor = dict[str, None](), Surveyor(show=0)
+    for row in islice(rows, LOOKED_AT):
+        own = {name: value for name, value in row.items() if name[0] != "_"}
+        found |= {name: None for name, _ in find_numbers(own) if name not in OTHER_ROLES}
+        if not found:
+            surveyor.add(own)
+    return list(found) or [name for name in surveyor.finish().numbers if name not in OTHER_ROLES]
+
+
+def check_all_rated(ratings: np.ndarray, attributes: Sequence[str], rows: Iterable[Mapping[str, Any]]):
+    """
+    Args:
+        ratings (`np.ndarray` of shape `(N, n, R)`): NaN where there is none.
+        attributes (`Sequence[str]`): the n names.
+        rows (`Iterable[Mapping]`): where they come from.
+
+    Raises:
+        ValueError: an attribute has no rating in any row; the columns that have some are named.
+    """
+    absent = [name for name, given in zip(attributes, ~np.isnan(ratings).all((0, 2)), strict=True) if not given]
+    if not absent or len(ratings) == 0:
+        return
+    found = [name for name in find_rated_columns(rows) if name not in absent]
+    told = f" The rows have numbers in {', '.join(found)}." if found else ""
+    raise ValueError(
+        f"attribute {absent[0]!r} has no rating in any row.{told} Name the columns that are ratings: `attributes` "
+        f"(`--attributes {' '.join(found) or 'NAME ...'}`)."
+    )

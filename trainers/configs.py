@@ -96,6 +96,7 @@ class RowsConfig(PackingConfig):
             self.bf16 = False
         if not torch.accelerator.is_available():
             self.dataloader_pin_memory = False  # PyTorch warns where there is nothing to pin memory for
+        self._rename_checkpointing()
         super().__post_init__()
         for name in self.report_to or ():
             if name in TRACKERS and find_spec(name) is None:  # else a traceback, once all is loaded
@@ -103,6 +104,16 @@ class RowsConfig(PackingConfig):
                     f"`report_to` names {name}, which is not installed: `pip install {name}`, or leave it out "
                     "(`--report_to none`)."
                 )
+
+    def _rename_checkpointing(self):
+        """
+        Says `gradient_checkpointing`, which TRL's defaults set, under the name that transformers 5.23 gave it, which
+        warns of the former one. Can go when TRL says the new one.
+        """
+        for suffix in ("", "_kwargs"):
+            former = getattr(self, f"gradient_checkpointing{suffix}")
+            if former is not None and getattr(self, f"activation_checkpointing{suffix}", False) is None:
+                setattr(self, f"activation_checkpointing{suffix}", former)
 
 
 @dataclass
@@ -180,7 +191,7 @@ class URMAttributeConfig(URMTrainingConfig):
             Conversations in a batch of one device. By default 8; with `freeze_backbone` 64.
         attributes (`list[str]`, *optional*):
             Rating columns, in the order of the head. By default those of HelpSteer2; `urm train attributes` takes
-            your columns of numbers where none of these is there.
+            your columns of numbers where not all of these are there.
         attribute_scales (`dict[str, list[float]]`, *optional*):
             `{attribute: [min, max]}` or `[min, max, step]`, in the unit of the ratings. Ratings outside are an error.
         gating_hidden_size (`int`, *optional*):
@@ -226,7 +237,9 @@ class URMAttributeConfig(URMTrainingConfig):
     )
     attributes: list[str] | None = field(
         default=None,
-        metadata={"help": "Rating columns, in the order of the head. Default: HelpSteer2's, else all numbers."},
+        metadata={
+            "help": "Rating columns, in the order of the head. Default: HelpSteer2's, else your columns of numbers."
+        },
     )
     attribute_scales: dict[str, Any] | str | None = field(
         default=None,
@@ -281,6 +294,8 @@ class URMAttributeConfig(URMTrainingConfig):
                 setattr(self, name, value)
         if self.freeze_backbone:
             self.gradient_checkpointing = False
+            if hasattr(self, "activation_checkpointing"):  # its new name, in transformers 5.23
+                self.activation_checkpointing = False
         if self.loss_type not in LOSS_TYPES:
             raise ValueError(f"`loss_type` must be one of {', '.join(LOSS_TYPES)}, got {self.loss_type!r}.")
         if not 0 <= self.beta <= 1:

@@ -41,6 +41,8 @@ class DataArguments:
             Whether rows without any rating are left out and counted. By default they are an error.
         save_adapter (`bool`, *optional*, defaults to `False`):
             With `use_peft`: whether adapter and head are saved instead of merged into the base.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether a finished model in the output folder may be replaced. By default that is an error.
         plots (`bool`, *optional*, defaults to `False`):
             Whether loss, metrics and sigma over time are drawn as training.png.
 
@@ -92,6 +94,9 @@ class DataArguments:
             "help": "With --use_peft: save adapter and head instead of merging them into the base, so that members of "
             "an ensemble can share it. The gating stage on an adapter gives an adapter again."
         },
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace a finished model in the output folder. By default it is an error."}
     )
     plots: bool = field(default=False, metadata={"help": "Draw loss, metrics and sigma over time: training.png."})
 

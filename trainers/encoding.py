@@ -8,16 +8,19 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
+from urm_hf.data.conversations import read_conversation
 from urm_hf.data.encoder import LONGEST, Encoder, check_max_length, embeddings_of, positions_of
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.outputs import json_lines
 from urm_hf.data.row_numbers import drop_number, numbers_of
+from urm_hf.data.seen import mark_conversation, summarize_seen
 
 logger = logging.getLogger(__name__)
 
 ON_ERROR = ("raise", "skip")
 MOST_NAMED = 10  # rows that an error names
-_CUT, _PROBLEM = "_cut", "_problem"  # columns of a dataset while it is encoded
+# columns of a dataset while it is encoded
+_CUT, _PROBLEM, _MARKS = "_cut", "_problem", "_marks"
 
 
 def column_names(dataset: Dataset | IterableDataset) -> list[str]:
@@ -71,18 +74,21 @@ class RowPlan:
             RowError: the row cannot be used.
         """
         with telling_rows():
-            new, cut = dict(self.extra(row, number)), False
+            new, cut, marks = dict(self.extra(row, number)), False, []
             for ids_column, answer_column in self.ids.items():
-                encoded = encoder.encode(row, answer_column)
+                conversation = read_conversation(row, answer_column)
+                encoded = encoder.encode(conversation)
                 new[ids_column] = encoded.ids
                 cut = cut or encoded.cut
+                marks.append(mark_conversation(conversation))
             if self.check is not None:
                 self.check(new)
-        return new | {_CUT: cut, _PROBLEM: ""}
+        return new | {_CUT: cut, _PROBLEM: "", _MARKS: marks}
 
     def fill_blank(self, problem: str) -> dict[str, Any]:
         """In place of a row that cannot be used: `map` has to give a row for each, and all of the same types."""
-        return {**self.blank, **{column: [0] for column in self.ids}, _CUT: False, _PROBLEM: problem}
+        blank = {**self.blank, **{column: [0] for column in self.ids}}
+        return blank | {_CUT: False, _PROBLEM: problem, _MARKS: [""]}
 
 
 def encode_dataset(
@@ -94,6 +100,7 @@ def encode_dataset(
     on_error: str = "raise",
     folder: str | Path | None = None,
     num_proc: int | None = None,
+    seen: dict[str, Any] | None = None,
 ) -> Dataset | IterableDataset:
     """
     Encodes every row. Rows that are cut or dropped are counted and logged.
@@ -107,6 +114,8 @@ def encode_dataset(
             them out, counts them and writes them to `<folder>/<name>.skipped.jsonl`.
         folder (`str` or `Path`, *optional*): where skipped rows are written; nowhere by default.
         num_proc (`int`, *optional*): processes.
+        seen (`dict`, *optional*): gets what the model's config records of these conversations
+            (`urm_hf.data.seen.summarize_seen`); of a stream nothing.
 
     Raises:
         RowError: rows cannot be used, or none is left.
@@ -134,7 +143,10 @@ def encode_dataset(
         encoded = encoded.select([place for place in range(len(dataset)) if place not in problems])
         if not len(encoded):
             raise _describe_unusable(_number(problems, dataset), name)
-    return _drop_long_rows(encoded, encoder, name).remove_columns([_CUT, _PROBLEM])
+    encoded = _drop_long_rows(encoded, encoder, name)
+    if seen is not None:
+        seen |= summarize_seen(mark for marks in encoded[_MARKS] for mark in marks)
+    return encoded.remove_columns([_CUT, _PROBLEM, _MARKS])
 
 
 def _encode_stream(
@@ -159,7 +171,7 @@ def _encode_stream(
     encoded = dataset.map(encode, with_indices=True, remove_columns=given)
     if on_error == "skip":
         encoded = encoded.filter(lambda problem: not problem, input_columns=_PROBLEM)
-    return encoded.remove_columns([_CUT, _PROBLEM])
+    return encoded.remove_columns([_CUT, _PROBLEM, _MARKS])
 
 
 def _drop_long_rows(encoded: Dataset, encoder: Encoder, name: str) -> Dataset:

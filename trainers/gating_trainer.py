@@ -43,7 +43,7 @@ from urm_hf.trainers.pairs import encode_pairs
 from urm_hf.trainers.preferences import LearnsPreferences
 from urm_hf.trainers.publishing import PublishesWholeModels
 from urm_hf.trainers.sharding import load_everywhere, share_statistics
-from urm_hf.trainers.stage_records import record_stage
+from urm_hf.trainers.stage_records import record_stage, tell_other_form
 from urm_hf.trainers.whole_checkpoints import SavesWholeCheckpoints
 
 if TYPE_CHECKING:  # both are optional
@@ -136,7 +136,7 @@ class URMGatingTrainer(
             _set_evaluations(args)
         # before TRL prepares the datasets in its own constructor, which reads both
         self._features: FeatureStore | None = None
-        self._urm_config = model.config
+        self._urm_config, self._seen = model.config, dict[str, Any]()
         super().__init__(
             model,
             args,
@@ -155,7 +155,8 @@ class URMGatingTrainer(
             share_statistics(self.model)
         fix_dates(self.processing_class)  # of a template that prints today's, before it is saved
         train_only(self.model, self.model.score.gate)
-        record_stage(self.model.config, "gating_stage", args, self.train_dataset)
+        tell_other_form(self.model.config.training, self._seen, "the train dataset")
+        record_stage(self.model.config, "gating_stage", args, self.train_dataset, self._seen)
         # after the constructor, which has made tokens of the rows: hidden states need the model where it will train
         if args.cache_features and not args.dry_run:
             self._features = FeatureStore(self)
@@ -177,7 +178,8 @@ class URMGatingTrainer(
             return dataset
         if "chosen_ids" not in columns:
             encoder = encoder_for(self._urm_config, processing_class, args)
-            dataset = encode_pairs(dataset, encoder, args, dataset_name)
+            seen = self._seen if dataset_name == "train" else None
+            dataset = encode_pairs(dataset, encoder, args, dataset_name, seen)
         return dataset if self._features is None else self._features.index(dataset, ID_COLUMNS, dataset_name)
 
     def _set_signature_columns_if_needed(self):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from urm_hf.data.outputs import check_writable
 from urm_hf.modeling import URMEnsemble
+from urm_hf.trainers.outputs import check_run_folder
 
 # (train, data, args, model): a function, and what it is called with: DataArguments, the config of the stage and TRL's
 # ModelConfig
@@ -34,8 +34,8 @@ def train_members(stages: Sequence[Stage], members: int, output_dir: str | Path)
     if any(args.dry_run for _, _, args, _ in stages):
         raise ValueError("`dry_run` is for one stage: `urm train attributes --dry_run`, `urm train gating --dry_run`.")
     _check_one_precision(stages)
-    check_writable(Path(output_dir))
     output_dir = Path(output_dir)
+    _check_folders(stages, members, output_dir)
     paths = [str(_train_member(stages, member, output_dir)) for member in range(members)]
     # "sequential" loads no member: what is needed here is the config, and that equal heads are refused
     ensemble = URMEnsemble.from_pretrained(paths, strategy="sequential")
@@ -55,14 +55,26 @@ def _train_member(stages: Sequence[Stage], member: int, output_dir: Path) -> Pat
         args.seed += member
         args.data_seed = args.seed
         is_last = number == len(stages) - 1
-        name = f"member-{member}" if is_last else f"member-{member}-attributes"
-        args.output_dir = str(output_dir / name)
+        args.output_dir = str(output_dir / _name_folder(member, is_last))
         if path is not None:
             model.model_name_or_path = str(path)
         print(f"Member {member}, stage {number + 1} of {len(stages)}, seed {args.seed}")
         path = train(data, args, model)
     assert path is not None  # there is at least one stage
     return path
+
+
+def _name_folder(member: int, is_last: bool) -> str:
+    return f"member-{member}" if is_last else f"member-{member}-attributes"
+
+
+def _check_folders(stages: Sequence[Stage], members: int, output_dir: Path):
+    """All that would be written, before the first member trains."""
+    for member in range(members):
+        for number, (_, data, stage_args, model) in enumerate(stages):
+            args = copy.copy(stage_args)
+            args.output_dir = str(output_dir / _name_folder(member, number == len(stages) - 1))
+            check_run_folder(data, args, model.model_name_or_path)
 
 
 def _check_one_precision(stages: Sequence[Stage]):

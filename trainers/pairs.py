@@ -14,7 +14,7 @@ from urm_hf.trainers.encoding import RowPlan, column_names, encode_dataset
 
 
 def encode_pairs(
-    dataset: Dataset | IterableDataset, encoder: Encoder, args: Any, name: str
+    dataset: Dataset | IterableDataset, encoder: Encoder, args: Any, name: str, seen: dict[str, Any] | None = None
 ) -> Dataset | IterableDataset:
     """
     Pairs as `chosen_ids`, `rejected_ids` and, if the rows have one, `margin`.
@@ -24,6 +24,7 @@ def encode_pairs(
         encoder ([`Encoder`]): makes token ids of a conversation.
         args (`URMTrainingConfig`): `on_error`, `output_dir` and `dataset_num_proc` are read.
         name (`str`): what errors call the dataset, such as "train".
+        seen (`dict`, *optional*): as of [`encode_dataset`].
 
     Raises:
         RowError: rows cannot be used.
@@ -48,6 +49,7 @@ def encode_pairs(
         on_error=args.on_error,
         folder=args.output_dir,
         num_proc=args.dataset_num_proc,
+        seen=seen,
     )
 
 

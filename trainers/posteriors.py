@@ -152,24 +152,27 @@ def fit_on_cached(
     prompts = list(dataset["prompt"]) if "prompt" in dataset.column_names else None
     states = RatedStates(model, hidden, ratings, prompts, weigh=trained)
     try:
-        _fit_what_can_be(states)
+        fit_what_can_be(states)
     except ValueError as error:
         if asked:
             raise
         logger.warning("%s The model will not tell what it does not know (`epistemic`).", error)
 
 
-def _fit_what_can_be(states: RatedStates) -> None:
-    """A posterior with intervals of those levels that there are ratings enough for; what is left out is told."""
+def fit_what_can_be(states: RatedStates, rank: int | None = None) -> Posterior:
+    """
+    [`fit_head_posterior`] with intervals of those levels that there are ratings enough for; what is left out is told.
+    """
     fewest = int(np.isfinite(states.ratings).sum((0, 2)).min())
     levels = [level for level in LEVELS if fewest >= count_needed(level)]
     try:
-        fit_head_posterior(states, levels=levels)
+        posterior = fit_head_posterior(states, rank, levels)
     except ValueError as error:  # without one of the folds an attribute has too few ratings
-        fit_head_posterior(states, levels=())
+        posterior = fit_head_posterior(states, rank, ())
         logger.warning("%s The model will give no `attribute_intervals`.", error)
-        return
+        return posterior
     if len(levels) < len(LEVELS):
         first = next(level for level in LEVELS if level not in levels)
         told = "%d ratings of an attribute are too few for intervals of %g and above, which take %d or more."
         logger.warning(told, fewest, first, count_needed(first))
+    return posterior

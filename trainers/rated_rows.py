@@ -27,12 +27,14 @@ class RatedRows:
         unreadable (`dict[int, RowError]`): what is wrong with rows that cannot be read.
         masks (`dict[int, str]`): rows whose rating usually says "not rated", as `find_masks` tells them.
         numbers (`Sequence[int]`): the number of each row where it comes from.
+        name (`str`, *optional*, defaults to `"rated"`): what errors call the dataset.
     """
 
     ratings: np.ndarray
     unreadable: dict[int, RowError]
     masks: dict[int, str]
     numbers: Sequence[int]
+    name: str = "rated"
 
     def read_usable(self) -> np.ndarray:
         """
@@ -44,7 +46,7 @@ class RatedRows:
         if len(self.unreadable) == len(self.ratings) > 0:
             first = min(self.unreadable)
             number = self.numbers[first]
-            raise self.unreadable[first].at(f"row {number} of the train dataset", row=number)
+            raise self.unreadable[first].at(f"row {number} of the {self.name} dataset", row=number)
         return np.delete(self.ratings, [*self.unreadable, *self.masks], axis=0)
 
     def read_row(self, number: int) -> list[list[float]]:
@@ -59,7 +61,7 @@ class RatedRows:
         return self.ratings[number].tolist()
 
 
-def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales) -> RatedRows:
+def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales, name: str = "rated") -> RatedRows:
     """
     Reads the ratings of all rows of a dataset.
 
@@ -67,6 +69,7 @@ def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales) -> 
         dataset (`Dataset`): of rows as `read_ratings` takes them.
         attributes (`list[str]`): names of the n attributes, in the order of the head.
         scales (`dict[str, list[float]]`, *optional*): ratings outside an attribute's scale cannot be read.
+        name (`str`, *optional*, defaults to `"rated"`): what errors call the dataset.
 
     Returns:
         [`RatedRows`]: nothing is raised here, so that all rows that cannot be used can be told at once.
@@ -81,7 +84,7 @@ def read_rated_rows(dataset: Dataset, attributes: list[str], scales: Scales) -> 
             ratings.append([[]] * len(attributes))
     # one width for all, the largest number of annotators: batches of several processes can then be gathered
     array = ratings_array(ratings) if ratings else np.empty((0, len(attributes), 1), dtype=np.float32)
-    return RatedRows(array, unreadable, find_masks(array, attributes, scales), numbers_of(dataset))
+    return RatedRows(array, unreadable, find_masks(array, attributes, scales), numbers_of(dataset), name)
 
 
 def plan_rated_rows(attributes: list[str], scales: Scales, read: RatedRows | None) -> RowPlan:

@@ -116,14 +116,18 @@ class RatedStates:
             predictions = {share: (np.empty(shape), np.empty(shape)) for share in SHARES}
             for fold in range(len(self.moments)):
                 others = [other for number, other in enumerate(self.moments) if number != fold]
-                spectrum = diagonalize(sum_moments(others), self.attributes)
+                try:
+                    spectrum = diagonalize(sum_moments(others), self.attributes)
+                except ValueError as error:
+                    raise ValueError(f"without the rows of one in {len(self.moments)} prompts, {error}") from error
                 posteriors = {share: fit_posterior(spectrum, rank, share=share) for share in SHARES}
                 for rows, hidden in self.iter_batches():
                     mine = self.folds[rows] == fold
+                    features = posteriors[1.0].project(hidden[mine])  # one basis, whatever the share
                     for share, posterior in posteriors.items():
                         means, unknown = predictions[share]
-                        means[rows[mine]] = posterior.predict(hidden[mine])
-                        unknown[rows[mine]] = posterior.epistemic(hidden[mine])
+                        means[rows[mine]] = posterior.predict_of(features)
+                        unknown[rows[mine]] = posterior.epistemic_of(features)
             shares, noise = choose_shares(predictions, self.ratings)
             chosen = [[part[:, k] for part in predictions[share]] for k, share in enumerate(shares)]
             means, unknown = (np.stack(part, axis=-1) for part in zip(*chosen, strict=True))

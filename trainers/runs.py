@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from urm_hf.checkpoints.files import explain_full_disk
-from urm_hf.data.outputs import check_writable
 from urm_hf.modeling import HELPSTEER2_ATTRIBUTES, URMConfig, URMForRewardModeling
 from urm_hf.modeling.backbone_urm import read_config
 from urm_hf.modeling.hub_place_urm import HubPlace
@@ -23,7 +22,9 @@ from urm_hf.trainers import (
 from urm_hf.trainers.attributes import infer_attributes
 from urm_hf.trainers.data_arguments import DataArguments
 from urm_hf.trainers.loading import pin_source
+from urm_hf.trainers.log_lines import drop_undefined, print_short_lines
 from urm_hf.trainers.members import train_members
+from urm_hf.trainers.outputs import check_run_folder, remove_checkpoints
 from urm_hf.trainers.plan import format_plan, plan_run
 from urm_hf.trainers.resuming import find_checkpoint, is_finished
 from urm_hf.trainers.saving import check_base_to_push, check_can_save, save_run
@@ -50,7 +51,7 @@ def train_reward(data: DataArguments, args: URMRewardConfig, model: ModelConfig)
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
     """
-    check_writable(Path(args.output_dir))
+    check_run_folder(data, args, model.model_name_or_path)
     skipped_to = args.output_dir if args.on_error == "skip" else None
     train, held_out = load_splits(data, args.seed, skipped_to=skipped_to)
     model.lora_task_type = "SEQ_CLS"
@@ -81,7 +82,7 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
     """
-    check_writable(Path(args.output_dir))
+    check_run_folder(data, args, model.model_name_or_path)
     if data.save_adapter and not model.use_peft:
         raise ValueError("`--save_adapter` needs an adapter: add `--use_peft`.")
     if data.save_adapter and args.push_to_hub:
@@ -120,7 +121,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     Raises:
         ValueError: settings that exclude each other, or data that cannot be read.
     """
-    check_writable(Path(args.output_dir))
+    check_run_folder(data, args, model.model_name_or_path)
     if args.reward_weights is not None:
         return _fix_weights(args, model)
     skipped_to = args.output_dir if args.on_error == "skip" else None
@@ -142,11 +143,14 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
 def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | None = None) -> Path | None:
     """Trains, evaluates and saves: the model, the adapter that it is, or a copy of `adapter` with its new head."""
     check_can_save(trainer, data)
+    print_short_lines(trainer)
     if args.dry_run:
         if trainer.is_world_process_zero():
             print(format_plan(plan_run(trainer), args.output_dir))
         return None
     checkpoint = find_checkpoint(args.output_dir, args.resume_from_checkpoint)
+    if data.overwrite and checkpoint is None and trainer.is_world_process_zero():
+        remove_checkpoints(Path(args.output_dir))
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # whose weights only `train` can load
     if checkpoint and not sharded and is_finished(checkpoint, args.max_steps, args.num_train_epochs):
         trainer.restore(checkpoint)  # the run was killed after its last step
@@ -154,7 +158,7 @@ def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | N
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.eval_dataset is not None:
         # once more, now that the best heads are back: the last evaluation of the training was of the last ones
-        metrics = trainer.evaluate()
+        metrics = drop_undefined(trainer.evaluate())
         if hasattr(trainer.eval_dataset, "num_rows"):
             metrics["eval_samples"] = trainer.eval_dataset.num_rows
         trainer.log_metrics("eval", metrics)

@@ -13,6 +13,7 @@ from urm_hf.modeling import URMConfig
 from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.modeling.tokenizer_urm import save_tokenizer
 from urm_hf.trainers.data_arguments import DataArguments
+from urm_hf.trainers.outputs import remove_other_kind
 
 
 def save_run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | None) -> None:
@@ -44,6 +45,9 @@ def save_run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource
         else:
             trainer.model.merge_and_unload().save_pretrained(args.output_dir)
         save_tokenizer(trainer.processing_class, args.output_dir)
+    if trainer.is_world_process_zero():
+        is_adapter = adapter is not None or (is_peft_model(trainer.model) and not merges)
+        remove_other_kind(Path(args.output_dir), is_adapter=is_adapter)
     if data.plots and trainer.is_world_process_zero():
         from urm_hf.trainers.plot import plot_training
 

@@ -1,7 +1,15 @@
 """How a stage was trained, in the model's config: what tells the members of an ensemble apart."""
 
+import logging
+from collections.abc import Mapping
+from typing import Any
 
-def record_stage(config, stage: str, args, dataset):
+from urm_hf.data.seen import describe_other_form
+
+logger = logging.getLogger(__name__)
+
+
+def record_stage(config, stage: str, args, dataset, seen: Mapping[str, Any]):
     """
     Writes into the model's config how a stage was trained.
 
@@ -10,6 +18,7 @@ def record_stage(config, stage: str, args, dataset):
         stage (`str`): "attribute_stage" or "gating_stage".
         args (`URMTrainingConfig`): settings of the stage.
         dataset (`Dataset` or `IterableDataset`, *optional*): whose rows are counted, unless it is a stream.
+        seen (`dict`): what is recorded of the conversations (`urm_hf.data.seen`); empty where they are not known.
     """
     record = {
         "seed": args.seed,
@@ -30,4 +39,11 @@ def record_stage(config, stage: str, args, dataset):
     former = config.training or {}
     if not isinstance(former, dict):
         raise ValueError(f"`training` in the model's config.json must be an object, got {former!r}: take it out.")
-    config.training = {**former, stage: record}
+    config.training = {**former, stage: record | dict(seen)}
+
+
+def tell_other_form(training: Any, seen: Mapping[str, Any], name: str):
+    """Says so where the rows of this stage are plain text and those of the stage before were chats."""
+    told = describe_other_form(training, str(seen.get("read_as", "")))
+    if told is not None:
+        logger.warning("%s: %s.", name, told)

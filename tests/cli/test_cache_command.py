@@ -47,6 +47,20 @@ def test_what_was_not_used_for_long_is_removed_and_nothing_else(cache, capsys):
     assert main(["cache", "--older-than", "-1"]) == 2
 
 
+@pytest.mark.parametrize("clean", [[], ["--clean"]])
+def test_a_cache_in_which_nothing_is_old_is_not_called_empty(cache, capsys, clean):
+    before = sorted(cache.rglob("*"))
+    assert main(["cache", "--older-than", "50", *clean]) == 0
+    told = capsys.readouterr().out
+    assert told == f"3.0 KiB in {cache} were used in the last 50 days: nothing is older.\n"
+    assert sorted(cache.rglob("*")) == before
+
+
+def test_the_line_that_removes_what_is_listed_is_told(cache, capsys):
+    assert main(["cache", "--older-than", "30"]) == 0
+    assert "`urm cache --clean --older-than 30` removes it" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "variables, expected",
     [

@@ -90,3 +90,30 @@ def test_the_installed_command_s_help_loads_neither_torch_nor_transformers(tmp_p
 def test_in_any_other_program_the_import_registers_the_models(tmp_path, program):
     code = "import urm_hf\nfrom transformers import CONFIG_MAPPING\nassert 'urm' in CONFIG_MAPPING"
     assert "torch" in modules_after(tmp_path / program, code)
+
+
+@pytest.mark.parametrize(
+    "argv, told",
+    [
+        (["ood", "absent.jsonl", "absent.jsonl"], "absent.jsonl: no such file."),
+        (["filter", "absent.jsonl", "--keep", "1", "--out", "kept.jsonl"], "absent.jsonl: no such file."),
+        (["data", "rows.jsonl", "--model", "./absent"], "./absent is no folder here, and no name of a repository"),
+        (["data", "rows.jsonl", "--model", "absent"], "absent is no folder here, and the Hub cannot be asked"),
+        (["score", "/absent/urm", "--data", "rows.jsonl", "--out", "x.jsonl"], "/absent/urm is no folder here"),
+        (["posterior", "/absent/urm", "--data", "rows.jsonl", "--out", "x"], "/absent/urm is no folder here"),
+        (
+            ["train", "attributes", "--model", "/absent/lm", "--data", "rows.jsonl", "--out", "x"],
+            "/absent/lm is no folder",
+        ),
+        (["convert", "urm", "--out", "x"], "invalid choice: 'urm'"),
+    ],
+)
+def test_what_is_not_there_is_named_in_a_line(tmp_path, monkeypatch, capsys, argv, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "response": "b", "help": 1}\n')
+    try:
+        code = main(argv)
+    except SystemExit as error:  # of the parser
+        code = error.code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2 and last.startswith(f"urm {argv[0]}: error: ") and told in last

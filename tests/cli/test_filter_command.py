@@ -70,7 +70,10 @@ def test_a_promised_error_is_that_of_the_fitted_threshold(tmp_path, capsys):
         f"Question {n}?" for n in range(100) if new[n] <= fitted.threshold
     ]
     assert run(file, "--target-error", 0.0001, "--labels", labels, "--out", tmp_path / "none.jsonl") == 2
-    assert "No threshold was found that keeps the promise" in capsys.readouterr().err
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("urm filter: error: No threshold was found that keeps the promise: ")
+    reason = told[-1].split("promise: ")[1]
+    assert not any(reason in line for line in told[:-1])  # once, not in the table's heading as well
     assert not (tmp_path / "none.jsonl").exists()
 
 
@@ -113,3 +116,9 @@ def test_a_file_that_was_not_scored_or_lost_rows_is_told_with_its_row(tmp_path, 
     file = write(tmp_path / "single.jsonl", [scored_row(0, 0.1)])
     assert run(file, "--target-error", 0.1, "--labels", file, "--out", out) == 2
     assert "single.jsonl holds no pairs" in capsys.readouterr().err
+
+
+def test_where_nothing_is_dropped_no_threshold_is_told(tmp_path, capsys):
+    file = write(tmp_path / "scored.jsonl", [scored_row(number, 0.1) for number in range(3)])
+    assert run(file, "--keep", 1, "--out", tmp_path / "kept.jsonl") == 0
+    assert capsys.readouterr().err == f"{file}: all 3 rows kept.\n"

@@ -52,7 +52,12 @@ def test_a_picture_is_drawn_and_not_written_over(files, tmp_path, capsys):
 
 def test_what_is_wrong_is_told_in_a_line(files, tmp_path, capsys):
     raw = write(tmp_path / "raw.jsonl", [{"prompt": "a", "response": "b"}])
+    empty = write(tmp_path / "empty.jsonl", [])
+    one = write(tmp_path / "one.jsonl", scored(2, 1, 0.0))
     for argv, told in [
+        ((empty, files[0]), "empty.jsonl holds no rows."),
+        ((files[0], empty), "empty.jsonl holds no rows."),
+        ((files[0], one), "one.jsonl has 2 rows of one prompt: at least two prompts show how they vary."),
         ((*files, "--measures", "length"), "--measures must be among"),
         ((*files, "--plot", "ood.txt"), "--plot ood.txt must end in"),
         ((files[0], raw), "raw.jsonl, row 0, has no `reward`. Score the file first"),

@@ -8,6 +8,8 @@ from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
+from urm_hf.data.conversations import read_conversation
+from urm_hf.data.seen import OTHER_FORM, mark_conversation, summarize_seen
 from urm_hf.data.tables import read_jsonl
 
 
@@ -178,3 +180,19 @@ def test_a_limit_scores_the_first_rows_and_is_another_job_than_all(models, tmp_p
     assert [row["id"] for row in read_jsonl(out)] == expected
     assert score(models[0], "--data", data, "--limit", 0, "--out", out) == 2
     assert "--limit must be positive, got 0." in capsys.readouterr().err
+
+
+def test_plain_text_for_a_model_that_learnt_from_chats_is_told_in_a_line(tmp_path, capsys):
+    model = tiny_urm()
+    chats = [read_conversation(row) for row in ROWS if "messages" in row or "response" in row]
+    model.config.training = {"attribute_stage": summarize_seen(map(mark_conversation, chats))}
+    folder = save_with_tokenizer(model, tmp_path / "urm")
+    pair = {"prompt": "a?", "chosen": "b", "rejected": "c"}
+    data = write(tmp_path / "pairs.jsonl", [pair, pair | {"prompt": [{"role": "user", "content": "a?"}]}])
+    for told in ("", "Already done"):  # by the second command as well, which scores nothing
+        assert score(folder, "--data", data, "--out", tmp_path / "scores.jsonl") == 0
+        printed = capsys.readouterr().err
+        assert told in printed and f"note: 2 conversations: {OTHER_FORM}." in printed
+    untold = write(tmp_path / "chats.jsonl", [pair | {"prompt": [{"role": "user", "content": "a?"}]}])
+    assert score(folder, "--data", untold, "--out", tmp_path / "others.jsonl") == 0
+    assert "note:" not in capsys.readouterr().err

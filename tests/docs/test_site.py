@@ -134,9 +134,7 @@ def test_publishing_runs_as_printed(workplace):
     run_page(
         "publishing",
         tried
-        | {
-            "hf upload org/base BASE\nurm push urme org/urme --base-model org/base": "urm push urme org/urme --dry-run"
-        },
+        | {"hf upload org/base BASE\nurm push urm org/urm --base-model org/base": "urm push urm org/urm --dry-run"},
     )
     assert "apache-2.0" in Path("urm/README.md").read_text()
 

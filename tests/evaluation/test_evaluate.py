@@ -1,6 +1,7 @@
 """`urm evaluate` from files to results.json, with numbers that are computed here once more."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ import pytest
 from tests.helpers.evaluations import pairs, ratings, run, value, write
 from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.checkpoints.files import read_json, write_json
 from urm_hf.cli import main
+from urm_hf.data.conversations import read_conversation
+from urm_hf.data.seen import TRAINED_ON, mark_conversation, summarize_seen
+from urm_hf.evaluation.results import EvaluationResults
+from urm_hf.hub.card.evaluate_results import build_results
 
 
 @pytest.fixture
@@ -182,3 +188,34 @@ def test_a_tokenizer_without_a_template(tmp_path, capsys):
     data = write(tmp_path / "pairs.jsonl", pairs(4))
     assert main(["evaluate", folder, "--data", data, "--out", str(tmp_path / "out")]) == 2
     assert "pairs, row 0, chosen" in capsys.readouterr().err
+
+
+def test_conversations_that_a_model_was_trained_on_are_told(model, tmp_path, capsys):
+    rows = pairs()
+    sides = [read_conversation(row, side) for row in rows for side in ("chosen", "rejected")]
+    record, path = {"gating_stage": summarize_seen(map(mark_conversation, sides[:10]))}, Path(model) / "config.json"
+    write_json(path, read_json(path) | {"training": record})
+    other = save_with_tokenizer(tiny_urm(seed=3, attributes=["helpfulness", "clarity"]), tmp_path / "two")
+    results = run(tmp_path, model, other, "--data", write(tmp_path / "pairs.jsonl", rows))
+    different = len({conversation.key for conversation in sides})
+    (told,) = results["data"][0]["notes"].pop("one")
+    assert told.startswith(
+        f"{TRAINED_ON} ({len({side.key for side in sides[:10]})} of {different} for the gating stage)"
+    )
+    assert results["data"][0]["notes"] == {}
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"one on pairs: {TRAINED_ON} (" in printed and f"two on pairs: {TRAINED_ON}" not in printed
+    assert TRAINED_ON in (tmp_path / "out" / "report.html").read_text()
+    read = EvaluationResults.read(tmp_path / "out" / "results.json")
+    assert {result.data for result in build_results(read, [model], tmp_path)} == {"pairs (trained on)"}
+
+
+def test_members_of_an_ensemble_tell_what_they_were_trained_on(tmp_path):
+    members = save_members(tmp_path, [tiny_urm(seed=n, attributes=["helpfulness", "clarity"]) for n in range(2)])
+    rows = ratings()
+    record = {"attribute_stage": summarize_seen(mark_conversation(read_conversation(row)) for row in rows)}
+    path = Path(members[1]) / "config.json"
+    write_json(path, read_json(path) | {"training": record})
+    results = run(tmp_path, ",".join(members), "--names", "both", "--data", write(tmp_path / "ratings.jsonl", rows))
+    (told,) = results["data"][0]["notes"]["both"]
+    assert f"({len(rows)} of {len(rows)} for the attribute stage)" in told

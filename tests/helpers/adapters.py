@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from tests.helpers.tiny import tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tiny import randomise, tiny_backbone_config, tiny_tokenizer
 from urm_hf import RewardScorer, URMForRewardModeling
 from urm_hf.checkpoints.adapters import complete_adapter
 from urm_hf.hub.reference import CONVERSATIONS
@@ -22,13 +22,9 @@ FILES = {
 
 def save_adapter(model: URMForRewardModeling, folder: Path, seed: int) -> Path:
     """An adapter with random weights on a URM's backbone, and a random head."""
-    torch.manual_seed(seed)
-    for parameter in model.score.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    randomise(model.score.parameters(), 0.2, seed)
     adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], modules_to_save=["score"], r=2))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
+    randomise((p for name, p in adapted.named_parameters() if "lora_" in name), 0.3, seed)
     adapted.save_pretrained(folder)
     complete_adapter(folder, model.config)
     tiny_tokenizer().save_pretrained(folder)

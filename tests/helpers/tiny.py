@@ -1,6 +1,7 @@
 """Tiny models, tokenizers and folders, built in code: no test touches the network."""
 
 import os
+from collections.abc import Iterable
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 import torch
@@ -81,6 +82,17 @@ def tiny_urm(
     model = URMForRewardModeling(URMConfig(backbone_config=backbone or tiny_backbone_config(family), **kwargs))
     _enlarge_head(model.score)
     return model.eval()
+
+
+@torch.no_grad()
+def randomise(parameters: Iterable[torch.Tensor], std: float, seed: int | None = None):
+    """
+    Draws weights anew. Not by `torch.nn.init`: transformers replaces its functions while a model loads, in any thread,
+    by some that leave alone what was loaded.
+    """
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.normal_(std=std, generator=generator)
 
 
 @torch.no_grad()

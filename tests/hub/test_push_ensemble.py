@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import hf_hub_download
 from transformers import AutoModel
 
 from tests.helpers.adapters import language_model
@@ -15,7 +16,10 @@ from tests.helpers.hub_repositories import WRITER
 from tests.helpers.tiny import WITHOUT_PACKAGE, pad_rows, random_rows, save_members, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble, push, verify
+from urm_hf.checkpoints.files import read_json, write_json
 from urm_hf.cli import main
+from urm_hf.data.conversations import read_conversation
+from urm_hf.data.seen import DIGESTS, mark_conversation, summarize_seen
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.modeling.base_urm import describe_base
 from urm_hf.modeling.hub_place_urm import HubPlace
@@ -170,3 +174,32 @@ def test_verify_passes_on_a_local_ensemble(tmp_path, capsys):
     assert "on this machine only: member ../member-0" in capsys.readouterr().out
     shutil.rmtree(members[0])
     assert main(["verify", str(tmp_path / "ensemble")]) == 1
+
+
+def test_a_dry_run_on_a_local_backbone_lists_what_would_be_uploaded_and_what_is_to_be_done(tmp_path, capfd):
+    language_model(0).save_pretrained(tmp_path / "base")
+    folder = train(str(tmp_path / "base"), tmp_path / "run")
+    for name, card in (("run", "run/ensemble"), ("run/member-0", "run/member-0")):
+        assert main(["push", str(tmp_path / name), "org/urme", "--dry-run"]) == 2
+        told = capfd.readouterr()
+        assert "files would be uploaded: config.json" in told.out and f"{tmp_path / card}/README.md" in told.out
+        assert "cannot be uploaded yet" in told.err and "`hf upload org/base DIR`" in told.err
+        assert (tmp_path / card / "README.md").is_file()
+    result = push(folder / "member-0", "org/urm", dry_run=True)
+    assert result.commit_info is None and len(result.missing) == 1 and "is a local folder" in result.missing[0]
+
+
+def test_digests_of_training_rows_stay_on_this_machine(server, based, tmp_path):
+    folder = train("org/base", tmp_path / "first")
+    record = {"seed": 1, **summarize_seen(mark_conversation(read_conversation(row)) for row in ROWS)}
+    for path in (folder / "member-0", folder / "member-1"):
+        config = read_json(path / "config.json")
+        write_json(path / "config.json", config | {"training": {"attribute_stage": record}})
+    push(folder / "member-0", "org/urm")
+    push(folder, "org/urme")
+    kept = {name: value for name, value in record.items() if name != DIGESTS}
+    for name, file in (("org/urm", "config.json"), ("org/urme", "member-1/config.json")):
+        pushed = json.loads(Path(hf_hub_download(name, file)).read_text())
+        assert pushed["training"]["attribute_stage"] == kept
+    assert DIGESTS not in Path(hf_hub_download("org/urm", "README.md")).read_text()
+    assert read_json(folder / "member-0" / "config.json")["training"]["attribute_stage"] == record

@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, FineGrainedFP8Config
 
-from tests.helpers.tiny import tiny_backbone_config, tiny_urm
+from tests.helpers.tiny import randomise, tiny_backbone_config, tiny_urm
 from urm_hf import URMForRewardModeling
 from urm_hf.modeling import backbone_urm
 from urm_hf.trainers.loading import load_urm
@@ -36,9 +36,7 @@ def save_adapter(folder: Path, base: str, auto, task: str | None, target="q_proj
     torch.manual_seed(1)
     config = LoraConfig(task_type=task, r=4, target_modules=[target, "v_proj"], **kwargs)
     model = get_peft_model(auto.from_pretrained(base), config)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.3)
+    randomise((parameter for parameter in model.parameters() if parameter.requires_grad), 0.3, seed=0)
     model.save_pretrained(folder)
     return str(folder)
 
@@ -111,9 +109,7 @@ def test_a_reward_model_s_adapter_on_a_causal_lm_leaves_its_score_behind(tmp_pat
     classifier = AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels)
     config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["q_proj"], modules_to_save=["score"])
     model = get_peft_model(classifier, config)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.3)
+    randomise((parameter for parameter in model.parameters() if parameter.requires_grad), 0.3, seed=0)
     model.save_pretrained(tmp_path / "adapter")
     with caplog.at_level(logging.WARNING, logger="transformers"):
         ours = URMForRewardModeling.from_backbone(str(tmp_path / "adapter"), attributes=["a"])

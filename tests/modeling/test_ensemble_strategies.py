@@ -9,7 +9,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.helpers.tiny import pad_rows, random_rows, save_with_tokenizer, tiny_backbone_config, tiny_tokenizer
+from tests.helpers.tiny import (
+    pad_rows,
+    random_rows,
+    randomise,
+    save_with_tokenizer,
+    tiny_backbone_config,
+    tiny_tokenizer,
+)
 from tests.helpers.tolerances import assert_close, close
 from tests.helpers.urm_numbers import ROWS
 from urm_hf import RewardScorer
@@ -18,13 +25,6 @@ from urm_hf.modeling import URMEnsemble, URMEnsembleConfig, URMForRewardModeling
 
 BATCH = pad_rows(random_rows([5, 12, 3, 8]))
 STRATEGIES = ["resident", "sequential", "shared"]
-
-
-def randomise(module: torch.nn.Module, seed: int):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def frozen(language_model, tmp_path_factory) -> list[str]:
     folder, names = tmp_path_factory.mktemp("frozen"), []
     for seed in range(3):
         model = URMForRewardModeling.from_backbone(language_model, attributes=["help", "depth"])
-        randomise(model.score, seed)
+        randomise(model.score.parameters(), 0.2, seed)
         model.score.set_label_statistics([float(seed), 1.0], [1.0 + seed, 2.0])
         names.append(save_with_tokenizer(model, folder / f"member-{seed}"))
         if seed == 1:
@@ -58,12 +58,10 @@ def adapters(language_model, tmp_path_factory) -> list[str]:
     folder, names = tmp_path_factory.mktemp("adapters"), []
     for seed in range(3):
         model = URMForRewardModeling.from_backbone(language_model, attributes=["help", "depth"])
-        randomise(model.score, seed)
+        randomise(model.score.parameters(), 0.2, seed)
         config = LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["score"], r=2 + seed)
         adapted = get_peft_model(model, config)
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
+        randomise((p for name, p in adapted.named_parameters() if "lora_B" in name), 0.3, seed)
         adapted.save_pretrained(folder / f"adapter-{seed}")
         complete_adapter(folder / f"adapter-{seed}", model.config)
         tiny_tokenizer().save_pretrained(folder / f"adapter-{seed}")
@@ -291,7 +289,7 @@ def test_members_that_read_a_conversation_differently_are_refused(frozen, tmp_pa
 
 def test_a_gate_trained_on_the_merged_model_goes_back_into_the_adapter(adapters, tmp_path):
     model = load_adapter(adapters[0])
-    randomise(model.score.gate, 9)
+    randomise(model.score.gate.parameters(), 0.2, 9)
     expected = model(**BATCH).logits
     save_adapter_with_head(adapters[0], model, tmp_path / "gated")
     assert is_adapter(tmp_path / "gated") and not is_adapter(tmp_path)

@@ -184,12 +184,18 @@ def test_a_posterior_of_another_version_is_told(tmp_path):
         URMForRewardModeling.from_pretrained(tmp_path)
 
 
+def test_a_model_and_itself_with_a_posterior_are_no_ensemble(tmp_path):
+    plain, fitted = tiny_urm(), with_posterior()[0]
+    with pytest.raises(ValueError, match="have equal heads"):
+        URMEnsemble.from_pretrained(save_members(tmp_path, [plain, fitted]))
+
+
 def test_a_posterior_that_does_not_fit_is_refused():
     head = with_posterior()[0].score
     parts = [getattr(head, name).clone() for name in POSTERIOR]
     with pytest.raises(ValueError, match=r"`posterior_variances` must be \(5, 64\), got \(5, 3\)"):
         head.set_posterior(*parts[:4], parts[4][:, :3], *parts[5:])
     with pytest.raises(ValueError, match="`posterior_rest` holds numbers that are negative"):
-        head.set_posterior(*parts[:5], -parts[5], *parts[6:])
+        head.set_posterior(*parts[:5], parts[5] - 1, *parts[6:])
     with pytest.raises(ValueError, match="`posterior_rank` must lie between 1 and the hidden size 64, got 65"):
         URMConfig(backbone_config=tiny_urm().config.backbone_config, posterior_rank=65)

@@ -280,3 +280,9 @@ def test_noise_is_ruled_out_only_by_interval_and_test_together(interval, p, told
 )
 def test_what_would_count_alone_may_be_noise_among_many(interval, adjusted, told):
     assert certainty(comparison(interval, 0.01, adjusted)) == told
+
+
+def test_a_model_that_predicts_the_opposite_is_said_to():
+    found = " ".join(ratings(a=rows((-0.95, -0.88), (0.93, 0.97), 1.4), b=rows((-0.1, 0.3), (0.93, 0.97), 1.4)))
+    assert "a predicts the opposite of them" in found
+    assert "b is not shown to follow them at all" in found and "a is not shown" not in found

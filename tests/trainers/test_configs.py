@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import re
+import warnings
 from dataclasses import fields
 
 import pytest
@@ -206,3 +207,13 @@ def test_a_tracker_that_is_not_installed_is_told_in_one_line(monkeypatch):
     with pytest.raises(ValueError, match=r"`report_to` names trackio.*`pip install trackio`.*--report_to none"):
         URMAttributeConfig("out", report_to=["trackio"])
     assert URMAttributeConfig("out", report_to="none").report_to == []
+
+
+@pytest.mark.parametrize("config", [URMRewardConfig, URMAttributeConfig, URMGatingConfig])
+@pytest.mark.parametrize("given", [{}, {"gradient_checkpointing": True}, {"gradient_checkpointing": False}])
+def test_no_warning_tells_of_a_name_that_the_user_did_not_write(config, given):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        args = config("out", report_to="none", gradient_checkpointing_kwargs={"use_reentrant": False}, **given)
+    assert args.gradient_checkpointing == given.get("gradient_checkpointing", config is not URMGatingConfig)
+    assert args.gradient_checkpointing_kwargs == {"use_reentrant": False}

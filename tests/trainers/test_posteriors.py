@@ -253,6 +253,18 @@ def test_the_command_fits_it_after_the_fact(tmp_path, capsys):
     assert low < high
 
 
+def test_the_command_leaves_out_intervals_that_rows_are_too_few_for(tmp_path, capsys, caplog):
+    model = save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path / "model")
+    rows = [row if number < 2 else {**row, "depth": None} for number, row in enumerate(rated_rows(12))]
+    command = ["posterior", model, "--data", write(tmp_path / "rated.jsonl", rows), "--out", str(tmp_path / "out")]
+    assert main([*command, "--levels", "0.5"]) == 2
+    assert "without the rows of one in 5 prompts, 'depth' has" in capsys.readouterr().err
+    with caplog.at_level(logging.WARNING):
+        assert main(command) == 0
+    assert "The model will give no `attribute_intervals`" in caplog.text
+    assert "interval_factors" not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
 def test_the_check_tells_what_it_is_worth(tmp_path, capsys):
     rows = rated_rows(60)
     model = save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path / "model")

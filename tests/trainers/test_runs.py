@@ -14,7 +14,6 @@ from urm_hf.data.tables import from_ultrafeedback, load_rows
 
 ATTRIBUTES = ["helpfulness", "correctness", "coherence", "complexity", "verbosity"]
 QUICK = ["--use_cpu", "true", "--report_to", "none", "--save_strategy", "no", "--max_steps", "3"]
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture
@@ -69,12 +68,13 @@ def test_a_dry_run_tells_and_trains_nothing(base, tmp_path, capsys):
     assert not list(out.glob("**/*.safetensors"))
 
 
-def test_lora_flags_train_and_save_a_merged_model(base, tmp_path):
+def test_lora_flags_train_and_save_a_merged_model(base, tmp_path, recwarn):
     data = write(tmp_path / "ratings.jsonl", helpsteer2_rows())
     out = tmp_path / "urm"
     lora = ["--use_peft", "true", "--lora_target_modules", "q_proj", "v_proj", "--learning_rate", "0.1"]
     argv = ["attributes", "--model_name_or_path", base, "--dataset_name", data, "--output_dir", str(out), *lora]
     assert main(["train", *argv, *QUICK]) == 0
+    assert not [warning for warning in recwarn if "checkpointing` is deprecated" in str(warning.message)]
     assert not (out / "adapter_config.json").exists()
     merged, plain = AutoModel.from_pretrained(out), AutoModel.from_pretrained(base)
     changed = {

@@ -5,7 +5,14 @@ import pytest
 from sklearn.linear_model import BayesianRidge
 
 from urm_hf.uncertainty.moments import Moments
-from urm_hf.uncertainty.posterior import LEAST_SIGNAL, fit_batches, fit_posterior
+from urm_hf.uncertainty.posterior import (
+    LEAST_NOISE,
+    LEAST_SIGNAL,
+    choose_shares,
+    fit_batches,
+    fit_posterior,
+    measure_noise,
+)
 
 N, H, ATTRIBUTES = 300, 12, 3
 
@@ -267,3 +274,43 @@ def test_a_weight_that_is_none_is_told(weight):
     weights[5] = weight
     with pytest.raises(ValueError, match="weight of row 5 .* not finite and above 0"):
         Moments(H, ATTRIBUTES).add(hidden, ratings, weights)
+
+
+def test_noise_is_what_residuals_leave_beside_what_is_not_known():
+    generator = np.random.default_rng(0)
+    means, unknown = generator.normal(size=(4000, 2)), np.full((4000, 2), [0.5, 2.0])
+    ratings = (means + generator.normal(size=means.shape) * np.sqrt(unknown))[..., None]
+    ratings = ratings + generator.normal(size=(4000, 2, 3)) * [[1.5], [0.1]]
+    ratings[generator.random(ratings.shape) < 0.3] = np.nan
+    np.testing.assert_allclose(measure_noise(means, unknown, ratings)[0], 1.5**2, rtol=0.05)
+    # never less than a hundredth of all that there is, nor below zero where more is unknown than residuals show
+    squares = np.nanmean((ratings - means[..., None]) ** 2, axis=(0, 2))
+    np.testing.assert_allclose(measure_noise(means, 10 * unknown, ratings), LEAST_NOISE * squares)
+
+
+def test_the_share_is_that_of_the_best_likelihood_of_each_attribute():
+    generator = np.random.default_rng(1)
+    truth = generator.normal(size=(500, 2))
+    ratings = (truth + generator.normal(size=truth.shape))[..., None]
+    right, wrong = truth, np.zeros_like(truth)
+    nothing = np.full(truth.shape, 1e-3)
+    mixed = np.stack([right[:, 0], wrong[:, 1]], -1), np.stack([wrong[:, 0], right[:, 1]], -1)
+    shares, noise = choose_shares({1.0: (mixed[0], nothing), 0.25: (mixed[1], nothing)}, ratings)
+    np.testing.assert_array_equal(shares, [1.0, 0.25])
+    np.testing.assert_allclose(noise, np.square(ratings[..., 0] - truth).mean(0) - 1e-3)
+
+
+@pytest.mark.parametrize("share", [0.5, np.array([1.0, 0.25, 0.1])])
+def test_a_share_is_as_many_ratings_fewer(share):
+    """The dense posterior of Z'Z, Z'y and N, each times the share."""
+    hidden, ratings = make_rows()
+    posterior = fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings), share=share)
+    z, shares = (hidden - posterior.center) / posterior.scale, np.broadcast_to(share, ATTRIBUTES)
+    for k in range(ATTRIBUTES):
+        prior = posterior.precision[k] * np.eye(H)
+        inverse = np.linalg.inv(prior + shares[k] * z.T @ z / posterior.noise[k])
+        expected = np.einsum("ni,ij,nj->n", z, inverse, z) + posterior.noise[k] / (shares[k] * N)
+        np.testing.assert_allclose(posterior.epistemic(hidden)[:, k], expected, rtol=1e-7)
+        mean = ratings[:, k, 0].mean()
+        found = mean + z @ inverse @ z.T @ (ratings[:, k, 0] - mean) * shares[k] / posterior.noise[k]
+        np.testing.assert_allclose(posterior.predict(hidden)[:, k], found, rtol=1e-6)

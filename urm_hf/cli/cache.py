@@ -30,13 +30,19 @@ def main(argv: list[str]) -> int:
     from urm_hf.data.cache_folder import DAY, default_cache_dir, list_cache, remove_entries
 
     root, now = default_cache_dir(), time.time()
-    found = [entry for entry in list_cache(root) if now - entry.used >= args.older_than * DAY]
+    entries = list_cache(root)
+    found = [entry for entry in entries if now - entry.used >= args.older_than * DAY]
+    if not found:
+        kept = f"{_write_size(sum(entry.size for entry in entries))} in {root} were used"
+        print(f"{kept} in the last {args.older_than:g} days: nothing is older." if entries else f"{root} is empty.")
+        return 0
     for entry in found:
         name = entry.path.relative_to(root)
         print(f"{_write_size(entry.size):>10}  {(now - entry.used) / DAY:5.1f} days  {entry.kind:<13}  {name}")
     total = _write_size(sum(entry.size for entry in found))
     if not args.clean:
-        print(f"{total:>10}  in all, of {root}; `urm cache --clean` removes it" if found else f"{root} is empty.")
+        older = f" --older-than {args.older_than:g}" if args.older_than else ""
+        print(f"{total:>10}  in all, of {root}; `urm cache --clean{older}` removes it")
         return 0
     remove_entries(found)
     print(f"{total:>10}  removed from {root}")

@@ -51,12 +51,13 @@ def main(argv: list[str]) -> int:
             f"{args.model} has no posterior, whose predictions intervals are built on. Fit one, which brings "
             "intervals as well: `urm posterior MODEL --data RATINGS --out DIR`."
         )
-    states = read_rated_states(args, model, tokenizer)
+    cross = args.method == "cross"
+    states = read_rated_states(args, model, tokenizer, "intervals", new=not cross)
     from urm_hf.trainers.posteriors import fit_head_intervals
     from urm_hf.uncertainty.conformal import LEVELS
 
     levels = sorted(set(args.levels or LEVELS))
-    before, factors = fit_head_intervals(states, levels, cross=args.method == "cross")
+    before, factors = fit_head_intervals(states, levels, cross=cross)
     save_rated_model(args, model, tokenizer)
     print(_describe(args, states, levels, before, factors))
     return 0

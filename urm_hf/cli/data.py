@@ -51,6 +51,10 @@ def main(argv: list[str]) -> int:
     if args.model is not None:
         from transformers import AutoTokenizer
 
+        from urm_hf.modeling.hub_place_urm import HubPlace
+
+        # asked first, as it tells in a line what cannot be found
+        HubPlace(revision=args.revision).find_file(args.model, "tokenizer_config.json")
         options = {"revision": args.revision, "trust_remote_code": args.trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(args.model, **options)
     source = Source(args.data, args.split, args.data_config, args.data_revision)
@@ -65,12 +69,14 @@ def main(argv: list[str]) -> int:
             surveyor.skip(str(error))
             continue
         surveyor.add(row)
+    found = surveyor.finish()
     if args.json:
-        print(json_text(to_json(surveyor.found, args.data), indent=2))
+        # what terminals must not get is escaped as JSON escapes it
+        print(json_text(to_json(found, args.data), indent=2, ensure_ascii=True))
     else:
-        print_survey(surveyor.found, args.data, tokenizer)
-    if not surveyor.found.kinds:
-        raise ValueError(f"{args.data}: none of its {surveyor.found.rows} rows can be read, as told above.")
+        print_survey(found, args.data, tokenizer)
+    if not found.kinds:
+        raise ValueError(f"{args.data}: none of its {found.rows} rows can be read, as told above.")
     return 0
 
 

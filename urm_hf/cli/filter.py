@@ -143,7 +143,11 @@ def _fit(args: argparse.Namespace, measure: str) -> "FittedThreshold":
         testing=args.testing,
         groups=[pair.prompt for pair in pairs],
     )
-    print(printable(str(fitted)), file=sys.stderr)
+    lines = str(fitted).splitlines()
+    if fitted.threshold is None:
+        lines = lines[1:]  # the error that follows says why there is none
+    for line in lines:
+        print(printable(line), file=sys.stderr)
     return fitted
 
 
@@ -164,11 +168,13 @@ def _write(out: str, rows: list[dict[str, Any]]):
 def _describe(file: str, pairs: "list[ScoredPair] | None", found: "Filtered", measure: str) -> str:
     """What was kept and dropped; of pairs, how often the model agrees with their preference in both parts."""
     what = "rows" if pairs is None else "pairs"
+    if not found.n_dropped:
+        return f"{file}: all {len(found.kept):,} {what} kept."
     told = (
         f"{file}: {found.n_kept:,} of {len(found.kept):,} {what} kept; {found.n_dropped:,} dropped, whose "
         f"{measure} is above {found.threshold:.4g}."
     )
-    if not pairs or not found.n_kept or not found.n_dropped:
+    if not pairs or not found.n_kept:
         return told
     agreed = [
         sum(pair.correct for pair, keep in zip(pairs, found.kept, strict=True) if keep == side)

@@ -36,6 +36,10 @@ def main(argv: list[str]) -> int:
     known, unknown = read_scored(args.known), read_scored(args.unknown)
     texts, prompts = _read_texts(known), _read_prompts(known)
     others, other_prompts = _read_texts(unknown), _read_prompts(unknown)
+    for name, rows, told in ((args.known, known, prompts), (args.unknown, unknown, other_prompts)):
+        several = len(rows) if prompts is None or other_prompts is None else len(set(told or ()))
+        if several < 2:
+            raise ValueError(f"{name} has {len(rows)} rows of one prompt: at least two prompts show how they vary.")
     report = ood_report(
         known,
         unknown,

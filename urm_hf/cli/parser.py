@@ -51,7 +51,8 @@ class Parser(argparse.ArgumentParser):
         """Two lines: a whole usage would push what is wrong out of sight."""
         places = [str(action.metavar or action.dest.upper()) for action in self._get_positional_actions()]
         usage = f"usage: {' '.join([self.prog, *places])} [options]; `{self.prog} --help` lists them"
-        unknown = describe_unknown(self.given, list_flags(self))
+        # a word that is none of the choices comes first: with another one other flags may be known
+        unknown = None if "invalid choice" in message else describe_unknown(self.given, list_flags(self))
         self.exit(2, f"{usage}\n{self.prog}: error: {unknown or message}\n")
 
 

@@ -37,12 +37,14 @@ def main(argv: list[str]) -> int:
     check_positive(args, "rank")
     check_rated_model(args)
     model, tokenizer = load_rated_model(args)
-    states = read_rated_states(args, model, tokenizer)
+    states = read_rated_states(args, model, tokenizer, "posterior")
     from urm_hf.trainers.posterior_checks import check_posterior
-    from urm_hf.trainers.posteriors import fit_head_posterior
-    from urm_hf.uncertainty.conformal import LEVELS
+    from urm_hf.trainers.posteriors import fit_head_posterior, fit_what_can_be
 
-    posterior = fit_head_posterior(states, args.rank, args.levels or LEVELS)
+    if args.levels:
+        posterior = fit_head_posterior(states, args.rank, args.levels)
+    else:
+        posterior = fit_what_can_be(states, args.rank)
     save_rated_model(args, model, tokenizer)
     print(f"{args.out}: {args.model} with a posterior of {len(states):,} rows, {posterior.rank} directions")
     width = max(map(len, model.config.attributes))

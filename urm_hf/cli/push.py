@@ -49,6 +49,7 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
+    from urm_hf.hub.bundle import find_ensemble
     from urm_hf.hub.publish import push
 
     result = push(
@@ -74,7 +75,9 @@ def main(argv: list[str]) -> int:
         print(f"removed from the repository: {', '.join(result.removed)}")
     if result.commit_info is None:
         print(f"dry run: {len(result.files)} files would be uploaded: {', '.join(result.files)}")
-        print(f"the card: {args.folder / 'README.md'}")
+        print(f"the card: {find_ensemble(args.folder) / 'README.md'}")
+        if result.missing:
+            raise ValueError(f"it cannot be uploaded yet: {'; '.join(result.missing)}.")
         return 0
     seen = "private" if result.private else "public"
     print(f"{len(result.files)} files are on the Hub ({seen}): {result.commit_info.repo_url}")

@@ -1,6 +1,7 @@
 """What `urm posterior` and `urm calibrate` share: a trained URM, rated rows, and a new folder for the model."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +71,23 @@ def load_rated_model(args: argparse.Namespace) -> "tuple[URMForRewardModeling, A
     return URMForRewardModeling.from_pretrained(args.model, revision=args.revision, dtype=args.dtype).eval(), tokenizer
 
 
-def read_rated_states(args: argparse.Namespace, model: "URMForRewardModeling", tokenizer: Any) -> "RatedStates":
-    """The hidden states of the rows of --data."""
+def read_rated_states(
+    args: argparse.Namespace, model: "URMForRewardModeling", tokenizer: Any, use: str, *, new: bool = False
+) -> "RatedStates":
+    """
+    The hidden states of the rows of --data.
+
+    Args:
+        args (`argparse.Namespace`): as of [`add_rated_model`]. model, tokenizer: as of [`load_rated_model`].
+        use (`str`): what they are read for, "posterior" or "intervals"; the model's config records it.
+        new (`bool`, *optional*, defaults to `False`): whether the model must not have been trained on them; if it was,
+            a note says so.
+    """
     import torch
 
+    from urm_hf.data.conversations import read_conversation
+    from urm_hf.data.row_numbers import drop_number
+    from urm_hf.data.seen import describe_seen, mark_conversation, summarize_seen
     from urm_hf.trainers import URMAttributeConfig
     from urm_hf.trainers.data_arguments import DataArguments
     from urm_hf.trainers.rated_states import read_states
@@ -91,7 +105,14 @@ def read_rated_states(args: argparse.Namespace, model: "URMForRewardModeling", t
     limit = {} if args.max_length is None else {"max_length": args.max_length}
     settings = URMAttributeConfig(str(args.out), truncation=args.truncation, report_to="none", bf16=False, **limit)
     with torch.inference_mode():
-        return read_states(model, tokenizer, rows, settings)
+        states = read_states(model, tokenizer, rows, settings)
+    conversations = [read_conversation(drop_number(row)) for row in rows]
+    training = model.config.training if isinstance(model.config.training, dict) else {}
+    told = describe_seen({name: of for name, of in training.items() if name != use}, conversations) if new else None
+    if told is not None:
+        print(f"note: {args.model} was {told}.", file=sys.stderr)
+    model.config.training = {**training, use: summarize_seen(map(mark_conversation, conversations))}
+    return states
 
 
 def save_rated_model(args: argparse.Namespace, model: "URMForRewardModeling", tokenizer: Any):

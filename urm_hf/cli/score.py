@@ -144,6 +144,7 @@ def _score(args: argparse.Namespace, server: str | None, *, launched: bool) -> i
     job = _build_job(args, data, server)
     try:
         if known and (counts := job.find_finished()) is not None:
+            _tell_other_form(counts)
             print(printable(f"Already done. {_format_summary(counts, args.out)}"), file=sys.stderr)
             return 0
         counts = _run(job, args, launched=launched)
@@ -151,6 +152,7 @@ def _score(args: argparse.Namespace, server: str | None, *, launched: bool) -> i
         if args.data == "-":  # the copy of standard input lies there
             remove_if_empty(parts_path(args.out))
     if counts is not None:
+        _tell_other_form(counts)
         print(printable(_format_summary(counts, args.out)), file=sys.stderr)
     elif not launched:
         print(printable(f"{args.out} was finished by another run of this job."), file=sys.stderr)
@@ -203,6 +205,14 @@ def _run(job: "ScoreJob", args: argparse.Namespace, *, launched: bool) -> dict[s
     if args.num_processes > 1:
         return run_processes(job, args.num_processes, args.device)
     return run_alone(job, args.device)
+
+
+def _tell_other_form(counts: dict[str, int]):
+    """Says so where rows were plain text to a model that knows chats."""
+    from urm_hf.data.seen import OTHER_FORM
+
+    if counts.get("other_form"):  # not counted in what an earlier version has finished
+        print(f"note: {counts['other_form']} conversations: {OTHER_FORM}.", file=sys.stderr)
 
 
 def _format_summary(counts: dict[str, int], out: Path) -> str:

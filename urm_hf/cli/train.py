@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,10 @@ def main(argv: list[str]) -> int:
         print(USAGE)
         print(f"urm train: error: there is no stage {stage!r}{suggest(stage, STAGES)}")
         return 2
-    folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
+    with warnings.catch_warnings():
+        # peft asks transformers by a former name, which a user can do nothing about; can go when peft says the new one
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        folder = train_ensemble(options) if stage == "ensemble" else train_stage(stage, options)
     # of the processes that a launcher started, one speaks
     if folder is not None and int(os.environ.get("RANK", 0)) == 0:
         print(f"Saved to {folder}")
@@ -72,10 +76,10 @@ def train_ensemble(argv: list[str]) -> Path:
     from urm_hf.trainers.runs import train_members
 
     # the output folders are made from --out; the stages' configs need one all the same, as transformers wants it
-    placeholder = ["--output_dir", args.out]
-    stages = [parse_stage("attributes", ["--config", args.attributes_config, *placeholder])]
+    shared = ["--output_dir", args.out, *(["--overwrite"] if args.overwrite else [])]
+    stages = [parse_stage("attributes", ["--config", args.attributes_config, *shared])]
     if args.gating_config:
-        stages.append(parse_stage("gating", ["--config", args.gating_config, *placeholder]))
+        stages.append(parse_stage("gating", ["--config", args.gating_config, *shared]))
     return train_members(stages, args.members, args.out)
 
 
@@ -99,6 +103,7 @@ def build_ensemble_parser() -> Parser:
     )
     parser.add_argument("--members", type=int, default=3, help="How many to train. The default is 3.")
     parser.add_argument("--out", required=True, help="The folder that gets one for each member and the ensemble's.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace members that are there from another run.")
     return parser
 
 

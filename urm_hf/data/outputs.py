@@ -41,7 +41,7 @@ def check_output_file(out: Path, inputs: Sequence[str | Path] = (), *, overwrite
         if not overwrite:
             raise ValueError(
                 f"{out} exists and is not an unfinished output of this job; move it away, write to another file, or "
-                "allow it to be replaced (`overwrite`)."
+                "allow it to be replaced (`overwrite=True`, `--overwrite`)."
             )
     check_writable(out.parent)
 
@@ -73,7 +73,7 @@ def check_output_folder(folder: Path, written: Sequence[str], *, own: bool, over
     if taken and not own and not overwrite:
         raise ValueError(
             f"{folder} holds {', '.join(taken)} of another origin; write to another folder, or allow them to be "
-            "replaced (`overwrite`)."
+            "replaced (`overwrite=True`, `--overwrite`)."
         )
     check_writable(folder)
 

@@ -54,7 +54,7 @@ def read_ratings(
 def is_rated(row: Mapping[str, Any], attributes: Sequence[str]) -> bool:
     """Whether a row has a rating of any of these attributes."""
     source = _columns(row, attributes)
-    values = [_read_cell(source.get(attribute)) for attribute in attributes]
+    values = [read_cell(source.get(attribute)) for attribute in attributes]
     return any(x is not None for value in values for x in (value if isinstance(value, list) else [value]))
 
 
@@ -85,7 +85,7 @@ def rating_statistics(ratings: np.ndarray, attributes: Sequence[str]) -> tuple[l
 
 def _columns(row: Mapping[str, Any], attributes: Sequence[str]) -> Mapping[str, Any]:
     """The rating columns by name, wherever the row keeps them."""
-    nested = _read_cell(row.get("ratings"))
+    nested = read_cell(row.get("ratings"))
     if isinstance(nested, (list, tuple)) and not any(attribute in row for attribute in attributes):
         if len(nested) != len(attributes):
             raise RowError(
@@ -97,7 +97,7 @@ def _columns(row: Mapping[str, Any], attributes: Sequence[str]) -> Mapping[str, 
 
 
 def _numbers(column: str, value: Any) -> list[float]:
-    value = _read_cell(value)
+    value = read_cell(value)
     if value is None:
         return []
     values = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
@@ -111,7 +111,7 @@ def _numbers(column: str, value: Any) -> list[float]:
     return [float(item) for item in values if item is not None]
 
 
-def _read_cell(value: Any) -> Any:
+def read_cell(value: Any) -> Any:
     """Numbers, lists and mappings that a cell of a CSV file holds as text; all else as it is."""
     if not isinstance(value, str):
         return value

@@ -43,6 +43,7 @@ class DataEntry:
         remarks (`list[str]`, *optional*): how it differs from the whole benchmark.
         noun (`str`, *optional*): what accuracy counts: "pair", "prompt".
         mean (`str`, *optional*): what the overall accuracy is, where it is not the mean of all.
+        notes (`dict[str, list[str]]`, *optional*): of a model, by its name, what its numbers must not be taken for.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DataEntry:
     remarks: list[str] = field(default_factory=list)
     noun: str = ""
     mean: str = ""
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

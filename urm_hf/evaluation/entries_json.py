@@ -42,6 +42,8 @@ def read_absence(entry: Any, where: str) -> Absence:
 def read_data(entry: Any, where: str) -> DataEntry:
     """What is counted, a benchmark of this package says by its name; any other said it in the file."""
     data = read_entry(DataEntry, entry, where)
+    if not isinstance(data.notes, Mapping):
+        raise ValueError(f"the results are damaged: {where} has the `notes` {data.notes!r:.60}. Evaluate again.")
     if data.kind in BY_NAME:
         return replace(data, noun=BY_NAME[data.kind].noun, mean=BY_NAME[data.kind].mean)
     return replace(data, noun=data.noun or ("rating" if data.kind == RATINGS else "pair"))
@@ -98,8 +100,10 @@ def write_model(model: ModelEntry) -> dict[str, Any]:
 
 
 def write_data(data: DataEntry) -> dict[str, Any]:
-    """`noun` and `mean` stand there only where no benchmark of this package has that name."""
+    """`noun` and `mean` stand there only where no benchmark of this package has that name, `notes` if there are."""
     entry = asdict(data)
+    if not data.notes:
+        del entry["notes"]
     if data.kind in BY_NAME or data.kind == RATINGS:
         del entry["noun"], entry["mean"]
     return entry

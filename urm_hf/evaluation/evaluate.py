@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 import urm_hf
+from urm_hf.data.seen import describe_other_form, describe_seen, join_forms
 from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
 from urm_hf.evaluation.comparison import JudgedModel, compare_decisions, compare_losses
 from urm_hf.evaluation.data import EvaluationData
@@ -62,12 +63,25 @@ def evaluate(
     for model in models:
         for one in data:
             model.check_data(one)
+    data = [_add_notes(one, models) for one in data]
     scores: dict[str, dict[str, ModelScores]] = {one.name: {} for one in data}
     for model in models:
         for one in data:
             scores[one.name][model.name] = model.score_data(one, folder / one.name)
         model.scorer = None  # makes room for the next
     return evaluate_scores(scores, data, statistics)
+
+
+def _add_notes(data: EvaluationData, models: Sequence[OpenModel | JudgeVerdicts]) -> EvaluationData:
+    """A data set with what is to be known of the models' numbers on it: what they were trained on, and as what."""
+    notes: dict[str, list[str]] = {}
+    forms = join_forms(data.conversations)
+    for model in models:
+        training = model.read_training()
+        told = describe_seen(training, data.conversations), describe_other_form(training, forms)
+        notes[model.name] = [one for one in told if one is not None]
+    told_of = {name: told for name, told in notes.items() if told}
+    return replace(data, description=data.description | {"notes": told_of})
 
 
 def _check_attributes(

@@ -65,6 +65,10 @@ class JudgeVerdicts:
     def read_attributes(self) -> None:
         """None: a judge rates no attributes."""
 
+    def read_training(self) -> list[Any]:
+        """Nothing: what a judge was trained on is not known."""
+        return []
+
     def check_data(self, data: EvaluationData):
         """
         Raises:

@@ -15,7 +15,7 @@ from urm_hf.data.source import Source
 from urm_hf.data.tables import FILE_TYPES, read_jsonl
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
-from urm_hf.scoring.jobs.models import WatchedModels, read_ensemble_config, read_sources
+from urm_hf.scoring.jobs.models import WatchedModels, read_ensemble_config, read_sources, read_training
 from urm_hf.scoring.jobs.processes import default_device
 from urm_hf.scoring.jobs.served import WatchedServer, connect
 from urm_hf.scoring.remote import RemoteScorer
@@ -153,6 +153,14 @@ class OpenModel:
             return list(read_sources(models, revisions, self.loading.model, ensemble)[0].config().attributes)
         except (ValueError, OSError):  # a scalar model; or damaged, which is told where it is loaded
             return None
+
+    def read_training(self) -> list[Any]:
+        """What the configs of the model, or of its members, say of their training; nothing where none is at hand."""
+        if self.rows is not None or self.loading.server is not None:
+            return []
+        models, revisions = self.source.split(","), self.revision.split(",") if self.revision else None
+        ensemble = read_ensemble_config(models, revisions, self.loading.model, self.loading.ensemble)
+        return read_training(read_sources(models, revisions, self.loading.model, ensemble))
 
     def _check_templates(self, conversations: Sequence[Any], keys: Sequence[str], origins: Sequence[str] | None):
         """A ValueError if the file's scores are of plain text and the data wants a chat template, or the other way."""

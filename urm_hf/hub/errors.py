@@ -17,6 +17,8 @@ class HubError(OSError):
 def one_line(error: BaseException) -> str:
     """What a user should read of an error: the Hub's answer if it comes from there, else its own message."""
     told = explained(error) or " ".join(str(error).split())
+    if isinstance(error, FileNotFoundError) and error.filename is not None:  # of `open`, with its number in front
+        told = f"{error.filename}: no such file."
     if isinstance(error, OSError) and error.errno in FULL:
         told += ": free space there, or write elsewhere"
     return told
@@ -47,6 +49,11 @@ def _from_hub(error: BaseException) -> str | None:
     path = re.sub("^/(?:api/models|api(?=/datasets))?/?", "", url)
     repository = re.split(rf"(?:\.git)?/(?:{ENDPOINTS})(?:/|$)", path)[0] or "the repository"
     names = [kind.__name__ for kind in type(error).__mro__]
+    if "HFValidationError" in names:  # of what can only be meant as a path, as /data/model or ./model
+        name = re.search(r": '([^']*)'", str(error))
+        return f"{name[1] if name else 'the model'} is no folder here, and no name of a repository, 'org/name'."
+    if str(error).startswith("We couldn't connect to"):  # transformers' words, which name no model
+        return "the Hub cannot be asked for what is not here: there is no connection, or the offline mode is on."
     if "GatedRepoError" in names:
         return f"{repository} is gated: ask for access on its page, then {LOG_IN}."
     if "RevisionNotFoundError" in names:

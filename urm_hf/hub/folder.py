@@ -10,6 +10,7 @@ from typing import Any
 
 from urm_hf import modeling
 from urm_hf.checkpoints.files import INDEX, LICENCES, TOKENIZER, WEIGHTS, read_json, weight_files
+from urm_hf.data.seen import without_digests
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.checks_urm import check_adapter_config, check_config, check_folder, explain_damage
 from urm_hf.modeling.configuration_urm import AUTO_MAP, URMConfig
@@ -139,9 +140,13 @@ def local_paths(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def without_local_paths(value: Any, key: str = "") -> Any:
-    """A config with the paths in what is only for people reduced to their last part; the model does not read them."""
+    """
+    A config with the paths in what is only for people reduced to their last part; the model does not read them. Nor
+    does it need the digests of its training rows, by which others could tell whether a text was among them.
+    """
     if isinstance(value, dict):
-        return {k: without_local_paths(v, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
+        inner = without_digests(value) if key == "training" else value
+        return {k: without_local_paths(v, f"{key}.{k}" if key else str(k)) for k, v in inner.items()}
     if isinstance(value, list):
         return [without_local_paths(v, f"{key}[{number}]") for number, v in enumerate(value)]
     informs = key.startswith(("training", BASE_RECORD)) or key.endswith("name_or_path")

@@ -97,7 +97,8 @@ def push(
         card_tags (`Sequence[str]`, *optional*): more tags for the card.
         overwrite_card (`bool`, defaults to `False`): replaces also a README.md that was edited by hand.
         dtype (`str`, defaults to `"float32"`): that the reference scores are computed in.
-        dry_run (`bool`, defaults to `False`): writes and checks everything, and uploads nothing.
+        dry_run (`bool`, defaults to `False`): writes and checks everything, and uploads nothing. What would be
+            refused because others could not load it is in `missing` of the result.
         new_card (`bool`, *optional*): former name of `overwrite_card`.
 
     Raises:
@@ -173,19 +174,21 @@ def _as_folder(model: str | Path | PreTrainedModel, tokenizer: PreTrainedTokeniz
 def _push_folder(path: str | Path, target: Target, about: CardWishes, dtype: str, *, dry_run: bool) -> PushResult:
     folder = read_folder(path)  # before anything is written or asked of the Hub
     if folder.problems or not folder.config.get(BASE_WEIGHTS):
-        _check_complete(folder)
+        _check_complete(folder, dry_run=dry_run)
     check_target(target, dry_run=dry_run)
     pinned = pin_backbone(folder.path, about.base_model, target.token)
-    _check_complete(read_folder(path))
+    _check_complete(read_folder(path), dry_run=dry_run)
     notes = pinned if folder.adapter is None else pin_base(folder.path, folder.adapter, target.token)
     notes += describe(folder, target.repo_id, about, dtype, target.token)
-    folder = _check_complete(read_folder(path))  # with what was written just now
+    folder = _check_complete(read_folder(path), dry_run=dry_run)  # with what was written just now
     is_adapter = folder.adapter is not None
     notes += _name_changed_code(folder)
     if dry_run:
-        return PushResult(
+        result = PushResult(
             target.repo_id, None, folder.files, folder.left_out, [], notes, target.private, target.tag, is_adapter
         )
+        result.missing = folder.unshared
+        return result
     # built from what was just checked: paths of this machine are taken out on the way, and the folder keeps its own
     additions, changed = _build_additions(folder)
     kind = "ensemble" if folder.is_ensemble else "adapter" if is_adapter else "model"
@@ -205,8 +208,9 @@ def _name_changed_code(folder: ModelFolder) -> list[str]:
     ]
 
 
-def _check_complete(folder: ModelFolder) -> ModelFolder:
-    problems = folder.problems + folder.unshared
+def _check_complete(folder: ModelFolder, *, dry_run: bool) -> ModelFolder:
+    """The same folder. What only others lack, a dry run tells of beside all that would be uploaded."""
+    problems = folder.problems + ([] if dry_run else folder.unshared)
     if problems:
         listed = "; ".join(problems)
         raise ValueError(f"{folder.path} is not complete, nothing was uploaded: {listed}.")
@@ -216,16 +220,17 @@ def _check_complete(folder: ModelFolder) -> ModelFolder:
 def _build_additions(folder: ModelFolder) -> tuple[list[CommitOperationAdd], list[str]]:
     """
     The files as operations. Some may differ from the folder's, and are then named in the notes: local paths in the
-    config that are only for people are reduced to names, the tokenizer's class gets the name it has everywhere, and
-    chat templates print the date that they were scored with in place of today's.
+    config that are only for people are reduced to names and digests of training rows left out, the tokenizer's class
+    gets the name it has everywhere, and chat templates print the date that they were scored with in place of today's.
     """
     contents: dict[str, bytes | Path] = {name: folder.path / name for name in folder.files}
     notes = []
     for name in [name for name in folder.files if name.split("/")[-1] == "config.json"]:
         config = read_json(folder.path / name)
         found = [key for key, _ in local_paths(config) if not key.startswith("members")]
-        if found:
+        if without_local_paths(config) != config:
             contents[name] = _dump(without_local_paths(config), folder.path / name)
+        if found:
             notes.append(f"{name}: local paths were reduced to names in {', '.join(found)}")
     path = folder.path / "tokenizer_config.json"
     tokenizer = read_json(path)

@@ -25,7 +25,7 @@ class PushResult:
     Args:
         commit_info: what `huggingface_hub` says of the commit; None after a dry run.
         files: what was uploaded. left_out: what of the folder was not. removed: what an earlier push had left.
-        notes: what else a user should know.
+        notes: what else a user should know. missing: of a dry run, what has to be done before it can be uploaded.
     """
 
     repo_id: str
@@ -37,6 +37,7 @@ class PushResult:
     private: bool | None = None
     tag: str | None = None
     is_adapter: bool = False
+    missing: list[str] = field(default_factory=list)
 
     @property
     def commit(self) -> str | None:

@@ -62,11 +62,15 @@ def _tell_means(results: EvaluationResults, data: str) -> Finding | None:
     text = Markup("Agreement with the mean ratings of {}: {}.").format(
         format_count(found[0][1].n, "conversation"), join_words(parts)
     )
-    unproven = [name_model(model) for model, r in found if r.interval and r.interval[0] <= 0]
+    unproven = [name_model(model) for model, r in found if r.interval and r.interval[0] <= 0 <= r.interval[1]]
+    opposed = [name_model(model) for model, r in found if r.interval and r.interval[1] < 0]
+    if opposed:
+        verb = "predicts" if len(opposed) == 1 else "predict"
+        text += Markup(" {} <b>{} the opposite of them</b>.").format(join_words(opposed), verb)
     if unproven:
         is_shown = "is not shown" if len(unproven) == 1 else "are not shown"
         text += Markup(" {} <b>{} to follow them at all</b>.").format(join_words(unproven), is_shown)
-    return Finding(text + _compare_first_two([r for _, r in found]), "warning" if unproven else "plain")
+    return Finding(text + _compare_first_two([r for _, r in found]), "warning" if unproven or opposed else "plain")
 
 
 def _compare_first_two(found: list[Measured]) -> Markup:

@@ -221,6 +221,9 @@ def row_findings(results: EvaluationResults, data: DataEntry) -> list[Finding]:
         text = Markup("{} of {} left out: {}.").format(rows, name_model(data.name), reasons)
         findings.append(Finding(text, "warning"))
     findings += [Finding(Markup("{}: {}").format(name_model(data.name), told)) for told in data.remarks]
+    for model, notes in data.notes.items():
+        heading = name_model(model), name_model(data.name)
+        findings += [Finding(Markup("{} on {}: {}.").format(*heading, told), "warning") for told in notes]
     for metric, told in (("truncated", "cut to fit"), ("tied", "tied, and counted as wrong")):
         found = [(model, results.get(data.name, model, metric)) for model in results.names]
         parts = [Markup("{} ({})").format(percent(f.value), name_model(m)) for m, f in found if f and f.value > 0]

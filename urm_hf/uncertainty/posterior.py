@@ -25,7 +25,8 @@ multiplied by it, which makes S_k a generalised posterior (Grünwald & van Ommen
 
 Attributes that the same rows rate share the eigenvectors of Z'Z. An attribute that other rows rate has its own
 Z_k'Z_k, around the mean of these rows: evidence and means are computed with it, and of S_k the diagonal in the shared
-basis is kept. Of rows like those that were rated it tells the variance on average, where S_k would tell that of each.
+basis is kept. It tells the variance on average over all rows, where S_k would tell that of each: an attribute that was
+rated on one kind of text alone is called less known there than it is, and better known elsewhere.
 
 The directions of the `rank` largest eigenvalues are kept; what lies outside of their span counts with the mean
 eigenvalue of the rest, and never with zero, as that is where unfamiliar text lies.
@@ -60,7 +61,7 @@ class Posterior:
         basis (`np.ndarray`): (H, r) orthonormal columns.
         offsets (`np.ndarray`): (n, r) mean of z in the basis, of the rows that rate an attribute.
         variances (`np.ndarray`): (n, r) along each of them, in squared units of the ratings.
-        rest (`np.ndarray`): (n,) along each direction outside of the basis, same unit.
+        rest (`np.ndarray`): (n,) along each direction outside of the basis, same unit; 0 where there is none.
         intercept (`np.ndarray`): (n,) of the mean rating, same unit.
         weights (`np.ndarray`): (n, r) posterior mean of m_k in the basis, in units of the ratings.
         label_mean (`np.ndarray`): (n,) mean rating where z is 0.
@@ -88,16 +89,25 @@ class Posterior:
         """How many directions are kept, r."""
         return self.basis.shape[1]
 
+    def project(self, hidden: np.ndarray) -> np.ndarray:
+        """(N, r + 1) of hidden states (N, H): z in the basis, and the length of what lies outside of it."""
+        z = (hidden - self.center) / self.scale
+        along = z @ self.basis
+        outside = np.sqrt(np.maximum((z**2).sum(-1) - (along**2).sum(-1), 0))
+        return np.concatenate([along, outside[:, None]], axis=-1)
+
     def epistemic(self, hidden: np.ndarray) -> np.ndarray:
         """
         (N, n) variances of the means of hidden states (N, H), in squared units of the ratings; higher = less known.
         """
-        z = (hidden - self.center) / self.scale
-        along = z @ self.basis  # (N, r)
-        outside = np.maximum((z**2).sum(-1) - (along**2).sum(-1), 0)
+        return self.epistemic_of(self.project(hidden))
+
+    def epistemic_of(self, features: np.ndarray) -> np.ndarray:
+        """[`epistemic`] of what [`project`] gave."""
+        along, outside = features[:, :-1], features[:, -1:]
         shifted = self.offsets * self.variances
         inside = along**2 @ self.variances.T - 2 * along @ shifted.T + (self.offsets * shifted).sum(-1)
-        return np.maximum(inside, 0) + outside[:, None] * self.rest + self.intercept
+        return np.maximum(inside, 0) + outside**2 * self.rest + self.intercept
 
     def predictive_stds(self, hidden: np.ndarray) -> np.ndarray:
         """(N, n) standard deviations of a rating around [`predict`]: of its noise and of what is not known."""
@@ -105,7 +115,11 @@ class Posterior:
 
     def predict(self, hidden: np.ndarray) -> np.ndarray:
         """(N, n) posterior means of the ratings of hidden states (N, H)."""
-        return self.label_mean + (hidden - self.center) / self.scale @ self.basis @ self.weights.T
+        return self.predict_of(self.project(hidden))
+
+    def predict_of(self, features: np.ndarray) -> np.ndarray:
+        """[`predict`] of what [`project`] gave."""
+        return self.label_mean + features[:, :-1] @ self.weights.T
 
 
 def fit_posterior(
@@ -124,15 +138,19 @@ def fit_posterior(
         share (`float` or `np.ndarray`, *optional*, defaults to 1.0): of a rating, that each counts for; (n,) or one.
 
     Raises:
-        ValueError: as [`diagonalize`] does.
+        ValueError: `rank` is below 1, or as [`diagonalize`] does.
     """
+    if rank is not None and rank < 1:
+        raise ValueError(f"`rank` must be 1 or more, got {rank}.")
     rows = rated if isinstance(rated, Spectrum) else diagonalize(rated, attributes)
     n, hidden_size = rows.offsets.shape
     kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
     shares = np.broadcast_to(share, (n,)).astype(float)
     found = [_regress(rows, k, shares[k]) for k in range(n)]
     precision, noise_precision, variances, weights, scatters = (np.stack(part) for part in zip(*found, strict=True))
-    outside = scatters[:, kept:].mean(-1) if kept < hidden_size else np.zeros(n)
+    rest = np.zeros(n)  # where nothing is left out, of what is rounding alone
+    if kept < hidden_size:
+        rest = 1 / (precision + noise_precision * scatters[:, kept:].mean(-1))
     variances, weights, offsets = variances[:, :kept], weights[:, :kept], rows.offsets[:, :kept]
     return Posterior(
         center=rows.center,
@@ -140,7 +158,7 @@ def fit_posterior(
         basis=rows.vectors[:, :kept].copy(),
         offsets=offsets,
         variances=variances,
-        rest=1 / (precision + noise_precision * outside),
+        rest=rest,
         intercept=1 / (noise_precision * shares * rows.mass),
         weights=weights,
         label_mean=rows.label_mean - (offsets * weights).sum(-1),

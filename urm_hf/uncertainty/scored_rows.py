@@ -62,11 +62,13 @@ def read_scored(name: str) -> list[dict[str, Any]]:
 
     Raises:
         RowError: a row has no reward.
-        ValueError: not a file of JSON lines.
+        ValueError: not a file of JSON lines, or an empty one.
     """
     if not name.lower().endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"{name} must be .jsonl or .jsonl.gz: write it with `urm score ... --out scored.jsonl`.")
     rows = list(read_jsonl(name))
+    if not rows:
+        raise ValueError(f"{name} holds no rows.")
     for number, row in enumerate(rows):
         if not isinstance(row.get("reward"), (int, float)):
             raise RowError(

@@ -180,3 +180,47 @@ def test_tables_keep_names_and_whole_numbers_in_narrow_terminals(width):
     _print_numbers(console, surveyor.found)
     assert "…" not in out.getvalue() and max(map(len, out.getvalue().splitlines())) <= width
     assert all(word in out.getvalue() for word in ("response", "conversation", "persuasiveness", "618", "1234"))
+
+
+@pytest.mark.parametrize(
+    "row, form, told",
+    [
+        ({"prompt": "a?", "response": "b"}, "chat", "a chat, written by the model's chat template"),
+        ({"prompt": "a?", "completion": "b"}, "text", "plain text, without a chat template"),
+        ({"prompt": "a?", "chosen": "b", "rejected": "c"}, "text", "plain text, without a chat template"),
+        ({"prompt": [{"role": "user", "content": "a?"}], "chosen": "b", "rejected": "c"}, "chat", "a chat, written"),
+        ({"text": "a? b"}, "exact", "exactly the text"),
+    ],
+)
+def test_what_conversations_are_read_as_is_told(tmp_path, capsys, row, form, told):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert main(["data", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "\nRead as\n" in printed and told in printed
+    assert main(["data", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["read_as"] == {form: 2 if "chosen" in row else 1}
+
+
+def test_ratings_of_a_csv_file_are_shown_as_ratings(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,response,id,note,tone\na?,4,7,5,3\nb?,5,8,fine,1\n", encoding="utf-8")
+    assert main(["data", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["numbers"]) == ["tone"] and found["numbers"]["tone"]["mean"] == 2.0
+    roles = {name: column["read_as"] for name, column in found["columns"].items()}
+    assert roles == dict.fromkeys(("prompt", "response"), "conversation") | {
+        "id": "no",
+        "note": "no",
+        "tone": "ratings",
+    }
+    assert main(["data", str(path)]) == 0
+    assert "--attributes tone" in capsys.readouterr().out
+
+
+def test_json_stays_json_whatever_characters_a_file_has(tmp_path, capsys):
+    path, split = tmp_path / "rows.jsonl", "\x83\U000dcf4e\x1b[31m"
+    path.write_text(json.dumps({"prompt": "a?", "response": "b", "split": split}) + "\n", encoding="utf-8")
+    assert main(["data", str(path), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["splits"] == {split: 1} and printed.isascii()

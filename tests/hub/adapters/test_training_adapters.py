@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from tests.helpers.adapters import ADAPTERS, FILES, edit, form, language_model, rewards, save_adapter
-from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer
+from tests.helpers.tiny import randomise, save_with_tokenizer, tiny_tokenizer
 from tests.helpers.tolerances import close
 from urm_hf import URMForRewardModeling
 from urm_hf.checkpoints.adapters import complete_adapter, is_adapter, load_adapter
@@ -100,9 +100,7 @@ def test_an_adapter_of_an_adapter_of_a_urm_is_put_on_both(spoken, tmp_path):
 
 def test_an_adapter_of_a_language_model_s_adapter_is_put_on_both(spoken, tmp_path):
     model = get_peft_model(language_model(1), LoraConfig(task_type="CAUSAL_LM", target_modules=["v_proj"], r=2))
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.3)
+    randomise((parameter for parameter in model.parameters() if parameter.requires_grad), 0.3, seed=0)
     model.save_pretrained(tmp_path / "lm")
     edit(tmp_path / "lm", base_model_name_or_path="org/spoken", revision=spoken["later"])
     trainer = trained(str(tmp_path / "lm"), tmp_path / "urm")

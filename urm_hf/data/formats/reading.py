@@ -36,6 +36,7 @@ FORMATS: tuple[Format, ...] = (
 )
 BY_NAME = {one.name: one for one in FORMATS}
 IDS = BY_NAME["input-ids"]
+USUAL = "`messages`; or `prompt` and `response`; or `prompt`, `chosen` and `rejected`"
 
 
 def read_row(row: Row, name: str | None = None, ignore: Collection[str] = ()) -> dict[str, Any]:
@@ -85,8 +86,8 @@ def find_format(row: Row, name: str | None = None) -> Format:
     if not fitting:
         columns = ", ".join(map(str, row)) or "(none)"
         raise ValueError(
-            f"{_missing_prompt(row)}the columns {columns} are of no known format. Nearest: "
-            f"{'; '.join(_nearest(row))}. Name one with `format`, or rename the columns."
+            f"{_missing_prompt(row)}the columns {columns} are of no known format. {_tell_nearest(row)}rename the "
+            f"columns: {USUAL} are the usual ones. `urm score` takes others by `--prompt-column`, `--answer-columns`."
         )
     if IDS in fitting:  # they were made from what else is there, which is not read a second time
         return IDS
@@ -184,13 +185,14 @@ def _missing_prompt(row: Row) -> str:
     return f"`prompt` is missing beside `{answer}`: " if answer is not None and "prompt" not in row else ""
 
 
-def _nearest(row: Row) -> list[str]:
-    """The three formats that share most columns with a row, and what each needs besides."""
+def _tell_nearest(row: Row) -> str:
+    """The three formats that share most columns with a row and what each needs; empty if none shares any."""
     there = {str(column) for column in row}
 
     def distance(one: Format) -> tuple[float, int]:
         shared = sum(column in there for column in one.columns)
         return -shared / len(one.columns), -shared
 
-    near = sorted((one for one in FORMATS if one.detected), key=distance)[:3]
-    return [f"{one.name} ({', '.join(one.columns)})" for one in near]
+    near = sorted((one for one in FORMATS if one.detected and distance(one)[1] < 0), key=distance)[:3]
+    listed = "; ".join(f"{one.name} ({', '.join(one.columns)})" for one in near)
+    return f"Nearest: {listed}. Name one with `format` (`--format`), or " if listed else "To have it read, "

@@ -16,7 +16,9 @@ from urm_hf.data.answers import list_conversations
 from urm_hf.data.conversations import Conversation
 from urm_hf.data.formats.format import UNDECIDED, Format, Row, find_candidates
 from urm_hf.data.formats.reading import find_format, kind_of, read_with
-from urm_hf.data.survey.columns import Column, add_columns
+from urm_hf.data.ratings import read_cell
+from urm_hf.data.seen import read_form
+from urm_hf.data.survey.columns import OTHER_ROLES, Column, add_columns
 from urm_hf.data.survey.numbers import NumberColumn
 
 MOST_TOLD = 5  # bad rows of one kind that are named one by one
@@ -71,6 +73,7 @@ class Survey:
         warnings (`dict[str, Problem]`): rows that are read and look wrong.
         undecided (`Counter`): rows that prefer no answer, by why.
         numbers (`dict[str, NumberColumn]`): ratings by attribute, and columns of numbers.
+        forms (`Counter`): conversations by what they are read as: "chat", "text" or "exact".
     """
 
     rows: int = 0
@@ -92,6 +95,7 @@ class Survey:
     compared: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     shared_prompts: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
 
     @property
     def over_limit(self) -> int:
@@ -128,6 +132,7 @@ class Surveyor:
     ):
         self.tokenizer, self.format, self.ignore, self.show = tokenizer, format, ignore, show
         self.found = Survey(limit=limit if tokenizer is not None else None)
+        self._written: dict[str, NumberColumn | None] = {}  # columns of text; None once one is no number
         self._prompts: dict[int, str | None] = {}  # digest of a prompt, and the split that it was first seen in
         self._shared: set[int] = set()
         self._conversations: set[int] = set()
@@ -153,7 +158,31 @@ class Surveyor:
         except ValueError as error:
             self.refuse(str(error), number)
         columns = (*read_by.columns, *read_by.optional) if read_by is not None else ()
+        self._add_written({name: value for name, value in row.items() if name not in (*columns, *self.ignore)})
         add_columns(found.columns, row, columns, found.numbers)
+
+    def finish(self) -> Survey:
+        """
+        After the last row: columns of text in which only numbers are written, as in CSV files, are numbers where there
+        are no others.
+        """
+        found = self.found
+        if not found.numbers:
+            found.numbers = {name: column for name, column in self._written.items() if column is not None}
+            for name in found.numbers:
+                found.columns[name].role = "ratings"
+        return found
+
+    def _add_written(self, unread: Row):
+        for name, value in unread.items():
+            if not value or not isinstance(value, str) or name in OTHER_ROLES or _counts_something(name):
+                continue
+            number = read_cell(value)
+            column = self._written.setdefault(name, NumberColumn())
+            if column is not None and _is_numeric(number):
+                column.add(number)
+            else:
+                self._written[name] = None
 
     def skip(self, told: str):
         """The next row is none: why."""
@@ -180,6 +209,7 @@ class Surveyor:
             length = len(conversation.encode(self.tokenizer)) if self.tokenizer else len(text_of(conversation))
             found.conversations += 1
             found.lengths[length] += 1
+            found.forms[read_form(conversation)] += 1
             key = _digest(
                 conversation.key
             )  # 8 bytes a conversation; by chance two of a million agree once in 10^7 files

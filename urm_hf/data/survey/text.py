@@ -1,6 +1,6 @@
 """What a survey found, for people to read in a terminal and, as JSON, for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich import box
@@ -30,6 +30,12 @@ KINDS = {
     "candidates": "prompts with candidate answers",
     "prompt": "prompts without answers",
 }
+FORMS = {
+    "chat": "a chat, written by the model's chat template",
+    "text": "plain text, without a chat template: strings in `chosen`, `rejected` or `completion` beside a string "
+    'prompt continue it, as in TRL; prompts in messages, [{"role": "user", "content": "..."}], make it a chat',
+    "exact": "exactly the text or the token ids that stand there",
+}
 QUANTILES = {"median": 0.5, "90 %": 0.9, "99 %": 0.99, "longest": 1.0}
 
 
@@ -49,6 +55,7 @@ def print_survey(
         console.print(Text(f"  {format_name} ({BY_NAME[format_name].source}): {_plural(count, 'row')}"))
     _print_columns(console, found)
     _print_conversations(console, found, tokenizer)
+    _print_lines(console, "Read as", describe_forms(found.forms))
     _print_lengths(console, found)
     _print_numbers(console, found)
     _print_lines(console, "Prompts, pairs and splits", describe_repeats(found))
@@ -69,6 +76,7 @@ def to_json(found: Survey, name: str) -> dict[str, Any]:
             for column, one in found.columns.items()
         },
         "conversations": found.conversations,
+        "read_as": dict(found.forms),
         "lengths": {label: found.quantile(share) for label, share in QUANTILES.items()} if found.lengths else {},
         "limit": found.limit,
         "over_limit": found.over_limit,
@@ -82,6 +90,11 @@ def to_json(found: Survey, name: str) -> dict[str, Any]:
         "warnings": {told: {"rows": one.count, "first": one.rows} for told, one in found.warnings.items()},
         "problems": {told: {"rows": one.count, "first": one.rows} for told, one in found.problems.items()},
     }
+
+
+def describe_forms(forms: Mapping[str, int]) -> list[str]:
+    """What conversations are to a model, one line for each form: the same words get other rewards in another one."""
+    return [f"{_plural(forms[form], 'conversation')}: {told}" for form, told in FORMS.items() if forms.get(form)]
 
 
 def describe_repeats(found: Survey) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from urm_hf.data.seen import TRAINED_ON
 from urm_hf.evaluation.entries import BASELINE, DataEntry, ModelEntry
 from urm_hf.evaluation.measured import Measured
 from urm_hf.evaluation.results import EvaluationResults
@@ -86,6 +87,8 @@ def _ratings(results: EvaluationResults, data: DataEntry, model: str) -> Iterato
 
 def _result(metric: str, found: Measured, data: DataEntry, **where: str | None) -> Result:
     source = data.source or ""
+    trained_on = any(told.startswith(TRAINED_ON) for notes in data.notes.values() for told in notes)
+    told = "trained on" if trained_on else "in part" if data.remarks else ""
     on_hub = HUB_ID.fullmatch(source) and not source.endswith(DATA_SUFFIXES) and not Path(source).exists()
     return Result(
         METRICS[metric][0],
@@ -94,7 +97,7 @@ def _result(metric: str, found: Measured, data: DataEntry, **where: str | None) 
         interval=found.interval,
         n=found.n,
         split=data.split or "",
-        data=f"{data.name} (in part)" if data.remarks else data.name,
+        data=f"{data.name} ({told})" if told else data.name,
         dataset=source if on_hub else None,
         **where,
     )

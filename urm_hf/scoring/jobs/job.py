@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 import urm_hf
 from urm_hf.data.answers import Columns, conversations_of, telling_answer
+from urm_hf.data.conversations import Conversation
 from urm_hf.data.errors import RowError, telling_rows
+from urm_hf.data.seen import describe_other_form, read_form
 from urm_hf.data.source import PartReader, Source
 from urm_hf.modeling import URMEnsemble, URMEnsembleConfig
 from urm_hf.modeling.hub_place_urm import HubPlace
@@ -17,7 +19,7 @@ from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.finished import find_finished
 from urm_hf.scoring.jobs.inputs import WatchedInput
 from urm_hf.scoring.jobs.merging import merge_parts
-from urm_hf.scoring.jobs.models import WatchedModels, identify, read_ensemble_config, read_sources
+from urm_hf.scoring.jobs.models import WatchedModels, identify, read_ensemble_config, read_sources, read_training
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
 from urm_hf.scoring.jobs.served import WatchedServer, check_readable, connect, identify_served, score_rows
 from urm_hf.scoring.remote import RemoteScorer
@@ -184,7 +186,7 @@ class _Asked:
     ids: list[int]
     cut: bool
     row: int
-    conversation: Any
+    conversation: Conversation
 
 
 _Scored: TypeAlias = tuple[list[_Asked], list[RewardScore], dict[str, float]]
@@ -227,6 +229,8 @@ class PartScorer:
         self.models.identities = self.folder.manifest["model"]
         if not self.folder.finished_by_another():
             self.folder.open()
+        training = read_training(self.models.sources) if isinstance(self.models, WatchedModels) else None
+        self._trained_on_chats = describe_other_form(training, "text") is not None
         self.reader = PartReader(self.source, job.rows_per_part)
 
     def run(self):
@@ -294,6 +298,8 @@ class PartScorer:
         counts = {name: int(stats[name]) for name in COUNTS if name in stats}
         counts |= {"rows": len(items), "scored": len(scores), "skipped": len(reasons)}
         counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
+        if self._trained_on_chats:
+            counts["other_form"] = sum(read_form(one.conversation) == "text" for one in asked)
         marks = self._mark_kept(scores)
         lines = [
             one.columns | dict(score.items()) | mark for one, score, mark in zip(asked, scores, marks, strict=True)

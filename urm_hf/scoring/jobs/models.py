@@ -113,6 +113,11 @@ def read_sources(
     return [MemberSource(*pin, place.of_another()) for pin in zip(config.members, config.revisions, strict=True)]
 
 
+def read_training(sources: Sequence[MemberSource]) -> list[Any]:
+    """What the config of each model says of its training; None of one that says nothing."""
+    return [read_config(source.name, source.place).get("training") for source in sources]
+
+
 def _list_folders(source: MemberSource) -> Iterator[Path]:
     """Those of a model and of what it is an adapter of, as far as they are not of the Hub."""
     if os.path.isdir(source.name):

@@ -30,7 +30,17 @@ from urm_hf.scoring.jobs.manifests import keep_manifest, read_manifest_file, ref
 logger = logging.getLogger(__name__)
 
 OUTPUT_TYPES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
-COUNTS = ("rows", "scored", "skipped", "truncated", "duplicates", "tokens", "plain_tokens", "computed_tokens")
+COUNTS = (
+    "rows",
+    "scored",
+    "skipped",
+    "truncated",
+    "duplicates",
+    "tokens",
+    "plain_tokens",
+    "computed_tokens",
+    "other_form",
+)
 KINDS = ("rows", "skipped", "counts")  # files of a part
 TRIES = 20  # to write to a folder that others remove as they end
 OURS = ("part-*", "merged.*", "manifest.json*", "*.lock", "stdin.*")  # all that a folder of parts may hold

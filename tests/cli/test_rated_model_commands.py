@@ -1,0 +1,59 @@
+"""What `urm posterior` and `urm calibrate` say of their rows, and leave of them in the model's config."""
+
+import json
+
+import pytest
+
+from tests.helpers.commands import write
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from tests.helpers.training import ATTRIBUTES, rated_rows
+from urm_hf.cli import main
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch) -> str:
+    """A URM with a posterior of forty rows."""
+    monkeypatch.setenv("URM_CACHE", str(tmp_path / "cache"))
+    plain = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "plain")
+    data = write(tmp_path / "rated.jsonl", rated_rows(40))
+    assert main(["posterior", plain, "--data", data, "--out", str(tmp_path / "fitted")]) == 0
+    return str(tmp_path / "fitted")
+
+
+def calibrate(model, data, out, method) -> int:
+    return main(["calibrate", model, "--data", data, "--out", str(out), "--method", method])
+
+
+def read_training(folder) -> dict:
+    return json.loads((folder / "config.json").read_text())["training"]
+
+
+def test_a_posterior_and_intervals_record_their_rows(model, tmp_path):
+    assert read_training(tmp_path / "fitted")["posterior"]["conversations"] == 40
+    new = write(tmp_path / "new.jsonl", rated_rows(50, seed=9))
+    assert calibrate(model, new, tmp_path / "out", "split") == 0
+    training = read_training(tmp_path / "out")
+    assert {name: record["conversations"] for name, record in training.items()} == {"posterior": 40, "intervals": 50}
+
+
+def test_rows_that_should_be_new_and_are_not_are_told(model, tmp_path, capsys):
+    data = write(tmp_path / "some.jsonl", rated_rows(40)[:30] + rated_rows(20, seed=9))
+    assert calibrate(model, data, tmp_path / "split", "split") == 0
+    assert f"note: {model} was trained on these conversations (30 of 50 for its posterior)" in capsys.readouterr().err
+    assert calibrate(model, data, tmp_path / "cross", "cross") == 0  # which reads the rows of the training
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_rows_that_are_new_are_told_nothing_of(model, tmp_path, capsys):
+    data = write(tmp_path / "new.jsonl", rated_rows(50, seed=9))
+    assert calibrate(model, data, tmp_path / "once", "split") == 0
+    # again on the rows of the intervals that are replaced
+    assert calibrate(str(tmp_path / "once"), data, tmp_path / "twice", "split") == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_a_row_that_cannot_be_read_is_not_said_to_be_of_a_training(model, tmp_path, capsys):
+    data = write(tmp_path / "bad.jsonl", [{"prompt": "a", "response": "b", "help": "good", "depth": 1}])
+    assert main(["posterior", model, "--data", data, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("urm posterior: error: row 0 of the rated dataset: column `help` has 'good'")
