@@ -1,5 +1,5 @@
 """
-The plugin in vLLM itself: four starts of `urm serve --engine vllm`, numbers against `RewardScorer`. `make test-vllm`
+The plugin in vLLM itself: five starts of `urm serve --engine vllm`, numbers against `RewardScorer`. `make test-vllm`
 runs this in an environment with vLLM; without it these tests fail.
 """
 
@@ -23,12 +23,14 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.adapters import save_adapter
 from tests.helpers.chats import ROWS, render
+from tests.helpers.heads_alone import save_heads, save_language_model
 from tests.helpers.programs import LIMIT
 from tests.helpers.tiny import random_rows, save_members, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RemoteScorer, RewardScorer, URMEnsemble, URMForRewardModeling
 
 TOKEN = "s3cret"
+BROKEN = 250  # a token id whose embedding is infinite, and every reward after it NaN
 
 
 def command_of(model: str, port: int) -> list[str]:
@@ -92,6 +94,8 @@ def same(found, wanted):
 
 def shared_members(folder: Path) -> list[str]:
     first = tiny_urm()
+    with torch.no_grad():
+        first.get_input_embeddings().weight[BROKEN] = float("inf")
     models = [first]
     for seed in (1, 2):
         models.append(tiny_urm(seed=seed))
@@ -106,7 +110,7 @@ def shared_members(folder: Path) -> list[str]:
 
 def conversations() -> list:
     """Short ones, long ones, and answers to one long prompt, whose keys and values are remembered."""
-    prompt, *answers = random_rows([300, 5, 60, 100])
+    prompt, *answers = ([min(token, BROKEN - 1) for token in row] for row in random_rows([300, 5, 60, 100]))
     return [*ROWS, *({"input_ids": row} for row in [prompt, *(prompt + answer for answer in answers)])]
 
 
@@ -145,17 +149,34 @@ def test_an_ensemble_on_one_backbone_over_http(tmp_path):
         assert unknown.status_code == 422 and unknown.json()["error"]["row"] == 0
         unread = session.post(f"{url}/pooling", json={"data": [{"prompt": 7}]}, timeout=60)
         assert unread.status_code == 400 and "row 0" in unread.text
+        broken = [*ROWS[:1], {"input_ids": [5, BROKEN, 6]}]
+        unsound = session.post(f"{url}/pooling", json={"data": broken}, timeout=60)
+        assert unsound.status_code == 400 and "row 1" in unsound.text and "not finite" in unsound.text
+        unsound = session.post(f"{url}/v1/rewards", json={"conversations": broken}, timeout=60)
+        assert unsound.status_code == 500 and unsound.json()["error"]["row"] == 1
+        for score, expected in zip(scorer.score(conversations()), wanted, strict=True):  # as if nothing had been
+            same(score, expected)
         counted = session.get(f"{url}/urm/metrics", timeout=60).text
         assert re.search(r'urm_repairs_total\{kind="ending",route="classify"\} 1\.0', counted)
     assert TOKEN not in (tmp_path / "log").read_text()
 
 
 def test_an_ensemble_of_adapters_over_http(tmp_path):
-    base = save_with_tokenizer(tiny_urm(seed=7), tmp_path / "base")
+    base = save_with_tokenizer(tiny_urm("qwen3", seed=7), tmp_path / "base")
     folders = []
     for seed in range(3):
         model = URMForRewardModeling.from_pretrained(base)
         folders.append(str(save_adapter(model, tmp_path / f"adapter-{seed}", seed)))
+    rows = conversations()
+    wanted = RewardScorer(URMEnsemble.from_pretrained(folders, strategy="shared"), tiny_tokenizer()).score(rows)
+    with running_vllm(",".join(folders), tmp_path / "log") as url:
+        for score, expected in zip(RemoteScorer(url, TOKEN).score(rows), wanted, strict=True):
+            same(score, expected)
+
+
+def test_heads_alone_over_http(tmp_path):
+    base = save_language_model(tmp_path / "base", "qwen2")
+    folders = [save_heads(base, tmp_path / str(seed), seed) for seed in range(2)]
     rows = conversations()
     wanted = RewardScorer(URMEnsemble.from_pretrained(folders, strategy="shared"), tiny_tokenizer()).score(rows)
     with running_vllm(",".join(folders), tmp_path / "log") as url:
