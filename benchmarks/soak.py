@@ -1,11 +1,12 @@
 """
 `urm serve` for long: 20,000 requests by 64 clients, some of which vanish or send nonsense, and the server's memory.
 
-    python benchmarks/soak.py [--requests 20000] [--clients 64] [--layers 1] [--prefix-memory-mb 64]
+    python benchmarks/soak.py [--requests 20000] [--clients 64] [--layers 1] [--prefix-memory-mb 8]
 
 Every answer is held against the reward that the model gives in this process: none may be lost, answered twice or
-belong to another request. The memory is that which the server's process alone has (USS, by psutil), after a tenth of
-the requests and at the end. Keys and values of prefixes fill their share first, which --prefix-memory-mb says.
+belong to another request. The memory is that which the server's process alone has (USS, by psutil) when it has nothing
+to do, after each tenth of the requests. Keys and values of prefixes fill the share that --prefix-memory-mb says, which
+is small here so that it is full after the first tenth.
 """
 
 import argparse
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from serving import Server, find_port, save_model
 
 from urm_hf import RewardScorer
+from urm_hf.serving.memory import SECONDS_BETWEEN
 
 KINDS = 2000  # distinct conversations that answers are compared on; each request also has one that nobody sent before
 VANISHING, MALFORMED = 0.02, 0.01
@@ -85,7 +87,7 @@ def main():
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--layers", type=int, default=1)
-    parser.add_argument("--prefix-memory-mb", type=int, default=64)
+    parser.add_argument("--prefix-memory-mb", type=int, default=8)
     args = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory() as folder:
@@ -101,6 +103,8 @@ def main():
                 for part in range(10):
                     numbers = range(part * args.requests // 10, (part + 1) * args.requests // 10)
                     list(pool.map(clients.ask, numbers))
+                    time.sleep(SECONDS_BETWEEN + 0.5)
+                    clients.ask(-part - 1)  # after which the server gives back what it has freed
                     memory.append(process.memory_full_info().uss / 2**20)
                     print(f"{numbers.stop} requests, {memory[-1]:.0f} MB", flush=True)
         finally:

@@ -5,7 +5,7 @@ import sys
 from functools import lru_cache
 from typing import Any
 
-STEPS_BETWEEN = 64  # of scoring; giving back takes milliseconds, and what is given back has to be asked for again
+SECONDS_BETWEEN = 5.0  # giving back takes up to 20 ms, and what is given back has to be asked for again
 
 
 def trim_memory():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +18,7 @@ from urm_hf.scoring.engine.model_pass import TOKENS_ON_CPU, TOKENS_ON_GPU
 from urm_hf.scoring.scorer import RewardScorer
 from urm_hf.serving.batching import BatchQueue, Result
 from urm_hf.serving.cache import ScoreCache
-from urm_hf.serving.memory import STEPS_BETWEEN, trim_memory
+from urm_hf.serving.memory import SECONDS_BETWEEN, trim_memory
 from urm_hf.serving.metrics import Metrics
 from urm_hf.serving.refusals import ClientGone, Refusal
 from urm_hf.serving.repair import TextRepair
@@ -59,7 +60,7 @@ class RewardService:
         self.cache = ScoreCache()
         self.queue = BatchQueue(self._score_ids, self._count_step_tokens, settings.max_queued_tokens, self.metrics)
         self.example: dict[str, Any] = {}  # the fields that the model's scores have
-        self._steps = 0
+        self._trimmed = time.monotonic()
         self._threads = ThreadPoolExecutor(TOKENISERS, thread_name_prefix="urm-tokenising")
 
     def learn_fields(self):
@@ -130,9 +131,9 @@ class RewardService:
     def _score_ids(self, sequences: list[list[int]]) -> list[RewardScore]:
         """Scores, kept where they are made: a client that gave up will ask for them again."""
         scores = self.scorer.score_ids(sequences)
-        self._steps += 1
-        if self._steps % STEPS_BETWEEN == 0:
+        if time.monotonic() - self._trimmed > SECONDS_BETWEEN:
             trim_memory()
+            self._trimmed = time.monotonic()
         for ids, score in zip(sequences, scores, strict=True):
             self.cache.put(ids, score)
         return scores
