@@ -265,6 +265,16 @@ def test_the_command_leaves_out_intervals_that_rows_are_too_few_for(tmp_path, ca
     assert "interval_factors" not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
+def test_rows_without_ratings_are_left_out_as_in_training(tmp_path, capsys):
+    model = save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path / "model")
+    rows = [*rated_rows(40), {"text": "Nobody rated this."}]
+    command = ["posterior", model, "--data", write(tmp_path / "rated.jsonl", rows), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "row 40" in capsys.readouterr().err
+    assert main([*command, "--skip-unrated"]) == 0
+    assert "posterior of 40 rows" in capsys.readouterr().out
+
+
 def test_the_check_tells_what_it_is_worth(tmp_path, capsys):
     rows = rated_rows(60)
     model = save_with_tokenizer(tiny_urm(attributes=["help", "depth"]), tmp_path / "model")

@@ -28,6 +28,11 @@ def add_rated_model(parser: Parser):
         help="What happens to a longer one: an error (the default), or its start or end is cut off.",
     )
     parser.add_argument(
+        "--skip-unrated",
+        action="store_true",
+        help="Leave out rows without any rating, and count them, as in training. By default they are an error.",
+    )
+    parser.add_argument(
         "--levels",
         type=float,
         nargs="+",
@@ -100,6 +105,7 @@ def read_rated_states(
         dataset_revision=args.data_revision,
         format=args.format,
         ignore_columns=args.ignore_columns or None,
+        skip_unrated=args.skip_unrated,
     )
     rows, _ = load_splits(data, 0, list(model.config.attributes))
     limit = {} if args.max_length is None else {"max_length": args.max_length}
