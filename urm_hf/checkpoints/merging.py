@@ -212,9 +212,9 @@ def _check_members(members: list[_Member], log_std: str | None) -> str:
             raise ValueError(f"{one.name} and {other.name} have identical weights: merging them would do nothing.")
     losses = [member.urm.attribute_loss for member in members]
     if log_std is None and not set(losses) <= {"regression", "deterministic"}:
+        told = ", ".join(loss or "a loss that is not known" for loss in losses)
         raise ValueError(
-            f"`log_std` must be chosen, for the heads were trained by {', '.join(map(str, losses))}: averaging log "
-            "standard deviations is a geometric mean of sigma, and in the paper (appendix C.1) merging hurts such "
+            f"`log_std` must be chosen, for the heads were trained by {told}: averaging log standard deviations is a geometric mean of sigma, and in the paper (appendix C.1) merging hurts such "
             'models. Say `log_std="average"` (`--log-std average`) to accept that, or "first" to keep those of '
             f"{first.name}."
         )
