@@ -214,9 +214,9 @@ def _check_members(members: list[_Member], log_std: str | None) -> str:
     if log_std is None and not set(losses) <= {"regression", "deterministic"}:
         told = ", ".join(loss or "a loss that is not known" for loss in losses)
         raise ValueError(
-            f"`log_std` must be chosen, for the heads were trained by {told}: averaging log standard deviations is a geometric mean of sigma, and in the paper (appendix C.1) merging hurts such "
-            'models. Say `log_std="average"` (`--log-std average`) to accept that, or "first" to keep those of '
-            f"{first.name}."
+            f"`log_std` must be chosen, for the heads were trained by {told}: averaging log standard deviations is a "
+            "geometric mean of sigma, and in the paper (appendix C.1) merging hurts such models. Say "
+            f'`log_std="average"` (`--log-std average`) to accept that, or "first" to keep those of {first.name}.'
         )
     if log_std != "first" and len(set(losses)) > 1:
         raise ValueError(f'Members differ in `attribute_loss`, {losses}: only `log_std="first"` can merge them.')
