@@ -20,6 +20,7 @@ PUBLISHED_ARCHITECTURE = "LlamaForSequenceClassificationWithNormal_Weights"
 # parameters. They are written there for others; this class reads the backbone's config alone, so none goes stale.
 BACKBONE_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 
+POSTERIOR_FIELDS = ("posterior_rank", "posterior_correlated", "interval_factors")
 AUTO_MAP = {
     "AutoConfig": "configuration_urm.URMConfig",
     "AutoModel": "modeling_urm.URMForRewardModeling",
@@ -75,6 +76,9 @@ class URMConfig(PretrainedConfig):
             How the heads came to be (seed, data, steps); only for people and for checks of ensembles.
         posterior_rank (`int`, *optional*):
             Directions that the head's posterior over the means keeps (`URMHead.set_posterior`). None: it has none.
+        posterior_correlated (`bool`, defaults to `False`):
+            Whether what is not known along these directions is correlated, as where attributes are rated by different
+            rows: the posterior then holds a matrix for each attribute.
         base_weights (`dict`, *optional*):
             `name`, `commit` and `fingerprint` of the backbone, where the checkpoint holds heads alone: of a model that
             was trained on a frozen backbone. None: it holds the backbone too.
@@ -103,6 +107,7 @@ class URMConfig(PretrainedConfig):
         attribute_loss: str | None = None,
         training: dict[str, Any] | None = None,
         posterior_rank: int | None = None,
+        posterior_correlated: bool = False,
         base_weights: dict[str, Any] | None = None,
         interval_factors: dict[str, list[float]] | None = None,
         **kwargs,
@@ -130,7 +135,7 @@ class URMConfig(PretrainedConfig):
         self.attribute_loss = attribute_loss
         self.training = training
         self.base_weights = _check_base(base_weights)
-        self.posterior_rank = posterior_rank
+        self.posterior_rank, self.posterior_correlated = posterior_rank, posterior_correlated
         if posterior_rank is not None and not 1 <= posterior_rank <= self.backbone_config.hidden_size:
             raise ValueError(
                 f"`posterior_rank` must lie between 1 and the hidden size {self.backbone_config.hidden_size}, got "
@@ -161,8 +166,8 @@ class URMConfig(PretrainedConfig):
             name: getattr(backbone, name) for name in BACKBONE_SIZES if isinstance(getattr(backbone, name, None), int)
         }
         # nothing new in the config of a model without one
-        for name in ("posterior_rank", "interval_factors", "base_weights"):
-            if output.get(name) is None:
+        for name in (*POSTERIOR_FIELDS, "base_weights"):
+            if output.get(name) in (None, False):
                 output.pop(name, None)
         output["backbone_config"] = with_rope_of_version_4(output["backbone_config"])
         tell_peft_targets(backbone.model_type)

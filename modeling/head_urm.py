@@ -65,11 +65,12 @@ class URMHead(nn.Module):
                 nn.SELU(),
                 Float32Linear(width, n),
             )
-        self.expect_posterior(config.posterior_rank)
+        self.expect_posterior(config.posterior_rank, config.posterior_correlated)
 
-    def _posterior_shapes(self, rank: int) -> tuple[tuple[int, ...], ...]:
+    def _posterior_shapes(self, rank: int, correlated: bool = False) -> tuple[tuple[int, ...], ...]:
         hidden, n = self.config.hidden_size, len(self.config.attributes)
-        return (hidden,), (hidden,), (hidden, rank), (n, rank), (n, rank), (n,), (n,), (n, rank), (n,), (n,)
+        variances = (n, rank, rank) if correlated else (n, rank)
+        return (hidden,), (hidden,), (hidden, rank), (n, rank), variances, (n,), (n,), (n, rank), (n,), (n,)
 
     def reset_parameters(self):
         """
@@ -143,7 +144,8 @@ class URMHead(nn.Module):
             basis (`Tensor`): (H, r) orthonormal columns.
             offsets (`Tensor`): (n, r) where in the basis an attribute is known best: the mean z of the rows that
                 rate it.
-            variances (`Tensor`): (n, r) of the means along each direction, in squared units of the ratings.
+            variances (`Tensor`): (n, r) of the means along each direction, in squared units of the ratings; or
+                (n, r, r) covariances between them, where attributes are rated by different rows.
             rest (`Tensor`): (n,) along every direction outside of the basis; same unit.
             intercept (`Tensor`): (n,) of the mean rating; same unit.
             weights (`Tensor`): (n, r) posterior mean of the regression in the basis, in units of the ratings.
@@ -154,24 +156,26 @@ class URMHead(nn.Module):
             ValueError: shapes that do not fit the head, or values that are negative or not finite.
         """
         tensors = (center, scale, basis, offsets, variances, rest, intercept, weights, mean, noise)
-        rank = basis.shape[-1]
-        for name, tensor, shape in zip(POSTERIOR, tensors, self._posterior_shapes(rank), strict=True):
+        rank, correlated = basis.shape[-1], variances.ndim == 3
+        for name, tensor, shape in zip(POSTERIOR, tensors, self._posterior_shapes(rank, correlated), strict=True):
             if tuple(tensor.shape) != shape:
                 raise ValueError(f"`{name}` must be {shape}, got {tuple(tensor.shape)}.")
-            least = 0.0 if name in SIGNED else float(tensor.min())
+            is_signed = name in SIGNED or (correlated and tensor is variances)
+            least = 0.0 if is_signed else float(tensor.min())
             if not torch.isfinite(tensor).all() or least < 0:
                 raise ValueError(f"`{name}` holds numbers that are negative or not finite.")
-        self.config.posterior_rank, self.config.interval_factors = rank, None
+        self.config.posterior_rank, self.config.posterior_correlated = rank, correlated
+        self.config.interval_factors = None
         for name, tensor in zip(POSTERIOR, tensors, strict=True):
             self.register_buffer(name, tensor.to(self.feature_mean.device, torch.float32, copy=True))
 
-    def expect_posterior(self, rank: int | None):
+    def expect_posterior(self, rank: int | None, correlated: bool = False):
         """Makes room for a posterior of this rank, which is loaded into it; or for none."""
-        self.config.posterior_rank = rank
+        self.config.posterior_rank, self.config.posterior_correlated = rank, correlated
         for name in POSTERIOR:
             self._buffers.pop(name, None)
         if rank is not None:
-            for name, shape in zip(POSTERIOR, self._posterior_shapes(rank), strict=True):
+            for name, shape in zip(POSTERIOR, self._posterior_shapes(rank, correlated), strict=True):
                 self.register_buffer(name, torch.zeros(shape, dtype=torch.float32))
 
     def drop_posterior(self):
@@ -199,11 +203,15 @@ class URMHead(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             inside, outside = features[..., :-1], features[..., -1:]
             means = self.posterior_mean.float() + inside @ self.posterior_weights.float().mT
-            along, rest = self.posterior_variances.float(), self.posterior_rest.float()  # (n, r) and (n,), diagonal
-            shifted = self.posterior_offsets.float() * along
-            # the square of a difference, written out: no (..., n, r) is made
-            known = inside.square() @ along.mT - 2 * inside @ shifted.mT + (self.posterior_offsets * shifted).sum(-1)
-            return means, known.clamp(min=0) + outside.square() * rest + self.posterior_intercept.float()
+            variances, offsets = self.posterior_variances.float(), self.posterior_offsets.float()
+            if self.config.posterior_correlated:
+                apart = inside[..., None, :] - offsets  # (..., n, r)
+                unknown = torch.einsum("...ki,kij,...kj->...k", apart, variances, apart)
+            else:  # the square of a difference, written out: no (..., n, r) is made
+                shifted = offsets * variances
+                unknown = inside.square() @ variances.mT - 2 * inside @ shifted.mT + (offsets * shifted).sum(-1)
+            outside = outside.square() * self.posterior_rest.float()
+            return means, unknown.clamp(min=0) + outside + self.posterior_intercept.float()
 
     def intervals(self, means: Tensor, variances: Tensor) -> Tensor:
         """

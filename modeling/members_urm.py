@@ -22,7 +22,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from .backbone_urm import find_shard, read_config, read_weight_map
 from .checks_urm import check_adapter_config, check_folder, explain_damage, load_alone, read_json_object
-from .configuration_urm import URMConfig, refuse_published_layout
+from .configuration_urm import POSTERIOR_FIELDS, URMConfig, refuse_published_layout
 from .fingerprint_urm import BASE_RECORD, check_record, compute_fingerprint, name_base
 from .head_urm import POSTERIOR, URMHead
 from .hub_place_urm import HubPlace
@@ -289,9 +289,9 @@ def _take_records(model: URMForRewardModeling, own: URMConfig):
     the form of its posterior, which peft takes from the base's head.
     """
     head = getattr(model.score, "original_module", model.score)
-    head.expect_posterior(own.posterior_rank)
+    head.expect_posterior(own.posterior_rank, own.posterior_correlated)
     for config in (head.config, model.config):  # one, until adapters are merged
-        for name in ("label_means", "label_stds", "attribute_loss", "training", "posterior_rank", "interval_factors"):
+        for name in ("label_means", "label_stds", "attribute_loss", "training", *POSTERIOR_FIELDS):
             setattr(config, name, copy.deepcopy(getattr(own, name)))
 
 

@@ -120,7 +120,7 @@ def _put_factors(model: URMForRewardModeling, levels: Sequence[float], factors: 
 
 def _tell_config(model: URMForRewardModeling) -> None:
     """What the head's config says, in the model's, which is another under an adapter: peft copies a head with it."""
-    for name in ("posterior_rank", "interval_factors"):
+    for name in ("posterior_rank", "posterior_correlated", "interval_factors"):
         setattr(model.config, name, getattr(model.score.config, name))
 
 

@@ -18,7 +18,7 @@ from urm_hf.trainers.encoding import encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.rated_rows import plan_rated_rows, read_rated_rows
 from urm_hf.uncertainty.conformal import assign_folds
 from urm_hf.uncertainty.moments import Moments
-from urm_hf.uncertainty.posterior import SHARES, choose_shares, fit_posterior
+from urm_hf.uncertainty.posterior import SHARES, Posterior, choose_shares, fit_posterior
 from urm_hf.uncertainty.spectrum import diagonalize
 
 ROWS = 1024  # that are summed up at a time
@@ -102,6 +102,10 @@ class RatedStates:
             unknown.append(variance.double().cpu().numpy())
         return np.concatenate(means), np.concatenate(unknown)
 
+    def _project(self, posterior: Posterior, fold: int) -> list[np.ndarray]:
+        """What a posterior reads of the rows of a fold, in their order, (N, r + 1) of each batch."""
+        return [posterior.project(hidden[self.folds[rows] == fold]) for rows, hidden in self.iter_batches()]
+
     def cross_fit(self, rank: int | None) -> "CrossFit":
         """
         Each row predicted by a posterior of all other folds. Computed once for a rank.
@@ -120,14 +124,15 @@ class RatedStates:
                     spectrum = diagonalize(sum_moments(others), self.attributes)
                 except ValueError as error:
                     raise ValueError(f"without the rows of one in {len(self.moments)} prompts, {error}") from error
-                posteriors = {share: fit_posterior(spectrum, rank, share=share) for share in SHARES}
-                for rows, hidden in self.iter_batches():
-                    mine = self.folds[rows] == fold
-                    features = posteriors[1.0].project(hidden[mine])  # one basis, whatever the share
-                    for share, posterior in posteriors.items():
-                        means, unknown = predictions[share]
-                        means[rows[mine]] = posterior.predict_of(features)
-                        unknown[rows[mine]] = posterior.epistemic_of(features)
+                projected: list[np.ndarray] = []
+                for share, (means, unknown) in predictions.items():
+                    posterior = fit_posterior(spectrum, rank, share=share)
+                    projected = projected or self._project(posterior, fold)  # one basis, whatever the share
+                    start, held = 0, np.flatnonzero(self.folds == fold)
+                    for features in projected:
+                        rows = held[start : start + len(features)]
+                        means[rows], unknown[rows] = posterior.predict_of(features), posterior.epistemic_of(features)
+                        start += len(features)
             shares, noise = choose_shares(predictions, self.ratings)
             chosen = [[part[:, k] for part in predictions[share]] for k, share in enumerate(shares)]
             means, unknown = (np.stack(part, axis=-1) for part in zip(*chosen, strict=True))

@@ -57,9 +57,10 @@ def test_the_measures_of_a_single_model():
     np.testing.assert_allclose(std, output.reward_epistemic_std.detach().numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("unrated", [0, 15])
 @pytest.mark.parametrize("auto", [AutoModel, URMForRewardModeling])
-def test_it_is_saved_with_the_weights(tmp_path, auto):
-    model, _ = with_posterior(rank=4)
+def test_it_is_saved_with_the_weights(tmp_path, auto, unrated):
+    model, _ = with_posterior(rank=4, unrated=unrated)
     model.save_pretrained(tmp_path)
     loaded = auto.from_pretrained(tmp_path)
     assert loaded.config.posterior_rank == 4
@@ -191,6 +192,10 @@ def test_a_model_and_itself_with_a_posterior_are_no_ensemble(tmp_path):
 
 
 def test_a_posterior_that_does_not_fit_is_refused():
+    correlated = with_posterior(unrated=15)[0]
+    assert correlated.config.posterior_correlated and correlated.score.posterior_variances.shape == (5, 64, 64)
+    correlated.score.drop_posterior()
+    assert "posterior_correlated" not in correlated.config.to_dict()
     head = with_posterior()[0].score
     parts = [getattr(head, name).clone() for name in POSTERIOR]
     with pytest.raises(ValueError, match=r"`posterior_variances` must be \(5, 64\), got \(5, 3\)"):

@@ -54,6 +54,19 @@ def test_the_command_gives_an_adapter_one_and_leaves_it_an_adapter(tmp_path, bas
         assert ours.attribute_intervals()["help"] == pytest.approx(theirs.attribute_intervals()["help"], rel=1e-3)
 
 
+def test_attributes_that_other_rows_rate_stay_with_an_adapter(tmp_path, base):
+    rows = [row if number % 3 else {**row, "depth": None} for number, row in enumerate(ROWS)]
+    data, out = write(tmp_path / "holes.jsonl", rows), str(tmp_path / "out")
+    adapter = make_adapter(base, tmp_path / "adapter")
+    assert main(["posterior", adapter, "--data", data, "--out", out, "--rank", "6"]) == 0
+    model = load_adapter(out)
+    assert model.config.posterior_correlated and model.score.posterior_variances.shape == (2, 6, 6)
+    (alone,) = RewardScorer(out).score(TEXTS[:1])
+    ensemble = URMEnsemble.from_pretrained([out, make_adapter(base, tmp_path / "other", 1)])
+    (score,) = RewardScorer(ensemble, tiny_tokenizer()).score(TEXTS[:1])
+    assert alone.epistemic_variance > 0 and score.epistemic_variance > 0
+
+
 def test_it_can_be_fitted_again_and_calibrated(tmp_path, base):
     first = fit(make_adapter(base, tmp_path / "adapter"), tmp_path / "first")
     again = fit(first, tmp_path / "again", "--rank", "5")

@@ -40,7 +40,8 @@ def test_it_is_the_spread_of_margins_over_draws_of_the_regression(unrated):
     draws = 20_000
     margins = np.zeros((draws, len(A)))
     for k, name in enumerate(model.config.attributes):
-        m = generator.normal(size=(draws, posterior.rank)) * np.sqrt(posterior.variances[k])
+        covariance = posterior.variances[k] if unrated else np.diag(posterior.variances[k])
+        m = generator.multivariate_normal(np.zeros(posterior.rank), covariance, size=draws)
         offset = generator.normal(size=(draws, 1)) * np.sqrt(posterior.intercept[k])
         w_a, w_b = (np.array([row["gating_weights"][name] for row in rows]) for rows in (a, b))
         around = posterior.offsets[k]

@@ -8,6 +8,7 @@ from urm_hf.uncertainty.moments import Moments
 from urm_hf.uncertainty.posterior import (
     LEAST_NOISE,
     LEAST_SIGNAL,
+    RANK_OF_MATRICES,
     choose_shares,
     fit_batches,
     fit_posterior,
@@ -169,7 +170,7 @@ def test_rows_without_ratings_are_left_out_and_fewer_ratings_leave_more_open():
 
 
 def test_an_attribute_that_other_rows_rate_has_moments_of_its_own():
-    """As if it had been fitted alone, but for the shared basis: its means, and its variances on average over rows."""
+    """As if it had been fitted alone: its means, and the variance of each."""
     hidden, ratings = make_rows()
     ratings[: N // 2, 0] = np.nan
     ratings[::3, 1] = np.nan
@@ -182,12 +183,39 @@ def test_an_attribute_that_other_rows_rate_has_moments_of_its_own():
         np.testing.assert_allclose(together.predict(hidden)[:, k], alone.predict(z), rtol=1e-5)
         np.testing.assert_allclose(together.noise[k], 1 / alone.alpha_, rtol=1e-5)
         np.testing.assert_allclose(together.offsets[k] @ together.basis.T, z[mine].mean(0), atol=1e-9)
-        diagonal = np.diag(together.basis.T @ alone.sigma_ @ together.basis)
-        np.testing.assert_allclose(together.variances[k], diagonal, rtol=1e-5)
-        counts = np.isfinite(ratings).sum((1, 2))  # that the basis is of
-        exact = np.einsum("ni,ij,nj->n", z, alone.sigma_, z)
-        found = (z @ together.basis) ** 2 @ together.variances[k]
-        assert np.average(found, weights=counts) == pytest.approx(np.average(exact, weights=counts))
+        np.testing.assert_allclose(
+            together.variances[k], together.basis.T @ alone.sigma_ @ together.basis, rtol=1e-4, atol=1e-9
+        )
+        around = z - z[mine].mean(0)
+        exact = np.einsum("ni,ij,nj->n", around, alone.sigma_, around) + together.intercept[k]
+        np.testing.assert_allclose(together.epistemic(hidden)[:, k], exact, rtol=1e-5)
+
+
+def test_of_two_kinds_of_text_each_attribute_knows_its_own():
+    """Rated on one kind alone, which varies in other directions than the other does."""
+    generator, first = np.random.default_rng(0), np.arange(2000) < 1000
+    hidden = generator.normal(size=(2000, 40))
+    hidden[first, 20:] *= 0.05
+    hidden[~first, :20] *= 0.05
+    turned = hidden @ np.linalg.qr(generator.normal(size=(40, 40)))[0]
+    ratings = turned @ generator.normal(size=(40, 2)) + generator.normal(size=(2000, 2))
+    ratings[~first, 0] = np.nan
+    ratings[first, 1] = np.nan
+    posterior = fit_batches([(turned, ratings[..., None])])
+    unknown = posterior.epistemic(turned)
+    for k, own in enumerate((first, ~first)):
+        assert unknown[~own, k].min() > 3 * unknown[own, k].max()
+
+
+def test_where_s_is_a_matrix_fewer_directions_are_kept():
+    generator = np.random.default_rng(0)
+    hidden = generator.normal(size=(400, 300))
+    ratings = generator.normal(size=(400, 2, 1))
+    assert fit_batches([(hidden, ratings)]).rank == 300
+    ratings[:5, 0] = np.nan
+    posterior = fit_batches([(hidden, ratings)])
+    assert posterior.rank == RANK_OF_MATRICES and posterior.variances.shape == (2, 256, 256)
+    assert (posterior.rest > 0).all()
 
 
 @pytest.mark.parametrize("rated", [4, 30, 100])

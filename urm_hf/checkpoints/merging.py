@@ -133,6 +133,7 @@ class _Member(Checkpoint):
         self.tensors = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(POSTERIOR)}
         if self.urm.posterior_rank is not None:
             self.urm.posterior_rank = self.urm.interval_factors = None
+            self.urm.posterior_correlated = False
             logger.warning("The posterior of %s is left out: fit one to the mean (`urm posterior`).", name)
         if VALUE not in self.tensors:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")

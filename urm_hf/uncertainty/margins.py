@@ -19,6 +19,7 @@ import numpy as np
 
 from urm_hf.modeling.head_urm import URMHead
 from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
+from urm_hf.uncertainty.posterior import quadratic_form
 
 
 def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head: URMHead) -> np.ndarray:
@@ -55,7 +56,7 @@ def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head:
     for k in range(len(names)):  # (N, r) at a time, not (N, n, r)
         apart = w_a[:, k, None] * (z_a[:, :-1] - offsets[k]) - w_b[:, k, None] * (z_b[:, :-1] - offsets[k])
         outside = (w_a[:, k] * z_a[:, -1]) ** 2 + (w_b[:, k] * z_b[:, -1]) ** 2
-        total += apart**2 @ variances[k] + outside * rest[k] + (w_a[:, k] - w_b[:, k]) ** 2 * intercept[k]
+        total += quadratic_form(apart, variances[k]) + outside * rest[k] + (w_a[:, k] - w_b[:, k]) ** 2 * intercept[k]
     return np.sqrt(total)
 
 

@@ -24,9 +24,8 @@ multiplied by it, which makes S_k a generalised posterior (Grünwald & van Ommen
 1069-1103, doi:10.1214/17-BA1085). `choose_shares` takes what predicts ratings of other prompts best.
 
 Attributes that the same rows rate share the eigenvectors of Z'Z. An attribute that other rows rate has its own
-Z_k'Z_k, around the mean of these rows: evidence and means are computed with it, and of S_k the diagonal in the shared
-basis is kept. It tells the variance on average over all rows, where S_k would tell that of each: an attribute that was
-rated on one kind of text alone is called less known there than it is, and better known elsewhere.
+Z_k'Z_k, around the mean of these rows. Evidence and means are computed with it, and S_k, which is not diagonal in the
+shared basis then, is kept as an r x r matrix.
 
 The directions of the `rank` largest eigenvalues are kept; what lies outside of their span counts with the mean
 eigenvalue of the rest, and never with zero, as that is where unfamiliar text lies.
@@ -45,6 +44,7 @@ from urm_hf.uncertainty.spectrum import Spectrum, diagonalize
 
 WHOLE = 1024  # hidden sizes up to which every direction is kept
 RANK = 128  # directions kept of larger ones
+RANK_OF_MATRICES = 256  # at most, where S_k is a matrix
 ROUNDS = 1000  # of evidence maximisation, at most
 SHARES = tuple(2 ** (-step / 2) for step in range(9))  # of a rating, that it may count for
 LEAST_NOISE = 0.01  # of the mean square of residuals
@@ -60,7 +60,8 @@ class Posterior:
         center, scale (`np.ndarray`): (H,) each; z = (h - center) / scale.
         basis (`np.ndarray`): (H, r) orthonormal columns.
         offsets (`np.ndarray`): (n, r) mean of z in the basis, of the rows that rate an attribute.
-        variances (`np.ndarray`): (n, r) along each of them, in squared units of the ratings.
+        variances (`np.ndarray`): (n, r) along each of them, in squared units of the ratings; or (n, r, r), S_k, where
+            attributes are rated by different rows.
         rest (`np.ndarray`): (n,) along each direction outside of the basis, same unit; 0 where there is none.
         intercept (`np.ndarray`): (n,) of the mean rating, same unit.
         weights (`np.ndarray`): (n, r) posterior mean of m_k in the basis, in units of the ratings.
@@ -105,9 +106,10 @@ class Posterior:
     def epistemic_of(self, features: np.ndarray) -> np.ndarray:
         """[`epistemic`] of what [`project`] gave."""
         along, outside = features[:, :-1], features[:, -1:]
-        shifted = self.offsets * self.variances
-        inside = along**2 @ self.variances.T - 2 * along @ shifted.T + (self.offsets * shifted).sum(-1)
-        return np.maximum(inside, 0) + outside**2 * self.rest + self.intercept
+        inside = np.empty((len(along), len(self.offsets)))
+        for k, (offset, variances) in enumerate(zip(self.offsets, self.variances, strict=True)):
+            inside[:, k] = quadratic_form(along - offset, variances)
+        return inside + outside**2 * self.rest + self.intercept
 
     def predictive_stds(self, hidden: np.ndarray) -> np.ndarray:
         """(N, n) standard deviations of a rating around [`predict`]: of its noise and of what is not known."""
@@ -122,6 +124,13 @@ class Posterior:
         return self.label_mean + features[:, :-1] @ self.weights.T
 
 
+def quadratic_form(vectors: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """(N,) v'Sv of vectors (N, r), where S is diagonal (r,) or a matrix (r, r)."""
+    if variances.ndim == 1:
+        return vectors**2 @ variances
+    return np.maximum(((vectors @ variances) * vectors).sum(-1), 0)
+
+
 def fit_posterior(
     rated: Moments | Spectrum,
     rank: int | None = None,
@@ -133,7 +142,8 @@ def fit_posterior(
 
     Args:
         rated ([`Moments`] or [`Spectrum`]): of all rows.
-        rank (`int`, *optional*): directions to keep. By default all of H up to 1024, else 128.
+        rank (`int`, *optional*): directions to keep. By default all of H up to 1024, else 128; where S_k is a matrix,
+            at most 256.
         attributes (`list[str]`, *optional*): names of the n attributes, for errors.
         share (`float` or `np.ndarray`, *optional*, defaults to 1.0): of a rating, that each counts for; (n,) or one.
 
@@ -144,14 +154,15 @@ def fit_posterior(
         raise ValueError(f"`rank` must be 1 or more, got {rank}.")
     rows = rated if isinstance(rated, Spectrum) else diagonalize(rated, attributes)
     n, hidden_size = rows.offsets.shape
-    kept = min(rank or (hidden_size if hidden_size <= WHOLE else RANK), hidden_size)
+    usual = hidden_size if hidden_size <= WHOLE else RANK
+    kept = min(rank or (usual if rows.turns[0] is None else min(usual, RANK_OF_MATRICES)), hidden_size)
     shares = np.broadcast_to(share, (n,)).astype(float)
-    found = [_regress(rows, k, shares[k]) for k in range(n)]
+    found = [_regress(rows, k, shares[k], kept) for k in range(n)]
     precision, noise_precision, variances, weights, scatters = (np.stack(part) for part in zip(*found, strict=True))
     rest = np.zeros(n)  # where nothing is left out, of what is rounding alone
     if kept < hidden_size:
         rest = 1 / (precision + noise_precision * scatters[:, kept:].mean(-1))
-    variances, weights, offsets = variances[:, :kept], weights[:, :kept], rows.offsets[:, :kept]
+    offsets = rows.offsets[:, :kept]
     return Posterior(
         center=rows.center,
         scale=rows.scale,
@@ -173,12 +184,12 @@ class _Regression(NamedTuple):
 
     precision: float  # alpha
     noise_precision: float  # beta
-    variances: np.ndarray  # (H,) diagonal of S_k
-    weights: np.ndarray  # (H,) posterior mean
+    variances: np.ndarray  # (r,) or (r, r) S_k along the directions that are kept
+    weights: np.ndarray  # (r,) posterior mean along them
     scatter: np.ndarray  # (H,) diagonal of Z_k'Z_k, times the share that ratings count for
 
 
-def _regress(rows: Spectrum, k: int, share: float) -> _Regression:
+def _regress(rows: Spectrum, k: int, share: float, kept: int) -> _Regression:
     """Attribute k, each of whose ratings counts for a share of one."""
     scatter, products, turn = share * rows.scatters[k], share * rows.products[k], rows.turns[k]
     variation = rows.variance * rows.mass[k] / rows.ratings[k]
@@ -186,8 +197,9 @@ def _regress(rows: Spectrum, k: int, share: float) -> _Regression:
     variances = 1 / (alpha + beta * scatter)
     weights = beta * products * variances
     if turn is None:
-        return _Regression(alpha, beta, variances, weights, scatter)
-    return _Regression(alpha, beta, turn**2 @ variances, turn @ weights, turn**2 @ scatter)
+        return _Regression(alpha, beta, variances[:kept], weights[:kept], scatter)
+    inside = turn[:kept]
+    return _Regression(alpha, beta, inside * variances @ inside.T, inside @ weights, turn**2 @ scatter)
 
 
 def measure_noise(means: np.ndarray, unknown: np.ndarray, ratings: np.ndarray) -> np.ndarray:
