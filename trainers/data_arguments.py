@@ -20,7 +20,8 @@ class DataArguments:
         eval_dataset_name (`str`, *optional*):
             Where that split is. By default the training dataset.
         eval_rows_held_out (`int`, *optional*, defaults to `0`):
-            Number of training rows that are held out, drawn with `data_seed` 0, to evaluate on.
+            Number of training rows that are held out to evaluate on, whole prompts, drawn with seed 0 whatever the
+            run's is.
         dataset_config (`str`, *optional*):
             Configuration name of a Hub dataset.
         dataset_revision (`str`, *optional*):
@@ -63,7 +64,8 @@ class DataArguments:
         default=None, metadata={"help": "Where the split to evaluate on is. The default is the training dataset."}
     )
     eval_rows_held_out: int = field(
-        default=0, metadata={"help": "Hold out this many training rows, drawn with `data_seed` 0, to evaluate on."}
+        default=0,
+        metadata={"help": "Hold out this many training rows, whole prompts, to evaluate on: the same for any seed."},
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration name of a Hub dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Revision of a Hub dataset."})

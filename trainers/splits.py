@@ -1,11 +1,16 @@
 """The rows that a training run learns from and is evaluated on, as its `DataArguments` name them."""
 
 import logging
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from urm_hf.data.canonical import read_dataset
+from urm_hf.data.conversation_keys import key_of_prompt
+from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError
 from urm_hf.data.formats.choices import rank_pairs, split_candidates
 from urm_hf.data.outputs import json_lines
@@ -60,10 +65,46 @@ def _hold_out(
         return train, None
     if data.eval_rows_held_out >= len(train):
         raise ValueError(f"`eval_rows_held_out` is {data.eval_rows_held_out} of only {len(train)} rows.")
-    # Not drawn with the seed of the run: with the same rows held out, members of an ensemble can be compared, and none
-    # has trained on what the ensemble is evaluated on.
-    parts = train.train_test_split(test_size=data.eval_rows_held_out, seed=0)
-    return parts["train"], parts["test"]
+    return _draw_prompts(train, data.eval_rows_held_out, None if rated is not None else "chosen")
+
+
+def _draw_prompts(rows: Dataset, count: int, answer: str | None) -> tuple[Dataset, Dataset]:
+    """
+    Rows without those of prompts that were drawn, and these: at least `count`, the rows of a prompt together. What is
+    said of answers to one prompt has much in common, so that a model which knows some of them looks better than it is.
+    Where all rows are of one prompt, rows are drawn.
+
+    Not drawn with the seed of the run: with the same rows held out, members of an ensemble can be compared, and none
+    has trained on what the ensemble is evaluated on.
+    """
+    prompts = [_name_prompt(row, number, answer) for number, row in enumerate(rows)]
+    if len(set(prompts)) == 1:
+        prompts = list(map(str, range(len(rows))))
+    order = np.random.default_rng(0).permutation(len(rows)).tolist()  # as `Dataset.train_test_split` draws
+    sizes, drawn, total = Counter(prompts), set[str](), 0
+    for row in order:
+        if total >= count:
+            break
+        if prompts[row] not in drawn:
+            drawn.add(prompts[row])
+            total += sizes[prompts[row]]
+    if total == len(rows):
+        raise ValueError(
+            f"`eval_rows_held_out` is {count} of {len(rows)} rows, which are of {len(sizes)} prompts: nothing would "
+            "be left to train on. Hold fewer out, or name a split (`eval_split`)."
+        )
+    parts = [[row for row in order if (prompts[row] in drawn) == is_drawn] for is_drawn in (False, True)]
+    if total > count:
+        logger.warning("Held out are %d rows, whole prompts, and not %d.", total, count)
+    return rows.select(parts[0]), rows.select(parts[1])
+
+
+def _name_prompt(row: dict[str, Any], number: int, answer: str | None) -> str:
+    """What rows of one prompt share; a row whose prompt is not known, or that cannot be read, has its own."""
+    try:
+        return key_of_prompt(read_conversation(row, answer)) or str(number)
+    except ValueError:  # told where it is encoded
+        return str(number)
 
 
 def _load(

@@ -62,6 +62,32 @@ def test_rows_keep_the_numbers_of_the_file(tmp_path):
         assert [f"q{number - 1}" for number in numbers_of(dataset)] == questions
 
 
+@pytest.mark.parametrize("rated", [["help"], None])
+def test_rows_of_one_prompt_are_held_out_together(tmp_path, rated, caplog):
+    rows = [{"prompt": f"q{n % 10}", "response": f"a{n}", "help": n} for n in range(60)]
+    if rated is None:
+        rows = [{"prompt": f"q{n % 10}", "chosen": f"a{n}", "rejected": f"b{n}"} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataArguments(str(tmp_path / "rows.jsonl"), eval_rows_held_out=8)
+    train, held_out = load_splits(data, seed=0, rated=rated)
+    prompts = [{json.dumps(row["prompt"]) for row in part} for part in (train, held_out)]
+    assert len(held_out) == 12 and len(train) == 48 and not prompts[0] & prompts[1]
+    assert "Held out are 12 rows, whole prompts, and not 8." in caplog.text
+    with pytest.raises(ValueError, match="`eval_rows_held_out` is 55 of 60 rows, which are of 10 prompts"):
+        load_splits(DataArguments(data.dataset_name, eval_rows_held_out=55), seed=0, rated=rated)
+
+
+@pytest.mark.parametrize("prompts", [1, 60])
+def test_rows_of_one_prompt_or_of_as_many_as_rows_are_drawn_one_by_one(tmp_path, prompts):
+    rows = [{"prompt": f"q{n % prompts}", "response": f"a{n}", "help": n} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataArguments(str(tmp_path / "rows.jsonl"), eval_rows_held_out=8)
+    train, held_out = load_splits(data, seed=3, rated=["help"])
+    expected = load_splits(DataArguments(data.dataset_name), seed=3, rated=["help"])[0]
+    expected = expected.train_test_split(test_size=8, seed=0)
+    assert held_out["help"] == expected["test"]["help"] and train["help"] == expected["train"]["help"]
+
+
 def test_answers_of_one_row_share_its_number(tmp_path):
     rows = [
         {"prompt": f"q{n}", "candidates": [{"response": f"a{n}{k}", "ratings": {"help": k}} for k in range(2)]}
