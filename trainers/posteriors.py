@@ -17,6 +17,7 @@ from datasets import Dataset
 from scipy.special import ndtri
 
 from urm_hf.modeling import URMForRewardModeling
+from urm_hf.modeling.configuration_urm import POSTERIOR_FIELDS
 from urm_hf.trainers.rated_states import CrossFit, RatedStates, sum_moments
 from urm_hf.uncertainty.conformal import LEVELS, count_needed, fit_interval_factors, measure_coverage
 from urm_hf.uncertainty.posterior import Posterior, fit_posterior
@@ -120,7 +121,7 @@ def _put_factors(model: URMForRewardModeling, levels: Sequence[float], factors: 
 
 def _tell_config(model: URMForRewardModeling) -> None:
     """What the head's config says, in the model's, which is another under an adapter: peft copies a head with it."""
-    for name in ("posterior_rank", "posterior_correlated", "interval_factors"):
+    for name in POSTERIOR_FIELDS:
         setattr(model.config, name, getattr(model.score.config, name))
 
 

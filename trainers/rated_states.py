@@ -102,9 +102,10 @@ class RatedStates:
             unknown.append(variance.double().cpu().numpy())
         return np.concatenate(means), np.concatenate(unknown)
 
-    def _project(self, posterior: Posterior, fold: int) -> list[np.ndarray]:
-        """What a posterior reads of the rows of a fold, in their order, (N, r + 1) of each batch."""
-        return [posterior.project(hidden[self.folds[rows] == fold]) for rows, hidden in self.iter_batches()]
+    def _project(self, posterior: Posterior, fold: int) -> np.ndarray:
+        """What a posterior reads of the rows of a fold, in their order, (N, r + 1)."""
+        batches = self.iter_batches()
+        return np.concatenate([posterior.project(hidden[self.folds[rows] == fold]) for rows, hidden in batches])
 
     def cross_fit(self, rank: int | None) -> "CrossFit":
         """
@@ -124,15 +125,12 @@ class RatedStates:
                     spectrum = diagonalize(sum_moments(others), self.attributes)
                 except ValueError as error:
                     raise ValueError(f"without the rows of one in {len(self.moments)} prompts, {error}") from error
-                projected: list[np.ndarray] = []
+                mine, features = self.folds == fold, None
                 for share, (means, unknown) in predictions.items():
                     posterior = fit_posterior(spectrum, rank, share=share)
-                    projected = projected or self._project(posterior, fold)  # one basis, whatever the share
-                    start, held = 0, np.flatnonzero(self.folds == fold)
-                    for features in projected:
-                        rows = held[start : start + len(features)]
-                        means[rows], unknown[rows] = posterior.predict_of(features), posterior.epistemic_of(features)
-                        start += len(features)
+                    if features is None:  # one basis, whatever the share
+                        features = self._project(posterior, fold)
+                    means[mine], unknown[mine] = posterior.predict_of(features), posterior.epistemic_of(features)
             shares, noise = choose_shares(predictions, self.ratings)
             chosen = [[part[:, k] for part in predictions[share]] for k, share in enumerate(shares)]
             means, unknown = (np.stack(part, axis=-1) for part in zip(*chosen, strict=True))
