@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from urm_hf.data.source import read_items
-from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_output
+from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output, check_output
 
 MANIFEST = {"model": ["a@1"], "rows": 5}
 ROWS = [[{"id": 0, "reward": 1}, {"id": 1, "reward": 0.5}], [{"id": 2, "reward": 0.25, "note": "ü"}], [{"id": 3}]]
@@ -180,3 +180,21 @@ def test_a_merge_that_was_interrupted_is_done_again(tmp_path, monkeypatch, remov
 def test_an_output_of_another_type_is_told(tmp_path):
     with pytest.raises(ValueError, match="unknown type of output; expected one of .jsonl"):
         check_output(tmp_path / "out.txt")
+
+
+def test_a_part_that_another_run_writes_just_now_is_not_foreign(tmp_path, monkeypatch):
+    out = tmp_path / "out.jsonl"
+    folder = folder_of(out)
+    listed = Path.iterdir
+
+    def list_late(path):
+        if path == folder.path and not folder.done(0):
+            finish(folder, [0])
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", list_late)
+    check_job_output(out, [], skips=False, overwrite=False)
+    assert folder.done(0)
+    (folder.path / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds notes.txt"):
+        check_job_output(out, [], skips=False, overwrite=False)

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
@@ -378,8 +379,9 @@ def check_job_output(out: Path, inputs: list[str], *, skips: bool, overwrite: bo
 
 def _find_foreign(folder: Path) -> list[str]:
     """Names of what in a folder of parts is not a job's."""
-    known = {path for pattern in OURS for path in folder.glob(pattern)}
-    return sorted(path.name for path in folder.iterdir() if path not in known)
+    # one listing: another run may write a part between two
+    names = [path.name for path in folder.iterdir()]
+    return sorted(name for name in names if not any(fnmatchcase(name, pattern) for pattern in OURS))
 
 
 def _digest(content: bytes) -> str:
