@@ -354,6 +354,9 @@ def test_a_merged_model_has_none_and_says_so(tmp_path, trained, caplog):
         trained.score.value.weight += 0.1
     plain = save_with_tokenizer(trained, tmp_path / "plain")
     with caplog.at_level(logging.WARNING):
+        with pytest.raises(ValueError, match="log_std"):
+            merge_checkpoints([tmp_path / "a", plain], tmp_path / "merged")
+        assert "posterior of" not in caplog.text  # of a model that is not there, nothing is said
         merge_checkpoints([tmp_path / "a", plain], tmp_path / "merged", log_std="average")
     assert "posterior of" in caplog.text and "`urm posterior`" in caplog.text
     assert not URMForRewardModeling.from_pretrained(tmp_path / "merged").score.has_posterior

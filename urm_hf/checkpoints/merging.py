@@ -108,6 +108,9 @@ def merge_checkpoints(
         mean = _Mean(members, weights, log_std, gate)
         write_shards(folder, members[0].tensors, mean.tensor, max_shard_size, progress, "Merging")
         _write_rest(members, mean, folder)
+    for member in members:  # of the result, and so once it is there
+        if member.had_posterior:
+            logger.warning("The posterior of %s is left out: fit one to the mean (`urm posterior`).", member.name)
     parameters = sum(x.numel() for key, x in members[0].tensors.items() if key not in STATISTICS)
     commits = [member.revision for member in members]
     return MergeResult(weights, commits, log_std, gate, parameters, mean.differences())
@@ -131,10 +134,10 @@ class _Member(Checkpoint):
         self.index()
         # the posterior is of weights that the mean does not have
         self.tensors = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(POSTERIOR)}
-        if self.urm.posterior_rank is not None:
+        self.had_posterior = self.urm.posterior_rank is not None
+        if self.had_posterior:
             self.urm.posterior_rank = self.urm.interval_factors = None
             self.urm.posterior_correlated = False
-            logger.warning("The posterior of %s is left out: fit one to the mean (`urm posterior`).", name)
         if VALUE not in self.tensors:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")
 

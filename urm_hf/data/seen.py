@@ -9,7 +9,7 @@ training sets need no more room than small ones.
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +80,11 @@ def join_forms(conversations: Iterable[Any]) -> str:
     for conversation in conversations:
         with suppress(RowError):
             found.add(read_form(read_conversation(conversation)))
+    return _join_found(found)
+
+
+def _join_found(found: Set[str]) -> str:
+    """Forms in the order of FORMS, whatever order they were found in."""
     return " and ".join(form for form in FORMS if form in found)
 
 
@@ -97,11 +102,10 @@ def summarize_seen(marks: Iterable[str]) -> dict[str, Any]:
     if not pairs:
         return {}
     digests = sorted({int(digest, 16) for _, digest in pairs})
-    forms = [form for form in FORMS if any(form == one for one, _ in pairs)]
     kept = b"".join(digest.to_bytes(BYTES, "big") for digest in digests[:MOST_KEPT])
     return {
         "conversations": len(digests),
-        "read_as": " and ".join(forms),
+        "read_as": _join_found({form for form, _ in pairs}),
         DIGESTS: base64.urlsafe_b64encode(kept).decode(),
     }
 
