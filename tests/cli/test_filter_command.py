@@ -103,6 +103,14 @@ def test_a_promised_error_is_that_of_the_fitted_threshold(tmp_path, capsys):
     assert not (tmp_path / "none.jsonl").exists()
 
 
+def test_labels_of_another_model_promise_nothing(tmp_path, capsys):
+    file = write(tmp_path / "scored.jsonl", scored_pair(0, True, (0.1, 0.2)))
+    labels = [row | {"attribute_means": {"depth": 1.0}} for row in scored_pair(0, True, (0.1, 0.2))]
+    of_another = write(tmp_path / "labels.jsonl", labels)
+    assert run(file, "--target-error", 0.1, "--labels", of_another, "--out", tmp_path / "kept.jsonl") == 2
+    assert "two models scored the files" in capsys.readouterr().err
+
+
 def test_what_urm_score_writes_of_pairs_is_filtered_and_comes_back(saved_urm, tmp_path, capsys):
     rows = [{"id": n, "prompt": f"Why {n}?", "chosen": "So. " * n, "rejected": "No é \u2028."} for n in range(1, 7)]
     data, scored = write(tmp_path / "pairs.jsonl", rows), tmp_path / "scored.jsonl"

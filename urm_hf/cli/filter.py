@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from urm_hf.cli.parser import Parser
 from urm_hf.cli.printable import printable
+from urm_hf.cli.same_model import check_same_model
 
 if TYPE_CHECKING:  # `--help` answers at once
     from urm_hf.uncertainty.filtering import Filtered, FittedThreshold
@@ -148,19 +149,23 @@ def _filter(
 ) -> "Filtered":
     from urm_hf.uncertainty.filtering import filter_pairs, filter_scores
 
-    threshold = args.threshold if args.labels is None else _fit(args, measure)
+    threshold = args.threshold if args.labels is None else _fit(args, rows, measure)
     if pairs is None:
         return filter_scores(rows, measure, threshold=threshold, keep=args.keep)
     sides = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     return filter_pairs(*sides, measure, threshold=threshold, keep=args.keep, above=args.above)
 
 
-def _fit(args: argparse.Namespace, measure: str) -> "FittedThreshold":
+def _fit(args: argparse.Namespace, rows: Sequence[dict[str, Any]], measure: str) -> "FittedThreshold":
     """The threshold that keeps the promise on the labelled pairs, which is told; an error where none does."""
     from urm_hf.uncertainty.filtering import compute_pair_uncertainty, fit_threshold
     from urm_hf.uncertainty.scored_rows import join_pairs, read_scored
 
-    pairs = join_pairs(read_scored(args.labels), args.labels)
+    labelled = read_scored(args.labels)
+    note = check_same_model([args.file, args.labels], [rows, labelled])
+    if note is not None:
+        print(printable(note), file=sys.stderr)
+    pairs = join_pairs(labelled, args.labels)
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     fitted = fit_threshold(
         compute_pair_uncertainty(chosen, rejected, measure, args.above),
