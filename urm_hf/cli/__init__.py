@@ -93,9 +93,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("URM_DEBUG"):
             raise
+        from urm_hf.cli.flags_in_errors import spell_for_command
         from urm_hf.hub.errors import one_line
 
-        print(f"urm {argv[0]}: error: {printable(one_line(error))}", file=sys.stderr)
+        line = spell_for_command(one_line(error), argv[0], argv[1:], importlib.import_module(module))
+        print(f"urm {argv[0]}: error: {printable(line)}", file=sys.stderr)
         return 2
     except ImportError as error:
         told = describe_missing_module(error)
