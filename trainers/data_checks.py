@@ -54,9 +54,7 @@ def check_stage_data(data: DataArguments, args: Any, base: str, base_args: Any, 
             _encode_rated(rows, splits[0], config, tokenizer, args, name)
 
 
-def _encode_rated(
-    rows: Dataset, train: Dataset, config: PretrainedConfig, tokenizer: Any, args: URMAttributeConfig, name: str
-):
+def _encode_rated(rows: Dataset, train: Dataset, config: PretrainedConfig, tokenizer: Any, args: Any, name: str):
     """Raises what the trainer would of these rows; `train` tells which columns are ratings where nobody names them."""
     attributes, scales = args.attributes, args.attribute_scales
     if isinstance(config, URMConfig):
