@@ -11,6 +11,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from urm_hf.cli.printable import PrintableStream, printable
+from urm_hf.cli.progress_bars import hide_bars_in_logs
 
 COMMANDS = {
     "data": ("urm_hf.cli.data", "Show what is in a file of rows: format, lengths, ratings, what looks wrong."),
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     # training prints the colors of other libraries' tables, the others what they read
     stdout: Any = sys.stdout if argv[0] == "train" else PrintableStream(sys.stdout)
     try:
-        with redirect_stdout(stdout):
+        with redirect_stdout(stdout), hide_bars_in_logs():
             return importlib.import_module(module).main(argv[1:]) or 0
     except (ValueError, OSError) as error:
         if os.environ.get("URM_DEBUG"):
