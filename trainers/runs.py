@@ -21,6 +21,7 @@ from urm_hf.trainers import (
 )
 from urm_hf.trainers.attributes import infer_attributes
 from urm_hf.trainers.data_arguments import DataArguments
+from urm_hf.trainers.gate_reports import describe_gate, read_correlations
 from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.log_lines import drop_undefined, print_short_lines
 from urm_hf.trainers.members import train_members
@@ -134,9 +135,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     path = _run(trainer, args, data, None if base is None else source)
     if path is None:
         return None
-    print("Gate: weight of each attribute, mean and standard deviation over conversations")
-    for attribute, (mean, std) in trainer.gate_report().items():
-        print(f"  {attribute:<16} {mean:+.3f} ± {std:.3f}")
+    print(describe_gate(trainer.gate_report(), read_correlations(_read_name(model))))
     return path
 
 

@@ -149,6 +149,7 @@ def test_what_was_kept_and_how_good_it_is_is_told(base, tmp_path, capsys):
     assert len(re.findall(r"^Kept the head of epoch \S+ of 2 \(step \d of 2\): its `eval_nll`", told, re.M)) == 2
     assert told.count("its `eval_accuracy`") == 2 and len(re.findall(r"^ +eval_samples +=", told, re.M)) == 4
     assert "No rows were held out" not in told
+    assert "standard deviation over conversations; r of its predictions with held-out ratings" in told
 
 
 def test_where_nothing_was_held_out_it_is_told_how_to(base, tmp_path, capsys):
