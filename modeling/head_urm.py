@@ -216,11 +216,16 @@ class URMHead(nn.Module):
     def intervals(self, means: Tensor, variances: Tensor) -> Tensor:
         """
         Lower and upper ends (..., L, n, 2) of the intervals of `config.interval_factors`, levels in their order:
-        mean -+ factor sqrt(noise + variance), of what `posterior` gave.
+        mean -+ factor sqrt(noise + variance), of what `posterior` gave. Where the scale of an attribute is known
+        (`config.attribute_scales`), they end where it does: no rating lies beyond, so that each holds as many.
         """
         factors = means.new_tensor(list((self.config.interval_factors or {}).values()))  # (L, n)
         half = factors * (self.posterior_noise.float() + variances).sqrt()[..., None, :]
-        return torch.stack([means[..., None, :] - half, means[..., None, :] + half], dim=-1)
+        ends = torch.stack([means[..., None, :] - half, means[..., None, :] + half], dim=-1)
+        scales, unbounded = self.config.attribute_scales or {}, (-float("inf"), float("inf"))
+        bounds = [tuple(scales.get(name, unbounded)[:2]) for name in self.config.attributes]
+        low, high = means.new_tensor(bounds).unbind(-1)  # (n,) each
+        return ends.clamp(low[:, None], high[:, None])
 
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Means, standard deviations and gating weights, each (..., n), of hidden states (..., H)."""

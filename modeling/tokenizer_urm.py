@@ -7,11 +7,14 @@ import json
 import os
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from .backbone_urm import read_config
 from .checks_urm import check_folder, explain_damage, read_json_object
+from .hub_place_urm import HubPlace
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
+URM_TYPE = "urm"  # `model_type` of a URM
 
 
 def load_tokenizer(name: str, trust_remote_code: bool | None = False, **hub: Any) -> PreTrainedTokenizerBase:
@@ -32,7 +35,20 @@ def load_tokenizer(name: str, trust_remote_code: bool | None = False, **hub: Any
             if os.path.exists(os.path.join(name, file)):
                 read_json_object(os.path.join(name, file))
     with explain_damage(f"The tokenizer of {name}"):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code, **hub)
+        return AutoTokenizer.from_pretrained(
+            name, trust_remote_code=trust_remote_code, **hub, **_config_of_unknown(name, trust_remote_code, hub)
+        )
+
+
+def _config_of_unknown(name: str, trust_remote_code: bool | None, hub: dict[str, Any]) -> dict[str, Any]:
+    """
+    A plain config for a URM where transformers does not know URMs and may run no code to learn of them: it would take
+    such a one itself, and warn that it is another model's. A tokenizer reads nothing of it.
+    """
+    if trust_remote_code or URM_TYPE in CONFIG_MAPPING:
+        return {}
+    is_urm = read_config(name, HubPlace.read(hub)).get("model_type") == URM_TYPE
+    return {"config": PretrainedConfig(name_or_path=name)} if is_urm else {}
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | os.PathLike):

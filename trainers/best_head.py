@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import CallbackHandler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from urm_hf.trainers.sharding import read_whole, write_whole
@@ -27,16 +28,18 @@ class ResumesBestHead:
     nothing, so that a run that was killed in between never resumes with its best head forgotten.
     """
 
+    callback_handler: CallbackHandler  # of the trainer that it is mixed into
+
     def _save_checkpoint(self, model, trial):
         checkpoint = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
-            for keeper in self._find_keepers():
+            for keeper in self.find_keepers():
                 keeper.save(Path(self._get_output_dir(trial=trial)) / checkpoint)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for keeper in self._find_keepers():
+        for keeper in self.find_keepers():
             keeper.load(resume_from_checkpoint)
 
     def restore(self, checkpoint):
@@ -47,10 +50,11 @@ class ResumesBestHead:
         """
         self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        for keeper in self._find_keepers():
+        for keeper in self.find_keepers():
             keeper.on_train_end(self.args, self.state, self.control)
 
-    def _find_keepers(self):
+    def find_keepers(self) -> list["KeepBestHead"]:
+        """What remembers its best heads, if anything does."""
         return [callback for callback in self.callback_handler.callbacks if isinstance(callback, KeepBestHead)]
 
 
@@ -85,6 +89,7 @@ class KeepBestHead(TrainerCallback):
         self.burn_in_steps = burn_in_steps  # a head whose loss proper has not begun is no candidate
         self.best: float | None = None
         self.best_step: int | None = None
+        self.best_epoch: float | None = None
         self.weights: dict[str, torch.Tensor] | None = None
         self.waited = 0
 
@@ -100,6 +105,7 @@ class KeepBestHead(TrainerCallback):
             with safe_open(path, framework="pt") as file:
                 record = file.metadata()
             self.best, self.best_step = float(record["best"]), int(record["step"])
+            self.best_epoch = float(record["epoch"]) if "epoch" in record else None  # older checkpoints have none
             self.waited = int(record["waited"])
 
     def save(self, checkpoint: Path):
@@ -107,6 +113,8 @@ class KeepBestHead(TrainerCallback):
         if self.weights is not None:
             # as text, which is all that the header of a safetensors file holds; `repr` keeps every digit
             record = {"best": repr(self.best), "step": str(self.best_step), "waited": str(self.waited)}
+            if self.best_epoch is not None:
+                record["epoch"] = repr(self.best_epoch)
             checkpoint.mkdir(parents=True, exist_ok=True)
             save_file(self.weights, checkpoint / self.file_name, metadata=record)
 
@@ -116,7 +124,7 @@ class KeepBestHead(TrainerCallback):
         # NaN compares as false with everything: it neither becomes the best nor keeps the patience from running out
         value = metrics[self.metric]
         if math.isfinite(value) and (self.best is None or self.sign * value > self.sign * self.best):
-            self.best, self.best_step, self.waited = value, state.global_step, 0
+            self.best, self.best_step, self.best_epoch, self.waited = value, state.global_step, state.epoch, 0
             self.weights = read_whole(self.head)
         else:
             self.waited += 1
@@ -126,7 +134,18 @@ class KeepBestHead(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs):
         if self.weights is not None:
             write_whole(self.head, self.weights)
-            logger.info("Kept the head of step %s: %s = %.4f.", self.best_step, self.metric, self.best)
+            logger.info("%s", self.describe(state))
+
+    def describe(self, state: TrainerState) -> str:
+        """Which head was kept, of how much training, and what it was chosen by."""
+        if self.weights is None or self.best is None:
+            told = f"no evaluation after `burn_in` gave a finite `{self.metric}` to choose by"
+            return f"Kept the head of the last step, {state.global_step}: {told}."
+        place = f"step {self.best_step} of {state.global_step}"
+        if self.best_epoch is not None and state.epoch is not None:
+            place = f"epoch {self.best_epoch:.4g} of {state.epoch:.4g} ({place})"
+        kind = "highest" if self.sign > 0 else "lowest"
+        return f"Kept the head of {place}: its `{self.metric}`, {self.best:.4f}, was the {kind}."
 
 
 def read_keep_best(args: Any, eval_dataset: Any, heads_alone: bool) -> bool:

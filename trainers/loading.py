@@ -4,7 +4,14 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 
 from urm_hf.checkpoints.adapters import is_adapter, load_adapter
 from urm_hf.data.chat_templates import load_chat_tokenizer
@@ -118,6 +125,19 @@ def name_base(model: PreTrainedModel, source: MemberSource | None, *, frozen: bo
         return
     if read_config(source.name, source.place).get("model_type") != URMConfig.model_type:
         model.refer_to_base(describe_base(source.name, source.place))
+
+
+def read_model_config(model: str, args) -> PretrainedConfig | None:
+    """The config of a repository or folder that [`load_urm`] would load; None where it has none, as an adapter."""
+    kwargs = args.model_init_kwargs or {}
+    place = HubPlace.read(kwargs)
+    found = read_config(model, place)
+    refuse_published_layout(found.get("architectures"), model)
+    if not found:
+        return None
+    _check_known(found, model)
+    with explain_damage(f"config.json of {model}"):
+        return AutoConfig.from_pretrained(model, trust_remote_code=_read_trust(kwargs, args), **place.kwargs())
 
 
 def _check_known(config: dict[str, Any], name: str):

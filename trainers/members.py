@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from urm_hf.modeling import URMEnsemble
+from urm_hf.trainers.data_checks import check_stage_data
 from urm_hf.trainers.outputs import check_run_folder
 
 # (train, data, args, model): a function, and what it is called with: DataArguments, the config of the stage and TRL's
@@ -36,6 +37,7 @@ def train_members(stages: Sequence[Stage], members: int, output_dir: str | Path)
     _check_one_precision(stages)
     output_dir = Path(output_dir)
     _check_folders(stages, members, output_dir)
+    _check_data(stages, members, output_dir)
     paths = [str(_train_member(stages, member, output_dir)) for member in range(members)]
     # "sequential" loads no member: what is needed here is the config, and that equal heads are refused
     ensemble = URMEnsemble.from_pretrained(paths, strategy="sequential")
@@ -75,6 +77,23 @@ def _check_folders(stages: Sequence[Stage], members: int, output_dir: Path):
             args = copy.copy(stage_args)
             args.output_dir = str(output_dir / _name_folder(member, number == len(stages) - 1))
             check_run_folder(data, args, model.model_name_or_path)
+
+
+def _check_data(stages: Sequence[Stage], members: int, output_dir: Path):
+    """The rows of all stages, before minutes of training are lost to a file of the second."""
+    _, _, first_args, first_model = stages[0]
+    base = first_model.model_name_or_path
+    if not base:  # its stage tells
+        return
+    base_args = copy.copy(first_args)
+    if first_model.model_revision is not None:
+        base_args.model_init_kwargs = {"revision": first_model.model_revision, **(first_args.model_init_kwargs or {})}
+    for number, (_, data, stage_args, _) in enumerate(stages):
+        args = copy.copy(stage_args)
+        args.output_dir = str(
+            output_dir / _name_folder(0, number == len(stages) - 1)
+        )  # what is left out is told there
+        check_stage_data(data, args, base, base_args, [stage_args.seed + member for member in range(members)])
 
 
 def _check_one_precision(stages: Sequence[Stage]):

@@ -19,7 +19,7 @@ from scipy.special import ndtri
 from urm_hf.modeling import URMForRewardModeling
 from urm_hf.modeling.configuration_urm import POSTERIOR_FIELDS
 from urm_hf.trainers.rated_states import CrossFit, RatedStates, sum_moments
-from urm_hf.uncertainty.conformal import LEVELS, count_needed, fit_interval_factors, measure_coverage
+from urm_hf.uncertainty.conformal import LEVELS, count_groups, count_needed, fit_interval_factors, measure_coverage
 from urm_hf.uncertainty.posterior import Posterior, fit_posterior
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,9 @@ def fit_head_posterior(states: RatedStates, rank: int | None = None, levels: Seq
             posterior = fit_posterior(moments, rank, states.attributes, crossed.shares)
             # sigma may be wrong about the rows' noise: a factor would mend it where text is familiar, and only there
             posterior = replace(posterior, noise=crossed.noise)
+            prompts = list(states.prompts)
             predicted = crossed.means, np.sqrt(crossed.noise + crossed.unknown), states.ratings
-            factors = fit_interval_factors(*predicted, levels, states.attributes) if levels else None
+            factors = fit_interval_factors(*predicted, levels, states.attributes, prompts) if levels else None
         else:
             posterior = fit_posterior(moments, rank, states.attributes)
     except ValueError as error:
@@ -87,14 +88,14 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
         Gaussian's interval held, and the factor that replaces it.
 
     Raises:
-        ValueError: too few ratings for a level, or the model has no posterior.
+        ValueError: ratings of too few prompts for a level, or the model has no posterior.
     """
     head, config = states.model.score, states.model.config
     if not head.has_posterior:
         raise ValueError("the model has no posterior, whose predictions intervals are built on: fit one first.")
     means, unknown = states.cross_fit(config.posterior_rank)[2:] if cross else states.predict()
     stds = np.sqrt(head.posterior_noise.double().cpu().numpy() + unknown)
-    factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes)
+    factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes, list(states.prompts))
     before = [measure_coverage(means, stds, states.ratings, float(ndtri((1 + level) / 2))) for level in levels]
     _put_factors(states.model, levels, factors)
     return np.array(before), factors
@@ -164,7 +165,7 @@ def fit_what_can_be(states: RatedStates, rank: int | None = None) -> Posterior:
     """
     [`fit_head_posterior`] with intervals of those levels that there are ratings enough for; what is left out is told.
     """
-    fewest = int(np.isfinite(states.ratings).sum((0, 2)).min())
+    fewest = min(count_groups(states.ratings, list(states.prompts)))
     levels = [level for level in LEVELS if fewest >= count_needed(level)]
     try:
         posterior = fit_head_posterior(states, rank, levels)
@@ -174,6 +175,6 @@ def fit_what_can_be(states: RatedStates, rank: int | None = None) -> Posterior:
         return posterior
     if len(levels) < len(LEVELS):
         first = next(level for level in LEVELS if level not in levels)
-        told = "%d ratings of an attribute are too few for intervals of %g and above, which take %d or more."
+        told = "Ratings of %d prompts are too few for intervals of %g and above, which take %d or more."
         logger.warning(told, fewest, first, count_needed(first))
     return posterior

@@ -21,6 +21,7 @@ from urm_hf.trainers import (
 )
 from urm_hf.trainers.attributes import infer_attributes
 from urm_hf.trainers.data_arguments import DataArguments
+from urm_hf.trainers.gate_reports import describe_gate, read_correlations
 from urm_hf.trainers.loading import pin_source
 from urm_hf.trainers.log_lines import drop_undefined, print_short_lines
 from urm_hf.trainers.members import train_members
@@ -134,9 +135,7 @@ def train_gating(data: DataArguments, args: URMGatingConfig, model: ModelConfig)
     path = _run(trainer, args, data, None if base is None else source)
     if path is None:
         return None
-    print("Gate: weight of each attribute, mean and standard deviation over conversations")
-    for attribute, (mean, std) in trainer.gate_report().items():
-        print(f"  {attribute:<16} {mean:+.3f} ± {std:.3f}")
+    print(describe_gate(trainer.gate_report(), read_correlations(_read_name(model))))
     return path
 
 
@@ -156,6 +155,8 @@ def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | N
         trainer.restore(checkpoint)  # the run was killed after its last step
     else:
         trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.is_world_process_zero():
+        _tell_how_it_went(trainer)
     if trainer.eval_dataset is not None:
         # once more, now that the best heads are back: the last evaluation of the training was of the last ones
         metrics = drop_undefined(trainer.evaluate())
@@ -167,6 +168,17 @@ def _run(trainer: Any, args: Any, data: DataArguments, adapter: MemberSource | N
     with explain_full_disk(args.output_dir):
         save_run(trainer, args, data, adapter)
     return Path(args.output_dir)
+
+
+def _tell_how_it_went(trainer: Any):
+    """Which head was kept, and how to learn whether it is any good where no row was held out to see it on."""
+    for keeper in trainer.find_keepers():
+        print(keeper.describe(trainer.state))
+    if trainer.eval_dataset is None:
+        print(
+            "No rows were held out, so that nothing is known of how good it is on others: `--eval_rows_held_out 100` "
+            "holds some out, and `--eval_dataset_name FILE` names others."
+        )
 
 
 def _fix_weights(args: URMGatingConfig, model: ModelConfig) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,25 @@ def load_splits(
     Raises:
         ValueError: data that cannot be read, or more rows to hold out than there are.
     """
+    return load_splits_of_seeds(data, [seed], rated, skipped_to)
+
+
+def load_splits_of_seeds(
+    data: DataArguments, seeds: Sequence[int], rated: list[str] | None = None, skipped_to: str | None = None
+) -> tuple[Dataset, Dataset | None]:
+    """
+    As [`load_splits`], with the training rows that runs of several seeds draw: each once.
+
+    Args:
+        seeds (`list[int]`): of the runs. data, rated, skipped_to: as of [`load_splits`].
+    """
     train = _load(data, data.dataset_name, data.train_split, rated, _side_file(skipped_to, "train"))
     train, held_out = _hold_out(data, train, rated, _side_file(skipped_to, "eval"))
-    rows = min(round(len(train) * data.train_fraction), data.max_train_rows or len(train))
-    if rows < len(train):
-        train = train.shuffle(seed=seed).select(range(rows))
+    count = min(round(len(train) * data.train_fraction), data.max_train_rows or len(train))
+    if count < len(train):
+        places = Dataset.from_dict({"place": range(len(train))})  # drawn as the rows themselves would be
+        draws = [places.shuffle(seed=seed)["place"][:count] for seed in seeds]
+        train = train.select(list(dict.fromkeys(place for draw in draws for place in draw)))
     if held_out is not None and data.max_eval_rows is not None and data.max_eval_rows < len(held_out):
         held_out = held_out.shuffle(seed=0).select(range(data.max_eval_rows))
     return train, held_out

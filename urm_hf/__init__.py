@@ -36,7 +36,13 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
     from urm_hf.scores import RewardScore
     from urm_hf.scoring.remote import RemoteScorer
     from urm_hf.scoring.scorer import RewardScorer
-    from urm_hf.uncertainty.filtering import combine_pair_uncertainty, filter_pairs, filter_scores, pair_values
+    from urm_hf.uncertainty.filtering import (
+        combine_pair_uncertainty,
+        compute_pair_uncertainty,
+        filter_pairs,
+        filter_scores,
+        pair_values,
+    )
     from urm_hf.uncertainty.margins import compute_joint_probability, margin_epistemic_std
     from urm_hf.uncertainty.measures import (
         MEASURES,
@@ -72,6 +78,7 @@ __all__ = [  # in full: type checkers read it
     "build_preference_pairs",
     "combine_pair_uncertainty",
     "compute_joint_probability",
+    "compute_pair_uncertainty",
     "compute_preference_probability",
     "compute_uncertainty",
     "filter_pairs",
@@ -108,6 +115,7 @@ _HOMES = {
     "filter_pairs": "urm_hf.uncertainty.filtering",
     "filter_scores": "urm_hf.uncertainty.filtering",
     "combine_pair_uncertainty": "urm_hf.uncertainty.filtering",
+    "compute_pair_uncertainty": "urm_hf.uncertainty.filtering",
     "fit_threshold": "urm_hf.uncertainty.thresholds",
     "ood_report": "urm_hf.uncertainty.ood",
     "build_preference_pairs": "urm_hf.rl.preference_pairs",

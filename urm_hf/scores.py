@@ -65,7 +65,8 @@ class RewardScore(ModelOutput):
         What holds a human rating of each attribute in `level` of all cases, lower and upper end on the rating scale.
 
         It is meant for one rating by one person, of texts like those that were rated, and is centred on the mean of
-        the model's posterior, from which `attribute_means` may differ a little.
+        the model's posterior, from which `attribute_means` may differ a little. It ends where the scale does if the
+        model knows it (`attribute_scales`), else it may reach beyond.
 
         Args:
             level (`float`, *optional*, defaults to 0.9): one that the model was calibrated for.

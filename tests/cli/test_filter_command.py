@@ -45,12 +45,37 @@ def test_a_share_of_the_rows_is_kept_in_their_order(tmp_path, capsys):
 def test_pairs_are_kept_whole_and_written_as_pairs(tmp_path, capsys, above, kept):
     pairs = [scored_pair(0, True, (0.1, 0.2)), scored_pair(1, False, (0.1, 0.9)), scored_pair(2, False, (0.8, 0.9))]
     file, out = write(tmp_path / "scored.jsonl", sum(pairs, [])), tmp_path / "kept.jsonl"
-    assert run(file, "--threshold", 0.5, "--out", out, "--above", above) == 0
+    assert run(file, "--threshold", 0.5, "--measure", "reward_std", "--out", out, "--above", above) == 0
     expected = [{"prompt": f"Question {n}?", "chosen": f"chosen {n}", "rejected": f"rejected {n}"} for n in kept]
     assert list(read_jsonl(out)) == expected
     assert {kind_of(read_row(row)) for row in expected} == {"pair"}
     share = "100.0%" if above == "either" else "50.0%"
     assert f"prefers the chosen answer in {share} of the kept and 0.0% of the rest" in capsys.readouterr().err
+
+
+def wide_pair(number: int, margin: float, std: float) -> list[dict]:
+    chosen, rejected = scored_pair(number, True, (std, 0.0))
+    return [chosen | {"reward": margin, "epistemic_variance": 1 / std}, rejected | {"epistemic_variance": 0.0}]
+
+
+@pytest.mark.parametrize("named", [[], ["--measure", "probability_near_half"]])
+def test_pairs_are_kept_where_the_model_is_sure_which_is_better(tmp_path, capsys, named):
+    """The margins are 0.5, 3 and 2 standard deviations; the widest margin is not the surest, nor the most familiar."""
+    pairs = [wide_pair(0, 2.0, 4.0), wide_pair(1, 0.3, 0.1), wide_pair(2, 1.0, 0.5)]
+    file, out = write(tmp_path / "scored.jsonl", sum(pairs, [])), tmp_path / "kept.jsonl"
+    assert run(file, "--keep", 2 / 3, "--out", out, *named) == 0
+    assert [row["prompt"] for row in read_jsonl(out)] == ["Question 1?", "Question 2?"]
+    # 1/2 - |Phi(2) - 1/2|
+    assert "1 dropped, whose probability_near_half is above 0.02275." in capsys.readouterr().err
+
+
+def test_the_measure_of_pairs_is_refused_where_there_are_none(tmp_path, capsys):
+    file = write(tmp_path / "scored.jsonl", [scored_row(0, 0.1)])
+    assert run(file, "--keep", 1, "--measure", "probability_near_half", "--out", tmp_path / "kept.jsonl") == 2
+    assert "scored.jsonl holds no pairs (`chosen`, `rejected`), and --measure probability" in capsys.readouterr().err
+    file = write(tmp_path / "pairs.jsonl", scored_pair(0, True, (0.1, 0.2)))
+    assert run(file, "--keep", 1, "--above", "both", "--out", tmp_path / "kept.jsonl") == 2
+    assert "--above both joins the uncertainties of two answers" in capsys.readouterr().err
 
 
 def test_a_promised_error_is_that_of_the_fitted_threshold(tmp_path, capsys):
@@ -62,19 +87,28 @@ def test_a_promised_error_is_that_of_the_fitted_threshold(tmp_path, capsys):
     new = generator.uniform(size=100)
     file = write(tmp_path / "scored.jsonl", sum((scored_pair(n, True, (0.0, std)) for n, std in enumerate(new)), []))
     out = tmp_path / "kept.jsonl"
-    assert run(file, "--target-error", 0.1, "--labels", labels, "--out", out) == 0
+    by_std = ("--measure", "reward_std")
+    assert run(file, "--target-error", 0.1, "--labels", labels, "--out", out, *by_std) == 0
     # each pair has a prompt of its own, so that all are used
     fitted = fit_threshold(stds, right, target_error=0.1)
     assert fitted.threshold is not None
     assert [row["prompt"] for row in read_jsonl(out)] == [
         f"Question {n}?" for n in range(100) if new[n] <= fitted.threshold
     ]
-    assert run(file, "--target-error", 0.0001, "--labels", labels, "--out", tmp_path / "none.jsonl") == 2
+    assert run(file, "--target-error", 0.0001, "--labels", labels, "--out", tmp_path / "none.jsonl", *by_std) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[-1].startswith("urm filter: error: No threshold was found that keeps the promise: ")
     reason = told[-1].split("promise: ")[1]
     assert not any(reason in line for line in told[:-1])  # once, not in the table's heading as well
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_labels_of_another_model_promise_nothing(tmp_path, capsys):
+    file = write(tmp_path / "scored.jsonl", scored_pair(0, True, (0.1, 0.2)))
+    labels = [row | {"attribute_means": {"depth": 1.0}} for row in scored_pair(0, True, (0.1, 0.2))]
+    of_another = write(tmp_path / "labels.jsonl", labels)
+    assert run(file, "--target-error", 0.1, "--labels", of_another, "--out", tmp_path / "kept.jsonl") == 2
+    assert "two models scored the files" in capsys.readouterr().err
 
 
 def test_what_urm_score_writes_of_pairs_is_filtered_and_comes_back(saved_urm, tmp_path, capsys):

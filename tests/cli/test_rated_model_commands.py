@@ -57,3 +57,35 @@ def test_a_row_that_cannot_be_read_is_not_said_to_be_of_a_training(model, tmp_pa
     assert main(["posterior", model, "--data", data, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("urm posterior: error: row 0 of the rated dataset: column `help` has 'good'")
+
+
+def of_prompts(count: int, prompts: int) -> list[dict]:
+    return [
+        {"prompt": f"{number % prompts}?", "response": row["text"], "help": [row["help"]] * 3, "depth": row["depth"]}
+        for number, row in enumerate(rated_rows(count, seed=9))
+    ]
+
+
+def test_intervals_take_enough_prompts(model, tmp_path, capsys):
+    """24 ratings would do, were they independent."""
+    few = write(tmp_path / "few.jsonl", of_prompts(24, prompts=8))
+    assert calibrate(model, few, tmp_path / "out", "split") == 2
+    told = capsys.readouterr().err
+    assert "'help': its ratings are of 8 prompts, and intervals of 0.9 take 9 that are independent" in told
+    assert not (tmp_path / "out").exists()
+    one = write(tmp_path / "one.jsonl", of_prompts(8, prompts=1))
+    assert calibrate(model, one, tmp_path / "out", "split") == 2
+    assert "its ratings are of 8 rows, all of one prompt, and intervals of 0.9 take 9" in capsys.readouterr().err
+    enough = write(tmp_path / "enough.jsonl", of_prompts(40, prompts=1))
+    assert calibrate(model, enough, tmp_path / "out", "split") == 0
+    assert "note: all 40 rows are of one prompt: the intervals are for other answers" in capsys.readouterr().err
+
+
+def test_the_table_says_what_its_numbers_are(model, tmp_path, capsys):
+    data = write(tmp_path / "new.jsonl", rated_rows(50, seed=9))
+    capsys.readouterr()
+    assert calibrate(model, data, tmp_path / "out", "split") == 0
+    told = capsys.readouterr().out
+    assert "| | 0.5 | 0.68 | 0.8 | 0.9 | 0.95 |" in told
+    assert "| a Gaussian's | 0.67 | 0.99 | 1.28 | 1.64 | 1.96 |" in told
+    assert "In brackets: the share of these ratings that an interval with the Gaussian's" in told

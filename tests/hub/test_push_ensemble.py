@@ -156,7 +156,14 @@ def test_whole_members_get_a_repository_each(server, tmp_path, capfd):
     members = save_members(tmp_path, [tiny_urm(seed=seed) for seed in range(2)])
     URMEnsemble.from_pretrained(members).save_pretrained(tmp_path / "ensemble")
     assert main(["push", str(tmp_path), "org/urme", "--dry-run"]) == 0
-    assert not server.repositories and "org/urme-member-1" in capfd.readouterr().out
+    told = capfd.readouterr().out
+    assert not server.repositories and "org/urme-member-1" in told and "None" not in told
+    # the cards that are there; the ensemble's names commits, of which there are none yet
+    cards = [line.removeprefix("the card: ") for line in told.splitlines() if line.startswith("the card: ")]
+    assert cards == [f"{member}/README.md" for member in members] and all(Path(card).is_file() for card in cards)
+    assert not (tmp_path / "ensemble" / "README.md").exists()
+    dry = push(tmp_path, "org/urme", dry_run=True)
+    assert "None" not in dry.load_line
     assert main(["push", str(tmp_path), "org/urme"]) == 0
     assert set(server.repositories) == {"org/urme", "org/urme-member-0", "org/urme-member-1"}
     config = json.loads(server.files("org/urme")["config.json"])

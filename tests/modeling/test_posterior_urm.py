@@ -80,6 +80,21 @@ def test_intervals_are_around_the_posteriors_own_mean(rank, unrated):
     np.testing.assert_allclose(output.attribute_intervals.detach(), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_intervals_end_where_a_known_scale_does_and_lose_no_rating_of_it():
+    model, _ = with_posterior()
+    wide = model(**INPUTS).attribute_intervals.detach()
+    first, second, *rest = model.config.attributes
+    low, high = wide[..., 0, :].mean().item() - 0.01, wide[..., 0, :].mean().item() + 0.01  # within most intervals
+    model.config.attribute_scales = {first: [low, high], second: [1e6, 2e6, 1.0]}  # all of the second lie below
+    ends = model(**INPUTS).attribute_intervals.detach()
+    torch.testing.assert_close(ends[..., 2:, :], wide[..., 2:, :], rtol=0, atol=0)
+    torch.testing.assert_close(ends[..., 0, :], wide[..., 0, :].clamp(low, high), rtol=0, atol=0)
+    assert (ends[..., 1, :] == 1e6).all()
+    ratings = torch.linspace(low, high, 50)  # what can be said: held by the one interval where by the other
+    inside = [(part[..., :1] <= ratings) & (ratings <= part[..., 1:]) for part in (wide[..., 0, :], ends[..., 0, :])]
+    assert (inside[1] | ~inside[0]).all()
+
+
 def test_intervals_are_saved_scored_and_forgotten_with_the_posterior(tmp_path):
     model, _ = with_posterior()
     model.save_pretrained(tmp_path)

@@ -219,6 +219,27 @@ def test_likelihoods_that_were_compared_are_told_lower_first():
     )
 
 
+def test_equal_likelihoods_are_called_equal():
+    """0.0004 is shown as 0.000: not as a lead."""
+    simulated = simulate.Simulated(simulate.model("a"), simulate.model("b"), baselines=())
+    alike = rows((0.2, 0.6), (0.96, 0.99), 1.4)
+    simulated.rated(simulate.preference_set("w", "ratings"), a=alike, b=alike)
+    compared = {
+        "data": "w",
+        "model_a": "a",
+        "model_b": "b",
+        "difference": 0.0004,
+        "interval": [-0.01, 0.01],
+        "metric": "nll",
+    }
+    test = {"only_a": None, "only_b": None, "p_value": 0.9, "p_adjusted": 0.9, "test": "sign flips by prompt"}
+    simulated.content["comparisons"].append(compared | test)
+    view = EvaluationResults.from_json(simulated.done())
+    text = " ".join(map(str, rating_findings(view, view.data[0])))
+    assert "are equally good (a difference in NLL of 0.000 [−0.010, 0.010])." in text
+    assert "nil" not in text
+
+
 def test_rows_that_were_left_out_cut_or_tied_are_named():
     simulated = simulate.Simulated(simulate.model("a"), baselines=())
     data = simulate.preference_set(

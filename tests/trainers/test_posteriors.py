@@ -167,7 +167,7 @@ def test_cross_fitted_intervals_hold_new_ratings_where_those_of_fitted_rows_do_n
 
 
 def test_intervals_can_be_fitted_again_for_other_levels():
-    states = make_states()
+    states = make_states(prompts=24)  # 19 for a level of 0.95
     with pytest.raises(ValueError, match="has no posterior"):
         fit_head_intervals(states)
     fit_head_posterior(states)
@@ -186,7 +186,7 @@ def test_a_level_is_stored_as_it_was_given():
 
 def test_ratings_that_float32_cannot_hold_are_told():
     for scale in (1e-22, 1e20):
-        states = make_states()
+        states = make_states(prompts=24)
         states.ratings *= scale
         with pytest.raises(ValueError, match="The posterior: the ratings of 'help' .*: give them on another scale"):
             fit_head_posterior(states)
@@ -203,7 +203,7 @@ def test_too_few_rows_leave_out_the_widest_intervals_and_say_so(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         trainer = attribute_trainer(tmp_path, rated_rows(12), standardize_features=False, **FROZEN)
     assert list(trainer.model.config.interval_factors) == ["0.5", "0.68", "0.8", "0.9"]
-    assert "12 ratings of an attribute are too few for intervals of 0.95 and above, which take 19" in caplog.text
+    assert "Ratings of 12 prompts are too few for intervals of 0.95 and above, which take 19" in caplog.text
     rows = [row if number < 2 else {**row, "depth": None} for number, row in enumerate(rated_rows(12))]
     with caplog.at_level(logging.WARNING):
         trainer = attribute_trainer(tmp_path, rows, standardize_features=False, **FROZEN)

@@ -1,10 +1,12 @@
 """Runs from files, as `urm train` starts them."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModel
 
@@ -101,6 +103,58 @@ def test_an_ensemble_is_trained_from_two_configs(base, tmp_path, capsys):
     assert seeds == [42, 43, 44]
     assert all("gating_stage" in member.config.training for member in ensemble.members)
     assert "Gate: weight of each attribute" in capsys.readouterr().out
+
+
+def write_stages(folder: Path, base: str, ratings: list[dict], chosen: list[dict], **settings) -> list[str]:
+    """The arguments of an ensemble of two that trains heads alone for two steps."""
+    common = "use_cpu: true\nreport_to: none\nsave_strategy: 'no'\nmax_steps: 2\n"
+    common += "".join(f"{name}: {value}\n" for name, value in settings.items())
+    (folder / "attributes.yaml").write_text(
+        f"model_name_or_path: {base}\ndataset_name: {write(folder / 'ratings.jsonl', ratings)}\n"
+        f"freeze_backbone: true\nstandardize_features: false\n{common}"
+    )
+    (folder / "gating.yaml").write_text(f"dataset_name: {write(folder / 'pairs.jsonl', chosen)}\n{common}")
+    files = ["--attributes-config", str(folder / "attributes.yaml"), "--gating-config", str(folder / "gating.yaml")]
+    return ["train", "ensemble", *files, "--members", "2", "--out", str(folder / "run")]
+
+
+def test_a_file_of_pairs_is_read_before_the_first_member_trains(base, tmp_path, capsys):
+    same = pairs()[0] | {"rejected": "Apple0"}
+    for bad, told in [
+        ([*pairs(), same], "row 4 of the train dataset: `chosen` and `rejected` are equal once encoded"),
+        ([{"prompt": "a", "response": "b"}] * 3, "the train dataset has no column `chosen` and `rejected`"),
+    ]:
+        assert main(write_stages(tmp_path, base, helpsteer2_rows() * 3, bad)) == 2
+        written = capsys.readouterr()
+        assert told in written.err and "Member 0" not in written.out
+
+
+def test_rows_that_only_a_later_member_draws_are_read_before_the_first_one_trains(base, tmp_path, capsys):
+    rows = [row | {"prompt": f"{number}?"} for number, row in enumerate(helpsteer2_rows() * 4)]
+    for number in range(len(rows)):  # one of two members at least does not draw it; each that one draws is told
+        broken = [row | {"helpfulness": "good"} if place == number else row for place, row in enumerate(rows)]
+        draws = [set(Dataset.from_dict({"n": range(12)}).shuffle(seed=seed)["n"][:6]) for seed in (42, 43)]
+        if number in draws[1] - draws[0]:
+            break
+    assert main(write_stages(tmp_path, base, broken, pairs(), train_fraction=0.5)) == 2
+    written = capsys.readouterr()
+    assert f"row {number} of the train dataset" in written.err and "Member 0" not in written.out
+
+
+def test_what_was_kept_and_how_good_it_is_is_told(base, tmp_path, capsys):
+    rated = [row | {"prompt": f"{number}?"} for number, row in enumerate(helpsteer2_rows() * 4)]
+    chosen = [pair | {"prompt": f"{number}?"} for number, pair in enumerate(pairs() * 2)]
+    assert main(write_stages(tmp_path, base, rated, chosen, eval_rows_held_out=2)) == 0
+    told = capsys.readouterr().out
+    assert len(re.findall(r"^Kept the head of epoch \S+ of 2 \(step \d of 2\): its `eval_nll`", told, re.M)) == 2
+    assert told.count("its `eval_accuracy`") == 2 and len(re.findall(r"^ +eval_samples +=", told, re.M)) == 4
+    assert "No rows were held out" not in told
+    assert "standard deviation over conversations; r of its predictions with held-out ratings" in told
+
+
+def test_where_nothing_was_held_out_it_is_told_how_to(base, tmp_path, capsys):
+    assert main(write_stages(tmp_path, base, helpsteer2_rows() * 3, pairs())) == 0
+    assert capsys.readouterr().out.count("No rows were held out, so that nothing is known of how good it is") == 4
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

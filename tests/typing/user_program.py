@@ -40,10 +40,17 @@ def look(scorer: RewardScorer, single: RewardScorer) -> list[float]:
     sides = urm_hf.compute_uncertainty(good, measure="reward_std"), urm_hf.compute_uncertainty(bad, "reward_std")
     probability, gap = urm_hf.compute_preference_probability(good, bad), urm_hf.margin_gap(good, bad)
     fitted = urm_hf.fit_threshold(urm_hf.combine_pair_uncertainty(*sides), probability > 0.5)
+    near_half = urm_hf.compute_pair_uncertainty(good, bad, "probability_near_half")
     kept = urm_hf.filter_scores(good, measure="epistemic", keep=0.5).select(ROWS)
     report = urm_hf.ood_report(good, bad, measures=[name for name in urm_hf.MEASURES if name != "total"])
     lower, _ = urm_hf.reward_interval(1.0, 0.5)
-    numbers = [float(gap.max()), lower, urm_hf.preference_probability(1.0, 0.5, 0.0, 0.5), report.rows[0].auroc]
+    numbers = [
+        float(gap.max()),
+        float(near_half.max()),
+        lower,
+        urm_hf.preference_probability(1.0, 0.5, 0.0, 0.5),
+        report.rows[0].auroc,
+    ]
     prompts, answers = [row["prompt"] for row in kept], [["Yes.", "No."] for _ in kept]
     dataset, pair_report = urm_hf.build_preference_pairs(prompts, answers, scorer)
     best = urm_hf.best_of_n(answers, prompts, None, scorer)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from urm_hf.uncertainty.conformal import assign_folds, conformal_quantile, fit_interval_factors, measure_coverage
+from urm_hf.uncertainty.conformal import (
+    assign_folds,
+    conformal_quantile,
+    count_groups,
+    fit_interval_factors,
+    measure_coverage,
+)
 
 
 @pytest.mark.parametrize("n, level, rank", [(9, 0.9, 9), (19, 0.95, 19), (10, 0.5, 6), (100, 0.68, 69), (39, 0.7, 28)])
@@ -55,6 +61,39 @@ def test_ratings_that_are_missing_do_not_count():
     assert np.isnan(measure_coverage(means, stds, np.full((3, 1, 2), np.nan), 1.0)[0])
     with pytest.raises(ValueError, match="'depth': 3 ratings are too few for intervals of 0.9"):
         fit_interval_factors(means, stds, ratings, [0.9], ["depth"])
+
+
+def test_a_level_takes_as_many_prompts_as_it_takes_independent_ratings():
+    """One rating of each of K prompts has a finite quantile from K / (K + 1) = level on; more of each add nothing."""
+    generator = np.random.default_rng(0)
+    for level, needed in ((0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19)):
+        for count in (needed, needed - 1):
+            prompts = [f"{row % count}" for row in range(40)] if count else []
+            if count < 2:  # rows of one prompt are their own groups
+                continue
+            ratings = generator.normal(size=(40, 1, 3))
+            arguments = np.zeros((40, 1)), np.ones((40, 1)), ratings, [level], ["help"]
+            if count == needed:
+                assert np.isfinite(fit_interval_factors(*arguments, prompts)).all()
+                continue
+            told = f"'help': its ratings are of {count} prompts, and intervals of {level:g} take {needed} that are ind"
+            with pytest.raises(ValueError, match=told):
+                fit_interval_factors(*arguments, prompts)
+
+
+def test_rows_of_one_prompt_count_in_its_place():
+    ratings = np.random.default_rng(0).normal(size=(19, 1, 2))
+    means, stds = np.zeros((19, 1)), np.ones((19, 1))
+    assert np.isfinite(fit_interval_factors(means, stds, ratings, [0.95], groups=["a"] * 19)).all()
+    with pytest.raises(ValueError, match="attribute 0: its ratings are of 18 rows, all of one prompt, and"):
+        fit_interval_factors(means[1:], stds[1:], ratings[1:], [0.95], groups=["a"] * 18)
+
+
+def test_prompts_without_a_rating_of_an_attribute_do_not_count_for_it():
+    ratings = np.full((4, 2, 1), 1.0)
+    ratings[2:, 1] = np.nan
+    assert count_groups(ratings, ["a", "b", "c", "c"]) == [3, 2]
+    assert count_groups(ratings, ["a"] * 4) == [4, 2]
 
 
 def test_folds_keep_groups_whole_and_are_of_like_size():

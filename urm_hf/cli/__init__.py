@@ -11,6 +11,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from urm_hf.cli.printable import PrintableStream, printable
+from urm_hf.cli.progress_bars import hide_bars_in_logs
 
 COMMANDS = {
     "data": ("urm_hf.cli.data", "Show what is in a file of rows: format, lengths, ratings, what looks wrong."),
@@ -88,14 +89,16 @@ def main(argv: list[str] | None = None) -> int:
     # training prints the colors of other libraries' tables, the others what they read
     stdout: Any = sys.stdout if argv[0] == "train" else PrintableStream(sys.stdout)
     try:
-        with redirect_stdout(stdout):
+        with redirect_stdout(stdout), hide_bars_in_logs():
             return importlib.import_module(module).main(argv[1:]) or 0
     except (ValueError, OSError) as error:
         if os.environ.get("URM_DEBUG"):
             raise
+        from urm_hf.cli.flags_in_errors import spell_for_command
         from urm_hf.hub.errors import one_line
 
-        print(f"urm {argv[0]}: error: {printable(one_line(error))}", file=sys.stderr)
+        line = spell_for_command(one_line(error), argv[0], argv[1:], importlib.import_module(module))
+        print(f"urm {argv[0]}: error: {printable(line)}", file=sys.stderr)
         return 2
     except ImportError as error:
         told = describe_missing_module(error)

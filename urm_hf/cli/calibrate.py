@@ -7,6 +7,7 @@ posterior`, or training on a frozen backbone).
 """
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from urm_hf.cli.parser import Parser
@@ -57,6 +58,9 @@ def main(argv: list[str]) -> int:
     from urm_hf.uncertainty.conformal import LEVELS
 
     levels = sorted(set(args.levels or LEVELS))
+    if len(set(states.prompts)) == 1:
+        told = f"all {len(states):,} rows are of one prompt: the intervals are for other answers to it"
+        print(f"note: {told}, and of other prompts nothing is known.", file=sys.stderr)
     before, factors = fit_head_intervals(states, levels, cross=cross)
     save_rated_model(args, model, tokenizer)
     print(_describe(args, states, levels, before, factors))
@@ -71,9 +75,15 @@ def _describe(
 
     prompts = len(set(states.prompts))
     lines = [f"{args.out}: {args.model}, calibrated on {len(states):,} rows of {prompts:,} prompts ({args.method})"]
-    lines += ["", "Standard deviations of an interval; in brackets what a Gaussian's held of these ratings:", ""]
-    heads = [f"{level:g} ({ndtri((1 + level) / 2):.2f})" for level in levels]
-    lines += [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(levels)}"]
+    lines += [
+        "",
+        "So many standard deviations an interval now reaches to each side of the prediction, to hold the share of",
+        "ratings that stands above. In brackets: the share of these ratings that an interval with the Gaussian's",
+        "number, in the first row, would have held.",
+        "",
+    ]
+    lines += [f"| | {' | '.join(f'{level:.4g}' for level in levels)} |", f"|---|{'---|' * len(levels)}"]
+    lines.append(f"| a Gaussian's | {' | '.join(f'{ndtri((1 + level) / 2):.2f}' for level in levels)} |")
     for k, name in enumerate(states.attributes):
         cells = [f"{factors[place, k]:.2f} ({before[place, k]:.0%})" for place in range(len(levels))]
         lines.append(f"| {name} | {' | '.join(cells)} |")

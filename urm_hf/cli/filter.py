@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from urm_hf.cli.parser import Parser
 from urm_hf.cli.printable import printable
+from urm_hf.cli.same_model import check_same_model
 
 if TYPE_CHECKING:  # `--help` answers at once
     from urm_hf.uncertainty.filtering import Filtered, FittedThreshold
@@ -50,13 +51,17 @@ def build_parser() -> Parser:
         "sorts well, and nothing where the smallest share fails. The default is bonferroni.",
     )
     parser.add_argument(
-        "--measure", help="The uncertainty. The default is epistemic where the model gives it, else reward_std."
+        "--measure",
+        help="The uncertainty. The default is probability_near_half of pairs, which only they have: how near to 1/2 "
+        "the model's own probability is that the chosen answer is better. Of other rows, and where a model gives no "
+        "reward_std, it is epistemic if the model gives it, else reward_std.",
     )
     parser.add_argument(
         "--above",
         default="either",
         choices=["either", "both"],
-        help="Drop a pair when either answer is above the threshold (the default), or only when both are.",
+        help="Drop a pair when either answer is above the threshold (the default), or only when both are; of a "
+        "--measure that each answer has.",
     )
     parser.add_argument("--dropped", help="A file for what is dropped, .jsonl or .jsonl.gz.")
     parser.add_argument("--overwrite", action="store_true", help="Replace existing output.")
@@ -72,7 +77,8 @@ def main(argv: list[str]) -> int:
     pairs = join_pairs(rows, args.file) if any(map(is_side, rows)) else None
     if pairs is None and args.target_error is not None:
         raise ValueError(f"{args.file} holds no pairs, and --target-error promises something about pairs only.")
-    measure = args.measure or _choose_measure(rows)
+    measure = args.measure or _choose_measure(rows, of_pairs=pairs is not None)
+    _check_of_pairs(args, measure, of_pairs=pairs is not None)
     found = _filter(args, rows, pairs, measure)
     kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
@@ -88,10 +94,12 @@ def main(argv: list[str]) -> int:
 def _check_arguments(args: argparse.Namespace):
     """All that can be told before a file is read."""
     from urm_hf.data.outputs import check_output_file
+    from urm_hf.uncertainty.filtering import PROBABILITY_NEAR_HALF
     from urm_hf.uncertainty.measures import MEASURES
 
-    if args.measure is not None and args.measure not in MEASURES:
-        raise ValueError(f"--measure must be one of {', '.join(MEASURES)}, got {args.measure!r}.")
+    known = [*MEASURES, PROBABILITY_NEAR_HALF]
+    if args.measure is not None and args.measure not in known:
+        raise ValueError(f"--measure must be one of {', '.join(known)}, got {args.measure!r}.")
     if (args.target_error is None) != (args.labels is None):
         raise ValueError("--target-error and --labels go together: the labels show how often the model is wrong.")
     for name, low in (("keep", "(0, 1]"), ("target_error", "(0, 1)"), ("confidence", "(0, 1)")):
@@ -107,11 +115,33 @@ def _check_arguments(args: argparse.Namespace):
         check_output_file(Path(out), [name for name in (args.file, args.labels) if name], overwrite=args.overwrite)
 
 
-def _choose_measure(rows: Sequence[dict[str, Any]]) -> str:
-    """What the model does not know, where it says so; else how far its reward may be off."""
+def _choose_measure(rows: Sequence[dict[str, Any]], *, of_pairs: bool) -> str:
+    """
+    Of pairs how unsure it is which answer is better, which is another question than whether they are familiar. Of rows
+    what the model does not know, where it says so; else how far its reward may be off.
+    """
+    from urm_hf.uncertainty.filtering import PROBABILITY_NEAR_HALF
     from urm_hf.uncertainty.measures import available
 
-    return "epistemic" if "epistemic" in available(rows) else "reward_std"
+    given = available(rows)
+    if of_pairs and "reward_std" in given:
+        return PROBABILITY_NEAR_HALF
+    return "epistemic" if "epistemic" in given else "reward_std"
+
+
+def _check_of_pairs(args: argparse.Namespace, measure: str, *, of_pairs: bool):
+    """What goes with pairs alone, and what does not go with the measure that they have as pairs."""
+    from urm_hf.uncertainty.filtering import PROBABILITY_NEAR_HALF
+
+    if measure != PROBABILITY_NEAR_HALF:
+        return
+    if not of_pairs:
+        raise ValueError(f"{args.file} holds no pairs (`chosen`, `rejected`), and --measure {measure} is of a pair.")
+    if args.above != "either":
+        raise ValueError(
+            f"--above {args.above} joins the uncertainties of two answers, and {measure} is of the pair: name a "
+            "--measure that answers have, such as reward_std, or leave --above out."
+        )
 
 
 def _filter(
@@ -119,24 +149,26 @@ def _filter(
 ) -> "Filtered":
     from urm_hf.uncertainty.filtering import filter_pairs, filter_scores
 
-    threshold = args.threshold if args.labels is None else _fit(args, measure)
+    threshold = args.threshold if args.labels is None else _fit(args, rows, measure)
     if pairs is None:
         return filter_scores(rows, measure, threshold=threshold, keep=args.keep)
     sides = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     return filter_pairs(*sides, measure, threshold=threshold, keep=args.keep, above=args.above)
 
 
-def _fit(args: argparse.Namespace, measure: str) -> "FittedThreshold":
+def _fit(args: argparse.Namespace, rows: Sequence[dict[str, Any]], measure: str) -> "FittedThreshold":
     """The threshold that keeps the promise on the labelled pairs, which is told; an error where none does."""
-    from urm_hf.uncertainty.filtering import combine_pair_uncertainty, fit_threshold
-    from urm_hf.uncertainty.measures import compute_uncertainty
+    from urm_hf.uncertainty.filtering import compute_pair_uncertainty, fit_threshold
     from urm_hf.uncertainty.scored_rows import join_pairs, read_scored
 
-    pairs = join_pairs(read_scored(args.labels), args.labels)
+    labelled = read_scored(args.labels)
+    note = check_same_model([args.file, args.labels], [rows, labelled])
+    if note is not None:
+        print(printable(note), file=sys.stderr)
+    pairs = join_pairs(labelled, args.labels)
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
-    sides = compute_uncertainty(chosen, measure), compute_uncertainty(rejected, measure)
     fitted = fit_threshold(
-        combine_pair_uncertainty(*sides, args.above),
+        compute_pair_uncertainty(chosen, rejected, measure, args.above),
         [pair.correct for pair in pairs],
         target_error=args.target_error,
         confidence=args.confidence,

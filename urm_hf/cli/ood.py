@@ -6,12 +6,14 @@ intervals, beside detectors that know nothing. docs/uncertainty.md explains them
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from urm_hf.cli.model_arguments import add_statistics_arguments, check_positive
 from urm_hf.cli.parser import Parser
+from urm_hf.cli.same_model import check_same_model
 
 
 def build_parser() -> Parser:
@@ -34,6 +36,12 @@ def main(argv: list[str]) -> int:
     from urm_hf.uncertainty.scored_rows import read_scored
 
     known, unknown = read_scored(args.known), read_scored(args.unknown)
+    if known == unknown:
+        raise ValueError(
+            f"{args.known} and {args.unknown} hold the same scores: KNOWN and UNKNOWN must be of different "
+            "conversations, or there is nothing to tell apart."
+        )
+    note = check_same_model([args.known, args.unknown], [known, unknown])
     texts, prompts = _read_texts(known), _read_prompts(known)
     others, other_prompts = _read_texts(unknown), _read_prompts(unknown)
     for name, rows, told in ((args.known, known, prompts), (args.unknown, unknown, other_prompts)):
@@ -50,6 +58,8 @@ def main(argv: list[str]) -> int:
         seed=args.seed,
     )
     print(report)
+    if note is not None:
+        print(note, file=sys.stderr)
     if args.plot is not None:
         report.plot(args.plot)
         print(f"the picture: {args.plot}")

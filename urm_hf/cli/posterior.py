@@ -51,7 +51,11 @@ def main(argv: list[str]) -> int:
     numbers = zip(model.config.attributes, posterior.noise, posterior.intercept, posterior.share, strict=True)
     for name, noise, intercept, share in numbers:
         told = f"noise of one rating {noise**0.5:.3g}, of the mean rating {intercept**0.5:.2g}"
-        print(f"  {name:<{width}}  {told}; each counts for {share:.2g}")
+        print(f"  {name:<{width}}  {told}; each rating counts for {share:.2g} of one")
+    print(
+        "Ratings of one text, or of answers to one prompt, have much in common, and tell less than as many unrelated "
+        "ones: each counts for the share of a rating with which those of other prompts are predicted best."
+    )
     if args.check:
         print(check_posterior(states, tokenizer, args.rank))
     return 0

@@ -49,7 +49,6 @@ def build_parser() -> Parser:
 
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
-    from urm_hf.hub.bundle import find_ensemble
     from urm_hf.hub.publish import push
 
     result = push(
@@ -75,7 +74,8 @@ def main(argv: list[str]) -> int:
         print(f"removed from the repository: {', '.join(result.removed)}")
     if result.commit_info is None:
         print(f"dry run: {len(result.files)} files would be uploaded: {', '.join(result.files)}")
-        print(f"the card: {find_ensemble(args.folder) / 'README.md'}")
+        for card in result.cards:
+            print(f"the card: {card}")
         if result.missing:
             raise ValueError(f"it cannot be uploaded yet: {'; '.join(result.missing)}.")
         return 0

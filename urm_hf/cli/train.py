@@ -109,14 +109,17 @@ def build_ensemble_parser() -> Parser:
 
 def parse_stage(stage: str, argv: list[str]) -> tuple[Any, ...]:
     """The stage's function and its three groups of arguments."""
+    from urm_hf.trainers.runs import train_attributes, train_gating, train_reward
+
+    function = {"reward": train_reward, "attributes": train_attributes, "gating": train_gating}[stage]
+    return function, *parser_of(stage).parse_args_and_config(args=argv)
+
+
+def parser_of(stage: str) -> Any:
+    """The parser of a stage, "reward", "attributes" or "gating"."""
     # TRL takes seconds to import, which `urm train --help` should not
     from urm_hf.cli.training_parser import TrainingParser
     from urm_hf.trainers import URMAttributeConfig, URMGatingConfig, URMRewardConfig
-    from urm_hf.trainers.runs import train_attributes, train_gating, train_reward
 
-    function, config = {
-        "reward": (train_reward, URMRewardConfig),
-        "attributes": (train_attributes, URMAttributeConfig),
-        "gating": (train_gating, URMGatingConfig),
-    }[stage]
-    return function, *TrainingParser(stage, config).parse_args_and_config(args=argv)
+    configs = {"reward": URMRewardConfig, "attributes": URMAttributeConfig, "gating": URMGatingConfig}
+    return TrainingParser(stage, configs[stage])

@@ -38,6 +38,7 @@ from urm_hf.hub.bundle import (
 from urm_hf.hub.card.results import Result
 from urm_hf.hub.description import CardWishes, describe
 from urm_hf.hub.folder import (
+    CARD,
     HUB_ID,
     ModelFolder,
     code_files,
@@ -115,7 +116,10 @@ def push(
         members = list_local_members(path)
         if members:
             return _push_ensemble(path, members, target, about, dtype, dry_run=dry_run)
-        return _push_folder(path, target, about, dtype, dry_run=dry_run)
+        result = _push_folder(path, target, about, dtype, dry_run=dry_run)
+        if isinstance(model, PreTrainedModel):
+            result.cards = []  # gone with the folder that the model was saved to
+        return result
 
 
 def _push_ensemble(
@@ -130,7 +134,9 @@ def _push_ensemble(
         if all(bases):
             add_heads(copy, [member for member in members if member is not None], about.base_model, target.token)
             try:
-                return _push_folder(copy, target, about, dtype, dry_run=dry_run)
+                result = _push_folder(copy, target, about, dtype, dry_run=dry_run)
+                result.cards = [path / CARD for _ in result.cards]  # where the copy's is written back to
+                return result
             except ValueError as error:  # which tells of the copy, that nobody has seen
                 raise ValueError(str(error).replace(str(copy), str(path))) from error
         config = read_json(path / "config.json")
@@ -148,8 +154,13 @@ def _push_ensemble(
                 f"member {number}: {names[number]}" + (f" at commit {pushed.commit}" if pushed.commit else "")
             )
         if dry_run:  # the ensemble names commits, which there are none of
-            left = "the ensemble itself is looked at when its members are on the Hub"
-            return PushResult(target.repo_id, None, files, [], [], [*notes, left], target.private, target.tag)
+            left = (
+                f"the ensemble itself, {target.repo_id}, is looked at, and its card written, when its members are on "
+                "the Hub: it names their commits"
+            )
+            result = PushResult(target.repo_id, None, files, [], [], [*notes, left], target.private, target.tag)
+            result.cards = [member / CARD for member in members if member is not None]
+            return result
         name_members(copy, names, revisions)
         result = _push_folder(copy, target, about, dtype, dry_run=False)
         result.notes = [*notes, *result.notes]
@@ -187,7 +198,7 @@ def _push_folder(path: str | Path, target: Target, about: CardWishes, dtype: str
         result = PushResult(
             target.repo_id, None, folder.files, folder.left_out, [], notes, target.private, target.tag, is_adapter
         )
-        result.missing = folder.unshared
+        result.missing, result.cards = folder.unshared, [folder.path / CARD]
         return result
     # built from what was just checked: paths of this machine are taken out on the way, and the folder keeps its own
     additions, changed = _build_additions(folder)

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
@@ -26,6 +27,7 @@ class PushResult:
         commit_info: what `huggingface_hub` says of the commit; None after a dry run.
         files: what was uploaded. left_out: what of the folder was not. removed: what an earlier push had left.
         notes: what else a user should know. missing: of a dry run, what has to be done before it can be uploaded.
+        cards: of a dry run, the cards that it wrote.
     """
 
     repo_id: str
@@ -38,6 +40,7 @@ class PushResult:
     tag: str | None = None
     is_adapter: bool = False
     missing: list[str] = field(default_factory=list)
+    cards: list[Path] = field(default_factory=list)
 
     @property
     def commit(self) -> str | None:
@@ -45,10 +48,11 @@ class PushResult:
 
     @property
     def load_line(self) -> str:
-        """Loads exactly what was pushed."""
+        """Loads exactly what was pushed; after a dry run, what the branch will hold."""
+        pin = f', revision="{self.commit}"' if self.commit else ""
         if self.is_adapter:
-            return f'urm_hf.load_adapter("{self.repo_id}", revision="{self.commit}")'
-        return f'AutoModel.from_pretrained("{self.repo_id}", revision="{self.commit}", trust_remote_code=True)'
+            return f'urm_hf.load_adapter("{self.repo_id}"{pin})'
+        return f'AutoModel.from_pretrained("{self.repo_id}"{pin}, trust_remote_code=True)'
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _compare_many(results: EvaluationResults, data: DataEntry, ranked: Ranked) -
         "borderline": "is borderline: interval and test disagree",
         "many": "may be noise among so many comparisons",
         "noise": "may be noise",
-        "equal": "is nil",
+        "equal": "is zero",
         "untested": "was not tested",
     }
     parts = [

@@ -104,9 +104,13 @@ def _tell_likelihoods(results: EvaluationResults, data: str) -> list[Finding]:
         compared = results.compare(data, b, a)  # turned, as lower is better
         if compared:
             size = add_interval(number(compared.difference, 3), format_interval(compared.interval, 3, 1))
-            text = Markup("By likelihood, {} is ahead of {}: its NLL is lower by {}, which <b>{}</b> ({}).")
-            kind = certainty(compared)
-            told = text.format(name_model(a), name_model(b), size, READING.get(kind, "is nil"), format_test(compared))
+            kind, names = certainty(compared), (name_model(a), name_model(b))
+            if kind == "equal":
+                told = Markup("By likelihood, {} and {} are equally good (a difference in NLL of {}).")
+                told = told.format(*names, size)
+            else:
+                told = Markup("By likelihood, {} is ahead of {}: its NLL is lower by {}, which <b>{}</b> ({}).")
+                told = told.format(*names, size, READING[kind], format_test(compared))
             findings.append(Finding(told, "good" if kind == "sure" else "plain"))
     constant = results.get(data, CONSTANT, "nll")
     if constant is not None:

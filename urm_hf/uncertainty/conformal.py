@@ -52,6 +52,7 @@ def fit_interval_factors(
     ratings: np.ndarray,
     levels: Sequence[float] = LEVELS,
     attributes: Sequence[str] | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> np.ndarray:
     """
     The factors q of intervals mean -+ q std, of each level and attribute.
@@ -62,13 +63,19 @@ def fit_interval_factors(
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
         levels (`list[float]`, *optional*): shares to cover.
         attributes (`list[str]`, *optional*): names, for errors.
+        groups (`list`, *optional*): of length N, such as the prompts of rows. What rows of one group share is not
+            averaged away by more of them: a level then takes as many groups as it takes independent ratings (Lee,
+            Barber & Willett, 2023, arXiv:2306.06342). As in [`assign_folds`], rows that are all of one group are
+            their own groups.
 
     Returns:
         `np.ndarray` of shape `(L, n)`: rising with the level.
 
     Raises:
-        ValueError: an attribute has too few ratings for a level.
+        ValueError: an attribute has ratings of too few groups, or too few ratings, for a level.
     """
+    if groups is not None:
+        _check_groups(count_groups(ratings, groups), levels, attributes, len(set(groups)))
     residuals = np.abs(ratings - means[..., None]) / stds[..., None]  # (N, n, R)
     factors = np.empty((len(levels), residuals.shape[1]))
     for k in range(residuals.shape[1]):
@@ -80,6 +87,32 @@ def fit_interval_factors(
                 name = f"attribute {k}" if attributes is None else repr(attributes[k])
                 raise ValueError(f"{name}: {error}") from error
     return factors
+
+
+def count_groups(ratings: np.ndarray, groups: Sequence[Hashable]) -> list[int]:
+    """
+    Of how many groups each attribute has ratings.
+
+    Args:
+        ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+        groups (`list`): of length N; rows that are all of one group are their own groups.
+    """
+    named = list(groups) if len(set(groups)) > 1 else list(range(len(ratings)))
+    rated = np.isfinite(ratings).any(-1)  # (N, n)
+    return [len({group for group, given in zip(named, column, strict=True) if given}) for column in rated.T]
+
+
+def _check_groups(counts: Sequence[int], levels: Sequence[float], attributes: Sequence[str] | None, total: int):
+    for k, count in enumerate(counts):
+        level = next((level for level in sorted(levels) if count < count_needed(level)), None)
+        if level is None:
+            continue
+        name = f"attribute {k}" if attributes is None else repr(attributes[k])
+        of = "rows, all of one prompt," if total == 1 else "prompt," if count == 1 else "prompts,"
+        raise ValueError(
+            f"{name}: its ratings are of {count} {of} and intervals of {level:g} take {count_needed(level)} that are "
+            f"independent. Rate more {'rows' if total == 1 else 'prompts'}, or leave out levels from {level:g} on."
+        )
 
 
 def measure_coverage(

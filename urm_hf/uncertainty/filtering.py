@@ -21,6 +21,7 @@ __all__ = [
     "Filtered",
     "FittedThreshold",
     "combine_pair_uncertainty",
+    "compute_pair_uncertainty",
     "filter_pairs",
     "filter_scores",
     "filter_values",
@@ -180,14 +181,41 @@ def filter_pairs(
     Raises:
         ValueError: the scores do not give the measure, or as in [`filter_values`] and [`combine_pair_uncertainty`].
     """
-    name = _read_measure(measure, by)
-    if name == PROBABILITY_NEAR_HALF:
-        if above != "either":
-            raise ValueError(f'`above` joins two sides, and {name} is of the pair: leave it out, got "{above}".')
-        probability = compute_preference_probability(chosen, rejected)
-        return filter_values(0.5 - np.abs(probability - 0.5), threshold=threshold, keep=keep)
-    sides = compute_uncertainty(chosen, name), compute_uncertainty(rejected, name)
-    return filter_values(combine_pair_uncertainty(*sides, above), threshold=threshold, keep=keep)
+    values = compute_pair_uncertainty(chosen, rejected, _read_measure(measure, by), above)
+    return filter_values(values, threshold=threshold, keep=keep)
+
+
+def compute_pair_uncertainty(chosen: Any, rejected: Any, measure: str, above: str = "either") -> np.ndarray:
+    """
+    One measure of uncertainty for N pairs: what [`filter_pairs`] filters by, and [`fit_threshold`] takes.
+
+    ```python
+    values = compute_pair_uncertainty(chosen, rejected, "probability_near_half")
+    ```
+
+    Args:
+        chosen (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
+            Scores of one side of N pairs.
+        rejected (`list[RewardScore]`, `list[dict]` or `ModelOutput`):
+            Scores of the other side, in the same order.
+        measure (`str`):
+            As in [`filter_pairs`].
+        above (`str`, *optional*, defaults to `"either"`):
+            As in [`combine_pair_uncertainty`]; not of "probability_near_half".
+
+    Returns:
+        `np.ndarray` of shape `(N,)`; higher = less sure.
+
+    Raises:
+        ValueError: the scores do not give the measure, or as in [`combine_pair_uncertainty`].
+    """
+    if measure != PROBABILITY_NEAR_HALF:
+        return combine_pair_uncertainty(
+            compute_uncertainty(chosen, measure), compute_uncertainty(rejected, measure), above
+        )
+    if above != "either":
+        raise ValueError(f'`above` joins two sides, and {measure} is of the pair: leave it out, got "{above}".')
+    return 0.5 - np.abs(compute_preference_probability(chosen, rejected) - 0.5)
 
 
 def combine_pair_uncertainty(chosen: ArrayLike, rejected: ArrayLike, above: str = "either") -> np.ndarray:

@@ -75,6 +75,46 @@ def test_minus_one_is_a_rating_on_a_scale_that_goes_below_zero():
     assert column.suspicions() == []
 
 
+@pytest.mark.parametrize(
+    ("ratings", "told"),
+    [
+        (
+            [0, 1, 2, 3, 4] * 4 + [85, 70],
+            "2 of 22 are above 8 and up to 85, where the others are whole numbers up to",
+        ),
+        ([1, 2, 3, 4, 5] * 4 + [100, 7, 90] * 4, "8 of 32 are above 14 and up to 100"),
+        ([1, 2, 3, 4, 5] * 4 + [100, 65, 90], "3 of 23 are above 10 and up to 100"),
+        (list(range(101)), None),
+        ([0, 1, 2, 3, 4] * 4, None),
+        ([0, 1, 2, 3, 4] * 4 + [6], None),
+        ([0.5, 1.2, 3.3, 4.0] * 5 + [80], None),
+        ([0, 1, 2, 3, 4] * 4 + [999], None),  # a mask, which has words of its own
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10] * 3, None),
+    ],
+)
+def test_two_scales_in_one_column_are_told(ratings, told):
+    column = NumberColumn()
+    for rating in ratings:
+        column.add(rating)
+    found = [line for line in column.suspicions() if "another scale" in line]
+    assert (told in found[0]) if told else found == []
+
+
+def test_a_scale_that_is_declared_is_believed():
+    column = NumberColumn()
+    for rating in [0, 1, 2, 3, 4] * 4 + [85]:
+        column.add(rating, scale=[0, 100])
+    assert column.suspicions() == []
+
+
+def test_an_answer_that_is_not_read_is_told():
+    found = surveyed([{"prompt": f"{number}?", "answer": "Yes.", "help": number % 5} for number in range(3)])
+    (told,) = describe_warnings(found)
+    assert "column `answer` may be an answer, and is not read: rename it to `response`" in told
+    beside = surveyed([{"prompt": "a?", "response": "b", "answer": "the reference"}, {"prompt": "a?"}])
+    assert describe_warnings(beside) == []
+
+
 def test_a_constant_column_is_told():
     column = NumberColumn()
     for _ in range(3):

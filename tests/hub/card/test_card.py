@@ -201,6 +201,17 @@ def test_the_card_of_an_ensemble_names_members_and_commits():
     assert rows["[org/a](https://huggingface.co/org/a)"] == [f"`{COMMITS[0]}`"]
     assert card.data.base_model == ["org/a", "org/b"] and "ensemble" in card.data.tags
     assert "the lowest of the members' rewards" in str(card) and "reward_gap" in str(card)
+    # the law of total variance: docs/uncertainty.md, and what `forward` adds up
+    assert "is the variance of members' μ and, where every member has a posterior, the mean of the variances" in str(
+        card
+    )
+
+
+def test_the_card_of_an_ensemble_with_its_heads_inside_names_no_commit_of_theirs():
+    inside = ensemble_config() | {"members": ["./member-0", "./member-1"], "revisions": [None, None]}
+    text = str(model_card(inside, "org/urme"))
+    assert "None" not in text and "it names the members" not in text
+    assert table(text, "holds the members' heads")["./member-0"] == ["that of this repository"]
 
 
 def test_a_gap_of_gates_that_were_trained_apart_is_a_limit_unless_rewards_are_standardised():

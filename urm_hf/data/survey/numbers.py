@@ -10,6 +10,9 @@ from urm_hf.data.survey.agreement import Agreement
 
 MASKS = (-100.0, -1.0, 999.0, -999.0, 9999.0, -9999.0)  # that data write where there is no rating
 MOST_DISTINCT = 100  # values that are counted one by one
+SCALE_TOPS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 10.0)  # of the scales of few steps that people rate on
+# of two scales in one column: the least share of numbers on the small one, and the most just above it
+LEAST_ON_SCALE, MOST_BETWEEN = 0.2, 0.05
 
 
 @dataclass
@@ -89,9 +92,36 @@ class NumberColumn:
             found.append(f"{self.outside} are outside the scale [{self.scale[0]:g}, {self.scale[1]:g}]")
         if self.not_finite:
             found.append(f"{self.not_finite} are NaN or infinite")
+        mixed = self._find_mixed_scale()
+        if mixed is not None:
+            above, top = mixed
+            found.append(
+                f"{above} of {self.numbers} are above {2 * top:g} and up to {self.high:g}, where the others are whole "
+                f"numbers up to {top:g}: if some rows were rated on another scale, bring all to one"
+            )
         if self.rows > 1 and self.low == self.high:
             found.append(f"all are {self.low:g}: there is nothing to learn from them")
         return found
+
+    def _find_mixed_scale(self) -> tuple[int, float] | None:
+        """
+        How many numbers are far above the top of a scale of few whole steps on which others are, and that top. None
+        where hardly any are on one, or numbers lie all the way up, as on one wide scale.
+        """
+        if self.scale is not None or self.low < 0:
+            return None
+        counts = {value: count for value, count in self.counts.items() if value not in MASKS}
+        total, most = sum(counts.values()), max(counts, default=0.0)
+        for top in SCALE_TOPS:
+            low = {value: count for value, count in counts.items() if value <= top}
+            between = sum(count for value, count in counts.items() if top < value <= 2 * top)
+            above = total - sum(low.values()) - between
+            steps = len(low) > 2 and top in low and all(value == int(value) for value in low)
+            if not steps or not above or most < 4 * top:
+                continue
+            if sum(low.values()) >= LEAST_ON_SCALE * total and between <= MOST_BETWEEN * total:
+                return above, top
+        return None
 
     def _count(self, values: Sequence[float]):
         for value in values:

@@ -28,6 +28,8 @@ TEMPLATE_MARKS = (
     *("[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "</s>"),
     *("### Response:", "### Instruction:", "<extra_id_1>"),
 )
+# what files call an answer that no format reads beside a prompt alone
+ANSWER_NAMES = ("answer", "answers", "reply", "output", "outputs", "generation", "generated_text", "model_output")
 NOT_RATINGS = (
     "id",
     "hash",
@@ -150,6 +152,7 @@ class Surveyor:
             read_by = find_format(seen, self.format)
             canonical = read_with(read_by, row, self.ignore)
             self._add_kind(read_by, canonical)
+            self._check_answers(number, canonical)
             conversations = list_conversations(canonical)
             self._add_conversations(number, conversations)
             self._add_pair(number, canonical, conversations)
@@ -201,6 +204,18 @@ class Surveyor:
         self.found.kinds[kind_of(canonical)] += 1
         if canonical.get(UNDECIDED) is not None:
             self.found.undecided[str(canonical[UNDECIDED])] += 1
+
+    def _check_answers(self, number: int, canonical: Row):
+        """Whether a row that is a prompt alone has an answer under a name that is not read."""
+        if kind_of(canonical) != "prompt":
+            return
+        name = next((name for name in canonical if str(name).lower() in ANSWER_NAMES and canonical[name]), None)
+        if name is not None:
+            self.warn(
+                f"column `{name}` may be an answer, and is not read: rename it to `response`, or name it to "
+                f"`urm score` (`--answer-columns {name}`)",
+                number,
+            )
 
     def _add_conversations(self, number: int, conversations: list[Conversation]):
         found = self.found

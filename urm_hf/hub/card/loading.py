@@ -109,8 +109,11 @@ ENSEMBLE_OUTPUTS = """| output | shape | meaning | higher |
 |---|---|---|---|
 | `logits` | (B, 1) | reward | better |
 | `reward_gap` | (B,) | largest difference between members' rewards (Eq. 7) | less known |
-| `epistemic_variance` | (B, n) | variance of members' μ: what the training data did not settle | less known |
+| `epistemic_variance` | (B, n) | what the training data did not settle, as told below | less known |
 | `aleatoric_variance` | (B, n) | mean of members' σ²: noise of the ratings | noisier |
 | `covariance_norm` | (B,) | largest norm of members' covariances (Eq. 8) | noisier |
 | `reward_std` | (B,) | root of the total variance of the reward over members | less sure |
-| `rewards` | (M, B) | each member's reward | better |"""
+| `rewards` | (M, B) | each member's reward | better |
+
+`epistemic_variance` is the variance of members' μ and, where every member has a posterior, the mean of the variances
+that these leave to μ on top of it: the law of total variance."""

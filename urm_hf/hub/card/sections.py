@@ -38,9 +38,14 @@ def prediction_section(
     names = ", ".join(map(escape_markdown, config["attributes"]))
     if "members" in config:
         members = "\n".join(
-            f"| {_link(name)} | {_code(commit)} |"
+            f"| {_link(name)} | {_code(commit) if commit else 'that of this repository'} |"
             for name, commit in zip(config["members"], config["revisions"], strict=True)
         )
+        held = "holds no weights, it names the members, whose cards have their rating scales, training and results"
+        if not all(config["revisions"]):
+            held = (
+                "holds the members' heads, in a folder each; the backbone that they read is named in its config.json"
+            )
         k = escape_markdown(config.get("aggregation_k", 1))
         how = {
             "mean": "the mean of the members' rewards",
@@ -52,8 +57,7 @@ def prediction_section(
             f"An ensemble of {len(config['members'])} uncertainty-aware reward models (URME). Each scores a "
             f"conversation between a user and an assistant and predicts a Gaussian for each human-rated attribute "
             f"({names}); where the members disagree, they do not know. The reward is {how}{on_one_scale}. This "
-            "repository holds no weights, it names the members, whose cards have their rating scales, training and "
-            f"results:\n\n| member | commit |\n|---|---|\n{members}"
+            f"repository {held}:\n\n| member | commit |\n|---|---|\n{members}"
         )
     backbone = config["backbone_config"]
     layers, width = backbone.get("num_hidden_layers", "?"), backbone["hidden_size"]

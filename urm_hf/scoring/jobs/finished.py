@@ -49,6 +49,17 @@ def find_finished(out: Path, manifest: dict[str, Any]) -> dict[str, int] | None:
     return record["counts"]
 
 
+def recall_models(out: Path) -> list[str] | None:
+    """
+    The models that scored what now is the output, each with its commit or a hash; None where that is not known: the
+    file was changed since, or written elsewhere.
+    """
+    record = _read_record(out)
+    manifest = {} if record is None else record.get("manifest")
+    models = manifest.get("model") if isinstance(manifest, dict) else None
+    return [str(model) for model in models] if isinstance(models, list) and models else None
+
+
 def _read_record(out: Path) -> dict[str, Any] | None:
     if not out.is_file():
         return None
