@@ -14,6 +14,7 @@ from tests.helpers.training import attribute_trainer, gating_trainer, pair_rows,
 from urm_hf import RewardScorer, URMEnsemble, URMForRewardModeling
 from urm_hf.checkpoints.merging import merge_checkpoints
 from urm_hf.cli import main
+from urm_hf.modeling.configuration_urm import POSTERIOR_FIELDS
 from urm_hf.trainers import rated_states
 from urm_hf.trainers.posteriors import fit_head_intervals, fit_head_posterior
 from urm_hf.trainers.rated_states import RatedStates
@@ -359,4 +360,6 @@ def test_a_merged_model_has_none_and_says_so(tmp_path, trained, caplog):
         assert "posterior of" not in caplog.text  # of a model that is not there, nothing is said
         merge_checkpoints([tmp_path / "a", plain], tmp_path / "merged", log_std="average")
     assert "posterior of" in caplog.text and "`urm posterior`" in caplog.text
-    assert not URMForRewardModeling.from_pretrained(tmp_path / "merged").score.has_posterior
+    merged = URMForRewardModeling.from_pretrained(tmp_path / "merged")
+    assert not merged.score.has_posterior
+    assert not set(POSTERIOR_FIELDS) & set(json.loads((tmp_path / "merged" / "config.json").read_text()))

@@ -20,6 +20,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from urm_hf.checkpoints.files import Checkpoint, appears_whole, read_json, write_shards
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.checks_urm import explain_damage
+from urm_hf.modeling.configuration_urm import POSTERIOR_FIELDS
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,9 @@ class _Member(Checkpoint):
         self.tensors = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(POSTERIOR)}
         self.had_posterior = self.urm.posterior_rank is not None
         if self.had_posterior:
-            self.urm.posterior_rank = self.urm.interval_factors = None
-            self.urm.posterior_correlated = False
+            without = URMConfig(self.urm.backbone_config)
+            for field in POSTERIOR_FIELDS:  # all, also one that is added later
+                setattr(self.urm, field, getattr(without, field))
         if VALUE not in self.tensors:
             raise ValueError(f"{name} has no {VALUE}: its head was not saved with it.")
 
