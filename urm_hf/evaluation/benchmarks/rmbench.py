@@ -102,7 +102,7 @@ def join_pairs(items: list[PreferenceItem], name: str, skipped: dict[str, int] |
             raise ValueError(
                 f"{name}, row {group.first.row}: of this item's {len(group.chosen)} chosen and {len(group.rejected)} "
                 f"rejected answers only {len(group.pairs)} pairs are there. Add the other pairs, or leave such items "
-                'out: on_error="skip".'
+                'out: on_error="skip" (--on-error skip).'
             )
         skipped["pairs of incomplete items"] = skipped.get("pairs of incomplete items", 0) + len(group.pairs)
 
