@@ -14,7 +14,7 @@ from urm_hf.modeling import URMForRewardModeling
 from urm_hf.scores import has_sigma
 from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import pooled_features
-from urm_hf.trainers.encoding import encode_dataset, encoder_for, longest_for
+from urm_hf.trainers.encoding import EncodingReport, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.rated_rows import plan_rated_rows, read_rated_rows
 from urm_hf.uncertainty.conformal import assign_folds
 from urm_hf.uncertainty.moments import Moments
@@ -156,7 +156,13 @@ def sum_moments(parts: Sequence[Moments]) -> Moments:
 
 
 def read_states(
-    model: URMForRewardModeling, tokenizer: Any, dataset: Dataset, args: Any, *, name: str = "rated"
+    model: URMForRewardModeling,
+    tokenizer: Any,
+    dataset: Dataset,
+    args: Any,
+    *,
+    name: str = "rated",
+    report: EncodingReport | None = None,
 ) -> RatedStates:
     """
     The hidden states of rated rows, which a trained model's backbone computes or finds in its cache.
@@ -168,6 +174,7 @@ def read_states(
         args ([`URMAttributeConfig`]): `max_length`, `truncation`, `on_error`, `output_dir`, `cache_dir`,
             `dataset_num_proc` and `max_tokens_per_batch` are read.
         name (`str`, *optional*, defaults to `"rated"`): what errors call the dataset.
+        report ([`EncodingReport`], *optional*): gets what became of the rows; see [`encode_dataset`].
 
     Raises:
         RowError: rows that cannot be used.
@@ -175,7 +182,7 @@ def read_states(
     config = model.config
     attributes = list(config.attributes)
     args.max_length = longest_for(config, args.max_length)
-    rated = read_rated_rows(dataset, attributes, config.attribute_scales)
+    rated = read_rated_rows(dataset, attributes, config.attribute_scales, name)
     rated.read_usable()  # an error if no row can be read
     encoded = encode_dataset(
         dataset,
@@ -185,6 +192,7 @@ def read_states(
         on_error=args.on_error,
         folder=args.output_dir,
         num_proc=args.dataset_num_proc,
+        report=report,
     )
     sequences: Sequence[Sequence[int]] = list(encoded["input_ids"])
     hidden = pooled_features(

@@ -71,7 +71,7 @@ def test_the_ends_of_a_scale_are_inside_and_attributes_without_one_are_free():
     "row", [{"clarity": None, "depth": None}, {"clarity": [], "depth": [None]}, {"clarity": None}], ids=str
 )
 def test_a_row_without_any_rating_is_an_error_that_names_the_columns(row):
-    with pytest.raises(ValueError, match="no rating at all: clarity, depth are all empty.*--skip_unrated"):
+    with pytest.raises(ValueError, match="no rating at all: clarity, depth are all empty.*`skip_unrated=True`"):
         read_ratings(row, NAMES)
 
 
