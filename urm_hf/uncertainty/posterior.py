@@ -263,10 +263,10 @@ def _standard_errors(gaps: np.ndarray, given: np.ndarray, prompts: Sequence[Hash
     """(S, n) of the sums of gaps (S, N, n) over rows with so many ratings (N, n), where prompts are what is drawn."""
     numbers = number_groups(range(gaps.shape[1]) if prompts is None else prompts)
     centred = gaps - given * (gaps.sum(1, keepdims=True) / given.sum(0))  # a prompt with more ratings has more to sum
-    sums = np.zeros((len(gaps), numbers.max() + 1, gaps.shape[-1]))
-    np.add.at(sums, (slice(None), numbers), centred)
-    count = sums.shape[1]
-    return np.sqrt((sums**2).sum(1) * (count / max(count - 1, 1)))
+    count = int(numbers.max()) + 1
+    sums = np.zeros((count, len(gaps), gaps.shape[-1]))
+    np.add.at(sums, numbers, centred.swapaxes(0, 1))
+    return np.sqrt((sums**2).sum(0) * (count / max(count - 1, 1)))
 
 
 def fit_batches(
