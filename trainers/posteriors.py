@@ -50,8 +50,8 @@ def fit_head_posterior(states: RatedStates, rank: int | None = None, levels: Seq
             posterior = fit_posterior(moments, rank, states.attributes, crossed.shares)
             # sigma may be wrong about the rows' noise: a factor would mend it where text is familiar, and only there
             posterior = replace(posterior, noise=crossed.noise)
-            predicted = crossed.means, np.sqrt(crossed.noise + crossed.unknown), states.ratings
-            factors = _fit_factors(states, *map(states.repeat, predicted), levels) if levels else None
+            stds = np.sqrt(crossed.noise + crossed.unknown)
+            factors = _fit_factors(states, crossed.means, stds, levels) if levels else None
         else:
             posterior = fit_posterior(moments, rank, states.attributes)
     except ValueError as error:
@@ -94,18 +94,17 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
         raise ValueError("the model has no posterior, whose predictions intervals are built on: fit one first.")
     means, unknown = states.cross_fit(config.posterior_rank)[2:] if cross else states.predict()
     stds = np.sqrt(head.posterior_noise.double().cpu().numpy() + unknown)
-    predicted = [states.repeat(part) for part in (means, stds, states.ratings)]
-    factors = _fit_factors(states, *predicted, levels)
-    before = [measure_coverage(*predicted, float(ndtri((1 + level) / 2))) for level in levels]
+    factors = _fit_factors(states, means, stds, levels)
+    means, stds, ratings = states.repeat(means), states.repeat(stds), states.repeat(states.ratings)
+    before = [measure_coverage(means, stds, ratings, float(ndtri((1 + level) / 2))) for level in levels]
     _put_factors(states.model, levels, factors)
     return np.array(before), factors
 
 
-def _fit_factors(
-    states: RatedStates, means: np.ndarray, stds: np.ndarray, ratings: np.ndarray, levels: Sequence[float]
-) -> np.ndarray:
-    """(L, n) of predictions and ratings with each row as often as its weight says."""
-    return fit_interval_factors(means, stds, ratings, levels, states.attributes, states.repeat(states.prompts))
+def _fit_factors(states: RatedStates, means: np.ndarray, stds: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """(L, n) of what was predicted of each row, which counts as often as its weight says."""
+    means, stds, ratings, prompts = map(states.repeat, (means, stds, states.ratings, states.prompts))
+    return fit_interval_factors(means, stds, ratings, levels, states.attributes, prompts)
 
 
 def put_posterior(model: URMForRewardModeling, posterior: Posterior) -> None:

@@ -15,6 +15,8 @@ def model(tmp_path, monkeypatch) -> str:
     """A URM with a posterior of forty rows."""
     monkeypatch.setenv("URM_CACHE", str(tmp_path / "cache"))
     plain = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "plain")
+    for name in ("LICENSE", "NOTICE.txt", "README.md"):
+        (tmp_path / "plain" / name).write_text(f"{name} of plain")
     data = write(tmp_path / "rated.jsonl", rated_rows(40))
     assert main(["posterior", plain, "--data", data, "--out", str(tmp_path / "fitted")]) == 0
     return str(tmp_path / "fitted")
@@ -34,6 +36,12 @@ def test_a_posterior_and_intervals_record_their_rows(model, tmp_path):
     assert calibrate(model, new, tmp_path / "out", "split") == 0
     training = read_training(tmp_path / "out")
     assert {name: record["conversations"] for name, record in training.items()} == {"posterior": 40, "intervals": 50}
+
+
+def test_licences_stay_with_the_model_and_its_card_does_not(model, tmp_path):
+    """The card tells of measurements that are not of this model, as after `urm merge`."""
+    assert (tmp_path / "fitted" / "NOTICE.txt").read_text() == "NOTICE.txt of plain"
+    assert (tmp_path / "fitted" / "LICENSE").is_file() and not (tmp_path / "fitted" / "README.md").exists()
 
 
 def test_rows_that_should_be_new_and_are_not_are_told(model, tmp_path, capsys):

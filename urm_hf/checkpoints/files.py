@@ -263,9 +263,26 @@ class Checkpoint:
 
     def copy_companions(self, folder: Path):
         """Copies tokenizer, chat template and licences."""
-        for path in (path for pattern in [*TOKENIZER, *LICENCES] for path in self.folder.glob(pattern)):
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+        _copy_files(self.folder, [*TOKENIZER, *LICENCES], folder)
+
+
+def copy_licences(name: str, folder: Path, revision: str | None = None):
+    """
+    Copies the licences of a model to a folder that is made from it. Not its card, which describes another model.
+
+    Args:
+        name (`str`): a folder, or a repository of the Hub, which was loaded before.
+        folder (`Path`): where they go.
+        revision (`str`, *optional*): commit, branch or tag of a repository.
+    """
+    source = name if Path(name).is_dir() else snapshot_download(name, revision=revision, allow_patterns=LICENCES)
+    _copy_files(Path(source), LICENCES, folder)
+
+
+def _copy_files(source: Path, patterns: list[str], folder: Path):
+    for path in (path for pattern in patterns for path in source.glob(pattern)):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
 
 
 @contextmanager

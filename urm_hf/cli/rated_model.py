@@ -177,7 +177,7 @@ def save_rated_model(args: argparse.Namespace, states: "RatedStates", tokenizer:
     told, and written beside it.
     """
     from urm_hf.checkpoints.adapters import is_adapter, save_adapter_with_head
-    from urm_hf.checkpoints.files import appears_whole
+    from urm_hf.checkpoints.files import appears_whole, copy_licences
     from urm_hf.modeling.tokenizer_urm import save_tokenizer
 
     with appears_whole(args.out) as folder:
@@ -186,6 +186,7 @@ def save_rated_model(args: argparse.Namespace, states: "RatedStates", tokenizer:
         else:
             states.model.save_pretrained(folder)
         save_tokenizer(tokenizer, folder)
+        copy_licences(args.model, folder, args.revision)
         write_skipped(args.out, skipped)  # before the folder has its name: where it is, this is
     if skipped:
         print(describe_skipped(args.out, skipped, len(states) + len(skipped)), file=sys.stderr)
