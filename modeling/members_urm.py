@@ -53,8 +53,8 @@ class MemberSource:
 
     def __post_init__(self):
         """Everything is read from one commit, also if somebody pushes meanwhile."""
-        if os.path.isabs(self.name) and not os.path.isdir(self.name):
-            raise OSError(f"{self.name}: there is no such folder.")
+        if not isinstance(self.name, (str, os.PathLike)):
+            raise ValueError(f"A member must be a folder or a repository, got {self.name!r}.")
         self.name, self.hub = split_name(self.name, self.hub)
         if os.path.isdir(self.name):
             check_folder(self.name)
