@@ -291,7 +291,7 @@ def _take_records(model: URMForRewardModeling, own: URMConfig):
     head = getattr(model.score, "original_module", model.score)
     head.expect_posterior(own.posterior_rank, own.posterior_correlated)
     for config in (head.config, model.config):  # one, until adapters are merged
-        for name in ("label_means", "label_stds", "attribute_loss", "training", *POSTERIOR_FIELDS):
+        for name in ("label_means", "label_stds", "attribute_scales", "attribute_loss", "training", *POSTERIOR_FIELDS):
             setattr(config, name, copy.deepcopy(getattr(own, name)))
 
 
