@@ -193,7 +193,9 @@ class URMHead(nn.Module):
         (..., r + 1) of hidden states (..., H): z in the basis, and the length of what lies outside of it. All that the
         posterior reads, and all that it takes to compare two answers.
         """
-        z = (hidden.to(self.posterior_center.device).float() - self.posterior_center.float()) / self.posterior_scale
+        z = (
+            hidden.to(self.posterior_center.device).float() - self.posterior_center.float()
+        ) / self.posterior_scale.float()
         with torch.autocast(z.device.type, enabled=False):
             inside = z @ self.posterior_basis.float()  # (..., r)
             outside = (z.square().sum(-1) - inside.square().sum(-1)).clamp(min=0).sqrt()

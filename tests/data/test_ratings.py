@@ -82,6 +82,11 @@ def test_rating_columns_that_are_all_absent_are_an_error_that_names_those_found(
         read_ratings({"quality": 3, "prompt": "a"}, NAMES)
 
 
+def test_a_rating_that_float32_cannot_hold_is_an_error():
+    with pytest.raises(ValueError, match="column `depth` has 1e.39, more than float32 holds"):
+        read_ratings({"clarity": 1, "depth": [1, 1e39]}, NAMES)
+
+
 RATINGS = [[[1.0, 2.0], [3.0]], [[], [0.5, 1.0, 4.0]]]
 
 

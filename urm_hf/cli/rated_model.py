@@ -125,7 +125,7 @@ def read_rated_states(
     """
     import torch
 
-    from urm_hf.data.seen import describe_marked, summarize_seen
+    from urm_hf.data.seen import describe_marked, read_seen, summarize_seen
     from urm_hf.trainers import URMAttributeConfig
     from urm_hf.trainers.encoding import EncodingReport
     from urm_hf.trainers.rated_states import read_states
@@ -144,9 +144,14 @@ def read_rated_states(
     with torch.inference_mode():
         states = read_states(model, tokenizer, rows, settings, report=report)
     training = model.config.training if isinstance(model.config.training, dict) else {}
-    told = describe_marked({name: of for name, of in training.items() if name != use}, report.marks) if new else None
+    former = {name: of for name, of in training.items() if name != use}
+    told = describe_marked(former, report.marks) if new else None
     if told is not None:
         print(f"note: {args.model} was {told}.", file=sys.stderr)
+    fitted = {"posterior": former.get("posterior")}
+    if not new and read_seen(fitted) and describe_marked(fitted, report.marks) is None:
+        told = f"the posterior of {args.model} was fitted on none of these rows, as far as its config says"
+        print(f"note: {told}. Rows that are new to it take `--method split`.", file=sys.stderr)
     model.config.training = {**training, use: summarize_seen(report.marks)}
     return states, report.skipped
 

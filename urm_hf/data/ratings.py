@@ -10,6 +10,7 @@ import numpy as np
 
 from urm_hf.data.errors import RowError
 
+LARGEST = float(np.finfo(np.float32).max)  # ratings are float32 where they are learnt from
 MASKS = (-1, -9, -99, -100, -999, -9999, 99, 999, 9999)  # what people write for a rating that was not given
 
 
@@ -108,6 +109,8 @@ def _numbers(column: str, value: Any) -> list[float]:
             raise RowError(f"column `{column}` has {item!r}, which is not a number.")
         if not math.isfinite(item):
             raise RowError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
+        if abs(item) > LARGEST:
+            raise RowError(f"column `{column}` has {item!r}, more than float32 holds: give it on another scale.")
     return [float(item) for item in values if item is not None]
 
 
