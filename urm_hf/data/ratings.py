@@ -107,9 +107,9 @@ def _numbers(column: str, value: Any) -> list[float]:
             continue
         if isinstance(item, (bool, np.bool_)) or not isinstance(item, (Real, np.number)):
             raise RowError(f"column `{column}` has {item!r}, which is not a number.")
-        if not math.isfinite(item):
+        if not math.isfinite(float(item)):
             raise RowError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
-        if abs(item) > LARGEST:
+        if abs(float(item)) > LARGEST:
             raise RowError(f"column `{column}` has {item!r}, more than float32 holds: give it on another scale.")
     return [float(item) for item in values if item is not None]
 
