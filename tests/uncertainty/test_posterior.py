@@ -296,6 +296,21 @@ def test_what_cannot_be_fitted_is_told(spoil, message):
         fit_posterior(Moments(H, ATTRIBUTES).add(hidden, ratings))
 
 
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"share": 0.0}, "`share` must be above 0 and up to 1, got 0.0"),
+        ({"share": np.array([1.0, np.nan, 1.0])}, "`share` must be above 0"),
+        ({"share": 2}, "`share` must be above 0"),
+        ({"rank": 0}, "`rank` must be a whole number, 1 or more, got 0"),
+        ({"rank": 1.5}, "`rank` must be a whole number, 1 or more, got 1.5"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_told(setting, message):
+    with pytest.raises(ValueError, match=message):
+        fit_posterior(Moments(H, ATTRIBUTES).add(*make_rows()), **setting)
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
 def test_a_weight_that_is_none_is_told(weight):
     hidden, ratings = make_rows()

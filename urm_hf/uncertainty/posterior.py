@@ -36,6 +36,7 @@ Shapes: N rows, n attributes, R ratings of each, H hidden size, r rank.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -150,10 +151,12 @@ def fit_posterior(
         share (`float` or `np.ndarray`, *optional*, defaults to 1.0): of a rating, that each counts for; (n,) or one.
 
     Raises:
-        ValueError: `rank` is below 1, or as [`diagonalize`] does.
+        ValueError: `rank` is no whole number from 1 on, `share` lies outside of (0, 1], or as [`diagonalize`] does.
     """
-    if rank is not None and rank < 1:
-        raise ValueError(f"`rank` must be 1 or more, got {rank}.")
+    if rank is not None and not (isinstance(rank, Integral) and rank >= 1):
+        raise ValueError(f"`rank` must be a whole number, 1 or more, got {rank!r}.")
+    if not ((np.asarray(share) > 0) & (np.asarray(share) <= 1)).all():
+        raise ValueError(f"`share` must be above 0 and up to 1, got {share}.")
     rows = rated if isinstance(rated, Spectrum) else diagonalize(rated, attributes)
     n, hidden_size = rows.offsets.shape
     usual = hidden_size if hidden_size <= WHOLE else RANK
