@@ -15,6 +15,14 @@ from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 
+ANSWERED = {"role": "assistant", "content": "Because."}
+
+
+def verified(**fields) -> dict:
+    """A request of NeMo Gym with some of its fields."""
+    output = fields.pop("output", [ANSWERED])
+    return {"responses_create_params": {"input": "Why?"} | fields, "response": {"output": output}}
+
 
 @pytest.fixture(autouse=True)
 def goes_on(urm):
@@ -109,6 +117,85 @@ def test_a_row_that_cannot_be_scored_is_422_and_named(urm, row, told):
 def test_a_request_that_lacks_something_is_told_what(urm, path, body, status):
     answer = urm.post(path, body)
     assert answer.status_code == status and error_of(answer)["message"].endswith((".", "it."))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/rewards", {}, "`conversations` is missing"),
+        ("/v1/rewards", {"conversations": None}, "`conversations` must be a list, got NoneType"),
+        ("/get_reward", {}, "`query` is missing"),
+        ("/get_reward", {"query": ["x", ""]}, "row 0: the text is not in"),
+        ("/get_reward", {"query": [""]}, "row 0: it is empty. Fill it in"),
+        ("/classify", {"input": [[]]}, "row 0: it is empty. Fill it in"),
+        ("/classify", {"input": [1.5]}, "row 0: it must be a text or token ids, got float"),
+        (
+            "/verify",
+            {"response": {}},
+            "`responses_create_params` must be an object",
+        ),
+        ("/verify", {"responses_create_params": {}, "response": 1}, "`response` must be an object"),
+        ("/verify", verified(input=["x"]), "`input`[0]: an item of the kind 'str'"),
+        ("/verify", verified(output=[ANSWERED, {"type": "web_search_call"}]), "`output`[1]: an item of the kind 'web"),
+        ("/verify", verified(output=[{"content": "x"}]), "`output`[0]: a message has no `role`"),
+        ("/verify", verified(output=[{"role": "assistant", "content": [{"image": 1}]}]), "`output`[0]: the content"),
+        ("/verify", verified(instructions=0), "message 0 (system) has content of the type int"),
+    ],
+)
+def test_the_field_at_fault_is_named(urm, path, body, told):
+    answer = urm.post(path, body)
+    assert answer.status_code == 422 and told in error_of(answer)["message"]
+
+
+def test_an_item_may_leave_its_type_open(urm):
+    before = {"role": "user", "content": "Why?"}
+    answers = [
+        urm.post("/verify", verified(input=[before | kind], output=[ANSWERED | kind])).json()["reward"]
+        for kind in ({}, {"type": None}, {"type": "message"})
+    ]
+    (wanted,) = urm.scorer.score([[before, ANSWERED]])
+    assert answers == close([wanted.reward] * 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/preferences", {"prompt": "p", "a": "a", "b": "b", "confidence": "\ud800"}),
+        ("/v1/rewards", {"conversations": [], "\ud800": 1}),
+        ("/v1/rewards", {"conversations": [[{"role": "\ud800", "content": "x"}]]}),
+        ("/v1/rewards", {"conversations": [{"\ud800": "x"}]}),
+    ],
+)
+def test_half_a_surrogate_pair_is_quoted_as_any_other_text(urm, path, body):
+    answer = urm.post(path, data=json.dumps(body))
+    assert answer.status_code == 422 and "ud800" in repr(error_of(answer)["message"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [{"role": "x" * 9000, "content": "a"}],
+        [{"role": ["x" * 9000], "content": "a"}],
+        [{"role": "x" * 9000, "content": 1}],
+        [{"role": "user", "content": [{"type": "x" * 9000}]}],
+        {"input_ids": [["x" * 9000]]},
+        {"conversations": [{"from": "x" * 9000, "value": "a"}]},
+    ],
+)
+def test_an_error_quotes_the_beginning_of_what_is_long(urm, row):
+    answer = urm.post("/v1/rewards", {"conversations": [row]})
+    assert answer.status_code == 422 and "xxx" in (told := error_of(answer)["message"]) and len(told) < 400
+
+
+@pytest.mark.parametrize("depth", [*range(940, 1000, 4)])
+def test_what_can_just_be_parsed_may_be_too_deep_to_be_written_again(urm, depth):
+    """The limit of Python's stack is met at another place for each depth; none of them is a fault of the server."""
+    extra = '{"a":' * depth + "1" + "}" * depth
+    body = json.dumps(verified() | {"extra": 0}).replace('"extra": 0', f'"extra": {extra}')
+    answer = urm.post("/verify", data=body.encode())
+    assert answer.status_code in (200, 400)
+    if answer.status_code == 400:
+        assert "nested too deeply" in error_of(answer)["message"]
 
 
 def test_ids_beyond_the_vocabulary_of_an_ensemble_are_refused(urme):
@@ -234,3 +321,11 @@ def test_a_client_that_goes_away_is_dropped(urm):
             break
         time.sleep(0.01)
     assert urm.count("urm_requests_total", route="rewards", status="499") == 1
+
+
+def test_a_folder_whose_name_is_no_utf8_is_a_model_like_others():
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer()), name="caf\udce9") as server:
+        (model,) = server.get("/v1/models").json()["data"]
+        answer = server.post("/v1/rewards", {"conversations": ROWS[:1], "model": model["id"]}).json()
+        assert answer["model"] == model["id"] == "caf\udce9"
+        assert server.post("/v1/rewards", {"conversations": [], "model": "another"}).status_code == 404

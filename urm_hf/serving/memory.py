@@ -23,8 +23,9 @@ def bound_words(tokenizer: PreTrainedTokenizerBase):
         tokenizer (`PreTrainedTokenizerBase`): that of the server; what it gives does not change.
     """
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    if hasattr(model, "_resize_cache"):  # BPE and Unigram; others remember nothing
-        model._resize_cache(WORDS)
+    resize = getattr(model, "_resize_cache", None)  # of BPE and Unigram; others remember nothing
+    if resize is not None:
+        resize(WORDS)
 
 
 def trim_memory():
