@@ -239,6 +239,34 @@ def test_a_body_that_does_not_come_is_408():
         assert server.get("/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"POST /v1/rewards HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}",
+        b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    ],
+    ids=["TLS", "no host", "negative length", "no chunk"],
+)
+def test_what_is_no_http_is_told_in_the_same_form(urm, sent):
+    with socket.create_connection(("127.0.0.1", int(urm.url.rpartition(":")[2])), timeout=30) as client:
+        client.sendall(sent)
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.partition(b"\r\n")[0] and b"application/json" in head
+    error = json.loads(body)["error"]
+    assert error["row"] is None and "no TLS" in error["message"]
+
+
+def test_no_answer_sends_a_request_elsewhere(urm):
+    answer = urm.post("/v1/rewards/", {"conversations": ROWS}, allow_redirects=False)
+    assert answer.status_code == 404 and "/v1/rewards" in error_of(answer)["message"]
+    assert "POST" in urm.get("/v1/rewards").headers["Allow"]
+
+
 def test_a_connection_on_which_no_request_begins_is_closed(monkeypatch):
     monkeypatch.setattr("urm_hf.serving.server.HEAD_SECONDS", 0.2)
     monkeypatch.setattr("urm_hf.serving.server.KEEP_ALIVE", 0.1)

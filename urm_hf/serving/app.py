@@ -46,6 +46,8 @@ def create_app(scorer: RewardScorer, settings: Settings | None = None, folder: s
 
     # no pages of documentation: they load scripts from elsewhere, and would be open to whoever has no token
     app = FastAPI(title="urm serve", lifespan=run, docs_url=None, redoc_url=None, openapi_url=None)
+    # behind a proxy with TLS the way to /reward from /reward/ would be one without
+    app.router.redirect_slashes = False
     app.state.service, app.state.readiness = service, readiness
     app.add_exception_handler(Refusal, write_refusal)
     app.add_exception_handler(404, _write_unknown)
@@ -149,4 +151,4 @@ async def _write_unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     paths = ", ".join(path for protocol in PROTOCOLS for path in protocol.paths)
     told = f"there is no such route for {request.method}; POST goes to {paths}."
-    return JSONAnswer({"error": {"message": told, "row": None}}, status)
+    return JSONAnswer({"error": {"message": told, "row": None}}, status, headers=getattr(error, "headers", None))
