@@ -39,7 +39,7 @@ class JSONAnswer(JSONResponse):
     """JSON in ASCII: what an error quotes, or a model is called, may hold half of a surrogate pair, no UTF-8."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False).encode()
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class ClientGone(Exception):
