@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from math import isfinite
+from numbers import Real
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -328,9 +330,20 @@ def check_scales(scales: dict[str, list[float]] | None, attributes: list[str]) -
     """`attribute_scales` with numbers as floats; a ValueError names what is wrong with them."""
     if scales is None:
         return None
+    if not isinstance(scales, dict):
+        raise ValueError(f"`attribute_scales` must be of the form {{attribute: [min, max]}}, got {scales!r}.")
     for name, scale in scales.items():
         if name not in attributes:
             raise ValueError(f"`attribute_scales` names {name!r}, which is not one of the attributes {attributes}.")
-        if len(scale) not in (2, 3) or not scale[0] < scale[1] or (len(scale) == 3 and scale[2] <= 0):
+        if not _is_scale(scale):
             raise ValueError(f"`attribute_scales[{name!r}]` must be [min, max] or [min, max, step], got {scale}.")
     return {name: [float(x) for x in scale] for name, scale in scales.items()}
+
+
+def _is_scale(scale: Any) -> bool:
+    """Whether it is [min, max] or [min, max, step], of finite numbers."""
+    if not isinstance(scale, (list, tuple)) or len(scale) not in (2, 3):
+        return False
+    if not all(isinstance(x, Real) and not isinstance(x, bool) and isfinite(x) for x in scale):
+        return False
+    return bool(scale[0] < scale[1] and (len(scale) == 2 or scale[2] > 0))
