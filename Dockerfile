@@ -2,7 +2,8 @@
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG PIP_OPTIONS=""
-RUN useradd --create-home urm
+# a volume that is mounted where the image has no folder belongs to root, and no model could be downloaded to it
+RUN useradd --create-home urm && install --directory --owner=urm --group=urm /home/urm/.cache
 COPY . /src
 RUN python -m pip install --no-cache-dir ${PIP_OPTIONS} --constraint /src/constraints.txt "/src[serve]"
 USER urm

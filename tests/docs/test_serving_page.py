@@ -164,6 +164,8 @@ def test_the_units_start_servers_that_may_be_reached(monkeypatch):
     _, *service = re.search(r"^ExecStart=\S+/urm (.*)$", unit, flags=re.MULTILINE)[1].split()
     args = serve.build_parser().parse_args(service)
     assert args.host == "0.0.0.0" and args.token_file
+    order, wanted = (re.findall(rf"^{name}=(.*)$", unit, flags=re.MULTILINE) for name in ("After", "Wants"))
+    assert order == wanted  # systemd orders only what something has asked for
     (container,) = yaml.safe_load(pod)["containers"]
     assert container["env"][0]["name"] == "URM_SERVE_TOKEN"
     args = serve.build_parser().parse_args(container["args"])
@@ -185,6 +187,9 @@ def test_the_image_is_made_of_what_there_is():
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert not {"modeling", "trainers", "urm_hf", "setup.cfg", "pyproject.toml", "README.md"} & set(ignored)
     (run,) = re.findall(r"^docker run .* urm (org/.*)$", PAGE, flags=re.MULTILINE)
+    (volume,) = re.findall(r"^docker run .* -v \w+:(\S+) ", PAGE, flags=re.MULTILINE)
+    (user,) = steps["USER"]  # who else could not write there: Docker makes what is not in the image as root
+    assert any(f"--owner={user} " in step and step.endswith(f" {volume}") for step in steps["RUN"])
     args = serve.build_parser().parse_args(run.split())
     assert steps["EXPOSE"] == [str(args.port)]
     check_host(args.host, "a token")

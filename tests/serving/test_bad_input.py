@@ -15,6 +15,14 @@ from tests.helpers.tiny import tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
 
+ANSWERED = {"role": "assistant", "content": "Because."}
+
+
+def verified(**fields) -> dict:
+    """A request of NeMo Gym with some of its fields."""
+    output = fields.pop("output", [ANSWERED])
+    return {"responses_create_params": {"input": "Why?"} | fields, "response": {"output": output}}
+
 
 @pytest.fixture(autouse=True)
 def goes_on(urm):
@@ -111,6 +119,85 @@ def test_a_request_that_lacks_something_is_told_what(urm, path, body, status):
     assert answer.status_code == status and error_of(answer)["message"].endswith((".", "it."))
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/v1/rewards", {}, "`conversations` is missing"),
+        ("/v1/rewards", {"conversations": None}, "`conversations` must be a list, got NoneType"),
+        ("/get_reward", {}, "`query` is missing"),
+        ("/get_reward", {"query": ["x", ""]}, "row 0: the text is not in"),
+        ("/get_reward", {"query": [""]}, "row 0: it is empty. Fill it in"),
+        ("/classify", {"input": [[]]}, "row 0: it is empty. Fill it in"),
+        ("/classify", {"input": [1.5]}, "row 0: it must be a text or token ids, got float"),
+        (
+            "/verify",
+            {"response": {}},
+            "`responses_create_params` must be an object",
+        ),
+        ("/verify", {"responses_create_params": {}, "response": 1}, "`response` must be an object"),
+        ("/verify", verified(input=["x"]), "`input`[0]: an item of the kind 'str'"),
+        ("/verify", verified(output=[ANSWERED, {"type": "web_search_call"}]), "`output`[1]: an item of the kind 'web"),
+        ("/verify", verified(output=[{"content": "x"}]), "`output`[0]: a message has no `role`"),
+        ("/verify", verified(output=[{"role": "assistant", "content": [{"image": 1}]}]), "`output`[0]: the content"),
+        ("/verify", verified(instructions=0), "message 0 (system) has content of the type int"),
+    ],
+)
+def test_the_field_at_fault_is_named(urm, path, body, told):
+    answer = urm.post(path, body)
+    assert answer.status_code == 422 and told in error_of(answer)["message"]
+
+
+def test_an_item_may_leave_its_type_open(urm):
+    before = {"role": "user", "content": "Why?"}
+    answers = [
+        urm.post("/verify", verified(input=[before | kind], output=[ANSWERED | kind])).json()["reward"]
+        for kind in ({}, {"type": None}, {"type": "message"})
+    ]
+    (wanted,) = urm.scorer.score([[before, ANSWERED]])
+    assert answers == close([wanted.reward] * 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/preferences", {"prompt": "p", "a": "a", "b": "b", "confidence": "\ud800"}),
+        ("/v1/rewards", {"conversations": [], "\ud800": 1}),
+        ("/v1/rewards", {"conversations": [[{"role": "\ud800", "content": "x"}]]}),
+        ("/v1/rewards", {"conversations": [{"\ud800": "x"}]}),
+    ],
+)
+def test_half_a_surrogate_pair_is_quoted_as_any_other_text(urm, path, body):
+    answer = urm.post(path, data=json.dumps(body))
+    assert answer.status_code == 422 and "ud800" in repr(error_of(answer)["message"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [{"role": "x" * 9000, "content": "a"}],
+        [{"role": ["x" * 9000], "content": "a"}],
+        [{"role": "x" * 9000, "content": 1}],
+        [{"role": "user", "content": [{"type": "x" * 9000}]}],
+        {"input_ids": [["x" * 9000]]},
+        {"conversations": [{"from": "x" * 9000, "value": "a"}]},
+    ],
+)
+def test_an_error_quotes_the_beginning_of_what_is_long(urm, row):
+    answer = urm.post("/v1/rewards", {"conversations": [row]})
+    assert answer.status_code == 422 and "xxx" in (told := error_of(answer)["message"]) and len(told) < 400
+
+
+@pytest.mark.parametrize("depth", [*range(940, 1000, 4)])
+def test_what_can_just_be_parsed_may_be_too_deep_to_be_written_again(urm, depth):
+    """The limit of Python's stack is met at another place for each depth; none of them is a fault of the server."""
+    extra = '{"a":' * depth + "1" + "}" * depth
+    body = json.dumps(verified() | {"extra": 0}).replace('"extra": 0', f'"extra": {extra}')
+    answer = urm.post("/verify", data=body.encode())
+    assert answer.status_code in (200, 400)
+    if answer.status_code == 400:
+        assert "nested too deeply" in error_of(answer)["message"]
+
+
 def test_ids_beyond_the_vocabulary_of_an_ensemble_are_refused(urme):
     # its tokenizer may have more tokens than its members have embeddings
     urme.scorer.tokenizer.add_tokens(["<|new|>"])
@@ -150,6 +237,34 @@ def test_a_body_that_does_not_come_is_408():
             slow.sendall(b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
             assert b" 408 " in slow.recv(4096).partition(b"\r\n")[0]
         assert server.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"POST /v1/rewards HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}",
+        b"POST /v1/rewards HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    ],
+    ids=["TLS", "no host", "negative length", "no chunk"],
+)
+def test_what_is_no_http_is_told_in_the_same_form(urm, sent):
+    with socket.create_connection(("127.0.0.1", int(urm.url.rpartition(":")[2])), timeout=30) as client:
+        client.sendall(sent)
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.partition(b"\r\n")[0] and b"application/json" in head
+    error = json.loads(body)["error"]
+    assert error["row"] is None and "no TLS" in error["message"]
+
+
+def test_no_answer_sends_a_request_elsewhere(urm):
+    answer = urm.post("/v1/rewards/", {"conversations": ROWS}, allow_redirects=False)
+    assert answer.status_code == 404 and "/v1/rewards" in error_of(answer)["message"]
+    assert "POST" in urm.get("/v1/rewards").headers["Allow"]
 
 
 def test_a_connection_on_which_no_request_begins_is_closed(monkeypatch):
@@ -234,3 +349,11 @@ def test_a_client_that_goes_away_is_dropped(urm):
             break
         time.sleep(0.01)
     assert urm.count("urm_requests_total", route="rewards", status="499") == 1
+
+
+def test_a_folder_whose_name_is_no_utf8_is_a_model_like_others():
+    with running_server(RewardScorer(tiny_urm(), tiny_tokenizer()), name="caf\udce9") as server:
+        (model,) = server.get("/v1/models").json()["data"]
+        answer = server.post("/v1/rewards", {"conversations": ROWS[:1], "model": model["id"]}).json()
+        assert answer["model"] == model["id"] == "caf\udce9"
+        assert server.post("/v1/rewards", {"conversations": [], "model": "another"}).status_code == 404

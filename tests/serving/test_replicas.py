@@ -16,7 +16,7 @@ from tests.helpers.programs import LIMIT
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer
 from urm_hf.cli import main
-from urm_hf.serving.replicas import Replica, run_replicas
+from urm_hf.serving.replicas import Replica, check_resources, run_replicas
 from urm_hf.serving.server import open_socket
 
 
@@ -38,13 +38,28 @@ def test_ray_serve_is_asked_for_copies_that_load_the_model_themselves(monkeypatc
         shutdown=lambda: vars(asked).update(shut=True),
         schema=SimpleNamespace(LoggingConfig=argparse.Namespace),
     )
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(serve=serve))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(serve=serve, cluster_resources=lambda: {"GPU": 3.0}))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     before = signal.getsignal(signal.SIGTERM)
     run_replicas(lambda: "app", 3, "127.0.0.1", 8770, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert asked.application == (Replica, "app") and asked.shut and asked.name == "urm"
     assert asked.settings["num_replicas"] == 3 and asked.settings["ray_actor_options"]["num_gpus"] == 1
     assert asked.http_options == {"host": "127.0.0.1", "port": 8770}
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus", "told"),
+    [
+        ({"CPU": 2.0}, 0, "--replicas 3 needs 3 CPUs, and there are 2: ask for fewer"),
+        ({"CPU": 8.0, "GPU": 2.0}, 1, "--replicas 3 needs 3 GPUs, and there are 2: ask for fewer"),
+        ({"CPU": 8.0}, 1, "--replicas 3 needs 3 GPUs, and there are 0: ask for fewer"),
+    ],
+)
+def test_more_copies_than_there_is_room_for_are_told(resources, gpus, told):
+    with pytest.raises(ValueError, match=told):
+        check_resources(resources, 3, gpus)
+    check_resources({name: 3.0 for name in resources}, 3, 0)
 
 
 def test_without_ray_serve_the_extra_is_named(monkeypatch, saved_urm, capsys):

@@ -83,14 +83,14 @@ def check_messages(messages: Sequence[Mapping[str, Any]]):
             raise RowError(f"message {number} must have a role and a content, got {type(message).__name__}.")
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            raise RowError(f"message {number} has the role {role!r}; known are system, user, assistant and tool.")
+            raise RowError(f"message {number} has the role {role!r:.80}; known are system, user, assistant and tool.")
         if role in ("system", "developer") and number > 0:
             raise RowError(f"message {number} is a {role} turn; only the first may be: roles out of order.")
         if not (content.strip() if isinstance(content, str) else content) and not message.get("tool_calls"):
             raise RowError(f"message {number} ({role}) is empty. {FILL_IN}")
     before, last = (messages[-2]["role"] if len(messages) > 1 else "nothing"), messages[-1]["role"]
     if last != "assistant":
-        raise RowError(f"the last message has the role {last!r}; a reward is for an assistant's answer.")
+        raise RowError(f"the last message has the role {last!r:.80}; a reward is for an assistant's answer.")
     if before not in ("user", "tool"):
         raise RowError(f"the answer follows {before}, not a user or tool turn: roles out of order.")
 
@@ -108,7 +108,7 @@ def _text_of(number: int, role: Any, content: Any) -> str:
     """Templates differ in what they make of content in parts, down to printing Python's brackets: text is safe."""
     if isinstance(content, str):
         return content
-    where = f"message {number} ({role})"
+    where = f"message {number} ({role!s:.80})"
     if not isinstance(content, list):
         kind = type(content).__name__
         raise RowError(f"{where} has content of the type {kind}; write it as text (JSON, if it is data).")
@@ -120,8 +120,8 @@ def _text_of(number: int, role: Any, content: Any) -> str:
         kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
         if not isinstance(part, Mapping) or kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
             raise RowError(
-                f"{where} has content that is not text: a part of the type {kind!r}. Reward models of text read text "
-                "parts only."
+                f"{where} has content that is not text: a part of the type {kind!r:.80}. Reward models of text read "
+                "text parts only."
             )
         texts.append(part["text"])
     return "".join(texts)

@@ -106,7 +106,7 @@ def _numbers(column: str, value: Any) -> list[float]:
         if item is None:
             continue
         if isinstance(item, (bool, np.bool_)) or not isinstance(item, (Real, np.number)):
-            raise RowError(f"column `{column}` has {item!r}, which is not a number.")
+            raise RowError(f"column `{column}` has {item!r:.80}, which is not a number.")
         if not math.isfinite(float(item)):
             raise RowError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
         if abs(float(item)) > LARGEST:

@@ -89,7 +89,7 @@ def check_ids(ids: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> list[in
     checked = []
     for place, token in enumerate(ids):
         if isinstance(token, bool) or not hasattr(token, "__index__"):
-            raise RowError(f"`input_ids`[{place}] is {token!r}, which is no token id.", column="input_ids")
+            raise RowError(f"`input_ids`[{place}] is {token!r:.80}, which is no token id.", column="input_ids")
         checked.append(operator.index(token))
     check_vocabulary(checked, len(tokenizer))
     return checked

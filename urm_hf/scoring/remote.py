@@ -1,11 +1,12 @@
 """A scorer whose model is elsewhere: behind `urm serve`, over HTTP."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import requests
 from requests.auth import AuthBase
@@ -63,30 +64,35 @@ class RemoteScorer:
         max_length (`int` or `None`): longest conversation in tokens.
 
     Raises:
-        ValueError: `url` is none.
+        ValueError: `url` is none, or `token` cannot stand in a header.
         ServerError: the server does not answer, or not with a model.
     """
 
     def __init__(self, url: str, token: str | None = None, *, timeout: float = 600.0):
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"`url` must be like http://127.0.0.1:8770, got {_without_password(url)!r}.")
+        parts = _split_url(url)
+        if not timeout > 0:
+            raise ValueError(f"`timeout` must be positive, got {timeout}.")
+        password = None if parts.password is None else unquote(parts.password)
         self.url = _without_password(url).rstrip("/")  # from here on: errors and logs show it
         self.timeout = timeout
         self._session = requests.Session()
-        self._session.auth = _Token(parts.password if token is None else token)
+        self._session.auth = _Token(_check_token(password if token is None else token))
         self.read_model()
 
     def read_model(self):
         """Asks the server what its model is. Raises a [`ServerError`] if it does not answer."""
-        (model,) = self._ask("GET", "/v1/models")["data"]
-        self.name: str = model["id"]
-        self.attributes: list[str] | None = model["attributes"]
-        self.is_ensemble: bool = model["kind"] == "ensemble"
-        self.has_posterior: bool = bool(model.get("has_posterior"))  # servers of former versions do not say
-        self.max_length: int | None = model["max_length"]
-        self.fingerprint: str = model["fingerprint"]
-        self._max_rows, self._max_body = int(model["max_rows"]), int(model["max_body"])
+        data = self._ask("GET", "/v1/models")["data"]
+        try:
+            (model,) = data
+            self.name: str = model["id"]
+            self.attributes: list[str] | None = model["attributes"]
+            self.is_ensemble: bool = model["kind"] == "ensemble"
+            self.has_posterior: bool = bool(model.get("has_posterior"))  # servers of former versions do not say
+            self.max_length: int | None = model["max_length"]
+            self.fingerprint: str = model["fingerprint"]
+            self._max_rows, self._max_body = int(model["max_rows"]), int(model["max_body"])
+        except (TypeError, ValueError, KeyError, AttributeError):  # of another server, which has such a route, too
+            raise ServerError(f"{self.url}/v1/models does not tell of one reward model; is it `urm serve`?") from None
 
     def __call__(self, conversations: Iterable[Any], progress: bool = False) -> list[RewardScore]:
         """The same as [`~RemoteScorer.score`]."""
@@ -133,8 +139,8 @@ class RemoteScorer:
         with ProgressBar(total=total, desc="Scoring", disable=not progress) as bar:
             while window := list(islice(rows, min(rows_at_once, self._max_rows))):
                 for chunk in self._split([_write_row(row, first + n) for n, row in enumerate(window)]):
-                    for entry in self._post(chunk, first, {}):
-                        yield _read_score(entry)
+                    for place, entry in enumerate(self._post(chunk, first, {})):
+                        yield self._read_score(entry, place)
                     first += len(chunk)
                     bar.update(len(chunk))
 
@@ -162,8 +168,11 @@ class RemoteScorer:
             for chunk in self._split([row for _, row in rows]):
                 for place, entry in enumerate(self._post(chunk, 0, options), start=first):
                     number = rows[place][0]
-                    told = entry.get("error")
-                    results[number] = _read_score(entry) if told is None else RowError(told, row=number)
+                    told = entry.get("error") if isinstance(entry, dict) else None
+                    if told is None:
+                        results[number] = self._read_score(entry, place - first)
+                    else:
+                        results[number] = RowError(str(told), row=number)
                 first += len(chunk)
                 bar.update(len(chunk))
         return results
@@ -190,9 +199,25 @@ class RemoteScorer:
             data = self._ask("POST", "/v1/rewards", body)["data"]
         except _RowRefused as error:
             raise error.as_row_error(first) from None
+        if not isinstance(data, list):
+            raise ServerError(f"{self.url}/v1/rewards gave no list of scores; is it `urm serve`?")
         if len(data) != len(rows):
             raise ServerError(f"{self.url} gave {len(data)} scores for {len(rows)} conversations; is it `urm serve`?")
         return data
+
+    def _read_score(self, entry: Any, place: int) -> RewardScore:
+        """A score of an answer; a ServerError if it is none, or that of another row."""
+        fields = dict(entry) if isinstance(entry, dict) else {}
+        index, reward = fields.pop("index", place), fields.get("reward")
+        if isinstance(reward, bool) or not isinstance(reward, (int, float)) or not math.isfinite(reward):
+            raise ServerError(f"{self.url}/v1/rewards gave no finite reward for row {place}; is it `urm serve`?")
+        if index != place:
+            raise ServerError(f"{self.url}/v1/rewards gave the score of row {index} in place of row {place}.")
+        try:
+            return RewardScore(**fields)
+        except TypeError as error:
+            told = "gave fields that this version does not know; install here the version of urm-hf that is there"
+            raise ServerError(f"{self.url}/v1/rewards {told} ({error}).") from None
 
     def _ask(self, method: str, path: str, body: str | None = None) -> Any:
         """The JSON of an answer, after some attempts where the server or the network was not ready."""
@@ -219,7 +244,7 @@ class RemoteScorer:
                 if response.status_code not in AGAIN or last:
                     return self._read(response, path)
                 asked = response.headers.get("Retry-After", "")
-                pause = max(pause, min(LONGEST_PAUSE, float(asked))) if asked.isdigit() else pause
+                pause = max(pause, min(LONGEST_PAUSE, float(asked))) if asked.isdecimal() else pause
             time.sleep(pause)
 
     def _read(self, response: requests.Response, path: str) -> Any:
@@ -231,8 +256,10 @@ class RemoteScorer:
             return answer
         error = answer.get("error") if isinstance(answer, dict) else None
         told = error.get("message") if isinstance(error, dict) else None
-        if isinstance(error, dict) and told and error.get("row") is not None:
-            raise _RowRefused(str(told), int(error["row"]), error.get("rows"))
+        if isinstance(error, dict) and told and type(error.get("row")) is int:
+            rows = error.get("rows")
+            known = isinstance(rows, list) and all(type(row) is int for row in rows)
+            raise _RowRefused(str(told), error["row"], rows if known else None)
         raise ServerError(f"{self.url}{path} answered {response.status_code}: {told or 'is it `urm serve`?'}")
 
 
@@ -257,6 +284,31 @@ def is_url(value: Any) -> bool:
     return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
+def _split_url(url: Any) -> SplitResult:
+    """The parts of a URL of a server; a ValueError if it is none."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:  # a bracket without its other, or a port that is no number
+        raise ValueError("`url` must be like http://127.0.0.1:8770; this one cannot be read.") from None
+    if not known:
+        raise ValueError(f"`url` must be like http://127.0.0.1:8770, got {_show(url)!r}.")
+    return parts
+
+
+def _check_token(token: str | None) -> str | None:
+    """A token that a header can carry; the error does not repeat it, for errors end up in logs."""
+    if token is not None and not all("!" <= character <= "~" for character in token):
+        raise ValueError(
+            "`token` must be printable ASCII characters without spaces: is there a line break at its end?"
+        )
+    return token or None
+
+
+def _show(url: Any) -> Any:
+    return _without_password(url) if isinstance(url, str) else url
+
+
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -271,7 +323,3 @@ def _write_row(conversation: Any, number: int) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         told = f"row {number}: it cannot be written as JSON ({str(error)[:200]})."
         raise RowError(told, row=number) from error
-
-
-def _read_score(entry: dict[str, Any]) -> RewardScore:
-    return RewardScore(**{name: value for name, value in entry.items() if name != "index"})

@@ -22,11 +22,16 @@ def read_token(file: str | os.PathLike[str] | None = None) -> str | None:
         file (`str` or `PathLike`, *optional*): its content, without white space around it, is the token.
 
     Raises:
-        ValueError: the token is empty, or has characters that no header can carry.
-        OSError: the file cannot be read.
+        ValueError: the token is empty, or has characters that no header can carry, or the file cannot be read.
     """
     if file is not None:
-        token, origin = Path(file).read_text(encoding="utf-8", errors="replace").strip(), str(file)
+        try:
+            token, origin = Path(file).read_text(encoding="utf-8", errors="replace").strip(), str(file)
+        except (OSError, ValueError) as error:  # the latter of a name that can be none
+            told = getattr(error, "strerror", None) or str(error)
+            raise ValueError(
+                f"--token-file {str(file)!r} cannot be read ({told}): name the file with the token."
+            ) from error
     elif TOKEN_VARIABLE in os.environ:
         token, origin = os.environ[TOKEN_VARIABLE], TOKEN_VARIABLE
     else:

@@ -7,15 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from urm_hf.scoring.scorer import RewardScorer
 from urm_hf.serving.access import Guard
-from urm_hf.serving.bodies import parse_body, read_body
+from urm_hf.serving.bodies import TOO_DEEP, parse_body, read_body
 from urm_hf.serving.protocols import PROTOCOLS
 from urm_hf.serving.protocols.protocol import Answered, Protocol
-from urm_hf.serving.refusals import ClientGone, Refusal
+from urm_hf.serving.refusals import ClientGone, JSONAnswer, Refusal
 from urm_hf.serving.service import RewardService
 from urm_hf.serving.settings import Settings
 from urm_hf.serving.state import Readiness, check_reference, describe_model
@@ -47,6 +46,8 @@ def create_app(scorer: RewardScorer, settings: Settings | None = None, folder: s
 
     # no pages of documentation: they load scripts from elsewhere, and would be open to whoever has no token
     app = FastAPI(title="urm serve", lifespan=run, docs_url=None, redoc_url=None, openapi_url=None)
+    # behind a proxy with TLS the way to /reward from /reward/ would be one without
+    app.router.redirect_slashes = False
     app.state.service, app.state.readiness = service, readiness
     app.add_exception_handler(Refusal, write_refusal)
     app.add_exception_handler(404, _write_unknown)
@@ -78,16 +79,16 @@ def _add_state(app: FastAPI, guarded: APIRouter, service: RewardService, readine
 
     async def health() -> Response:
         alive = service.is_alive
-        return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
+        return JSONAnswer({"status": "ok" if alive else "dead"}, 200 if alive else 503)
 
     async def ready() -> Response:
         trouble = readiness.trouble
         if trouble is not None:
-            return JSONResponse({"status": "not ready", "error": {"message": trouble, "row": None}}, 503)
-        return JSONResponse({"status": "ready"})
+            return JSONAnswer({"status": "not ready", "error": {"message": trouble, "row": None}}, 503)
+        return JSONAnswer({"status": "ready"})
 
     async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [describe_model(service, readiness.started)]})
+        return JSONAnswer({"object": "list", "data": [describe_model(service, readiness.started)]})
 
     async def metrics() -> Response:
         return Response(service.metrics.write(), media_type=CONTENT_TYPE_LATEST)
@@ -111,6 +112,9 @@ def _build_handler(protocol: Protocol, service: RewardService):
         except ClientGone:
             status = 499  # as nginx calls it; nobody reads it
             return Response(status_code=status)
+        except RecursionError:  # what could just be parsed can be too deep to be quoted or written again
+            status = 400
+            raise Refusal(status, TOO_DEEP) from None
         except Exception as error:
             # where it happened, and not what was said: that may quote the request
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -140,11 +144,11 @@ async def _answer(protocol: Protocol, service: RewardService, request: Request) 
 async def write_refusal(request: Request, error: Exception) -> Response:
     """What the sender of a request that is refused is told."""
     assert isinstance(error, Refusal)
-    return JSONResponse(error.body(), error.status, headers=error.headers)
+    return JSONAnswer(error.body(), error.status, headers=error.headers)
 
 
 async def _write_unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     paths = ", ".join(path for protocol in PROTOCOLS for path in protocol.paths)
     told = f"there is no such route for {request.method}; POST goes to {paths}."
-    return JSONResponse({"error": {"message": told, "row": None}}, status)
+    return JSONAnswer({"error": {"message": told, "row": None}}, status, headers=getattr(error, "headers", None))

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from urm_hf.serving.refusals import ClientGone, Refusal
 
 CLOSE = {"Connection": "close"}
+TOO_DEEP = "the body is nested too deeply: send conversations as messages or text."
 
 
 async def read_body(request: Request, max_body: int, seconds: float) -> bytes:
@@ -72,7 +73,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body, parse_constant=_refuse_constant)
     except RecursionError as error:
-        raise Refusal(400, "the body is nested too deeply.") from error
+        raise Refusal(400, TOO_DEEP) from error
     except json.JSONDecodeError as error:
         raise Refusal(400, f"the body is not JSON: {error.msg} at character {error.pos}.") from error
     except ValueError as error:  # bytes that are no UTF-8, or a number of thousands of digits

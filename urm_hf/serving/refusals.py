@@ -1,7 +1,10 @@
 """A request that is not answered with a reward, and what its sender is told."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from fastapi.responses import JSONResponse
 
 
 class Refusal(Exception):
@@ -30,6 +33,13 @@ class Refusal(Exception):
         """What is sent as JSON."""
         told: dict[str, Any] = {"message": str(self), "row": self.row}
         return {"error": told | ({"rows": self.rows} if self.rows is not None else {})}
+
+
+class JSONAnswer(JSONResponse):
+    """JSON in ASCII: what an error quotes, or a model is called, may hold half of a surrogate pair, no UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class ClientGone(Exception):

@@ -1,14 +1,16 @@
 """Several copies of a model behind one port, by Ray Serve: a replica each for several GPUs, or several processes."""
 
 import logging
+import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 
 WAITING = 4096  # requests that a replica holds: it makes batches of them, and says itself when there are too many
+CLUSTER = "RAY_ADDRESS"  # where Ray looks for a cluster, before it starts one of this machine
 STOPPING_SECONDS = 300.0  # in which a replica answers what it has begun
 
 logger = logging.getLogger(__name__)
@@ -29,9 +31,11 @@ def run_replicas(
 
     Raises:
         ImportError: Ray Serve is not installed.
+        ValueError: this machine has too little for so many replicas.
         RuntimeError: a replica does not start.
     """
     try:
+        import ray
         from ray import serve
     except ImportError as error:
         raise ImportError("--replicas needs Ray Serve: `pip install 'urm-hf[replicas]'`.") from error
@@ -49,6 +53,8 @@ def run_replicas(
     )
     try:
         serve.start(http_options={"host": host, "port": port})
+        if CLUSTER not in os.environ:  # a cluster may still grow
+            check_resources(ray.cluster_resources(), replicas, gpus)
         # only now, as Ray sets handlers of its own; and not later, as clients are answered while `run` still waits
         for number in before:
             signal.signal(number, lambda *_: stopped.set())
@@ -59,6 +65,23 @@ def run_replicas(
         serve.shutdown()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check_resources(resources: Mapping[str, float], replicas: int, gpus: float):
+    """
+    Args:
+        resources (`Mapping[str, float]`): what Ray has, by its names.
+        replicas (`int`): how many copies.
+        gpus (`float`): of each; 0 on a CPU.
+
+    Raises:
+        ValueError: it is too little; Ray itself would wait for more for ever.
+    """
+    name, each = ("GPU", gpus) if gpus else ("CPU", 1)
+    there = resources.get(name, 0)
+    if replicas * each > there:
+        told = f"--replicas {replicas} needs {replicas * each:g} {name}s, and there are {there:g}"
+        raise ValueError(f"{told}: ask for fewer, or name a cluster in {CLUSTER}.")
 
 
 class Replica:

@@ -1,13 +1,17 @@
 """A server on a port of this machine, until it is told to stop; then it answers what it has begun."""
 
+import errno
 import signal
 import socket
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from urm_hf.serving.refusals import JSONAnswer, Refusal
 
 BACKLOG = 2048
 KEEP_ALIVE = 75  # seconds; longer than clients keep their connections, which would meet a closed one
@@ -31,6 +35,15 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None):
         self._closing.cancel()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str):
+        """Tells whoever sent what is no HTTP so in the form of all errors."""
+        told = f"{msg.rstrip('.')}: send HTTP/1.1 to http://, as this server speaks no TLS itself."
+        body = bytes(JSONAnswer(Refusal(400, told).body()).body)
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _close_if_none_began(self, last: Any):
         if self.cycle is last and not self.transport.is_closing():
@@ -61,7 +74,11 @@ def open_socket(host: str, port: int) -> socket.socket:
             opened.close()
             raise
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ValueError(f"cannot listen at --host {host} --port {port}: {error}. Take another port.") from error
+        if isinstance(error, UnicodeError | socket.gaierror) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL:
+            remedy = "Take a name or address of this machine; 0.0.0.0 and :: are all of them."
+        else:
+            remedy = "Take another port."
+        raise ValueError(f"cannot listen at --host {host} --port {port}: {error}. {remedy}") from error
     return opened
 
 

@@ -18,7 +18,7 @@ from urm_hf.scoring.engine.model_pass import TOKENS_ON_CPU, TOKENS_ON_GPU
 from urm_hf.scoring.scorer import RewardScorer
 from urm_hf.serving.batching import BatchQueue, Result
 from urm_hf.serving.cache import ScoreCache
-from urm_hf.serving.memory import SECONDS_BETWEEN, trim_memory
+from urm_hf.serving.memory import SECONDS_BETWEEN, bound_words, trim_memory
 from urm_hf.serving.metrics import Metrics
 from urm_hf.serving.refusals import ClientGone, Refusal
 from urm_hf.serving.repair import TextRepair
@@ -54,6 +54,7 @@ class RewardService:
             is_ensemble=self.is_ensemble,
             has_posterior=has_posterior(scorer.model),
         )
+        bound_words(scorer.tokenizer)
         self.encoder = build_encoder(scorer)
         self.repair = TextRepair(scorer.tokenizer)
         self.metrics = Metrics()

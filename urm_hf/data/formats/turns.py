@@ -172,7 +172,7 @@ def _read_turn(turn: Any, where: str) -> dict[str, Any]:
         return {"role": "assistant", "content": "", "tool_calls": read_calls(value, where)}
     if not isinstance(speaker, str) or speaker not in SHAREGPT_ROLES:
         known = ", ".join([*SHAREGPT_ROLES, *FUNCTION_CALL])
-        raise ValueError(f"{where} is from {speaker!r}; known are {known}.")
+        raise ValueError(f"{where} is from {speaker!r:.80}; known are {known}.")
     return {"role": SHAREGPT_ROLES[speaker], "content": value}
 
 

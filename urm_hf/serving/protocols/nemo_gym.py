@@ -1,6 +1,7 @@
 """POST /verify, as NeMo Gym asks a resources server: {"responses_create_params", "response"} of OpenAI's Responses."""
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,19 +17,21 @@ from urm_hf.serving.service import RewardService
 def read(asked: Asked, service: RewardService):
     params, response = asked.body.get("responses_create_params"), asked.body.get("response")
     if not isinstance(params, dict) or not isinstance(response, dict):
-        raise Refusal(422, "`responses_create_params` and `response` must be objects.")
+        wrong = "response" if isinstance(params, dict) else "responses_create_params"
+        told = f"must be an object of the Responses API, got {type(asked.body.get(wrong)).__name__}."
+        raise Refusal(422, f"`{wrong}` {told}")
 
     def join(response: dict[str, Any]) -> Conversation:
         given = params.get("input")
         before = [{"role": "user", "content": given}] if isinstance(given, str) else given
         if not isinstance(before, list):
             raise RowError(f"`input` must be text or messages, got {type(given).__name__}.")
-        if params.get("instructions"):
+        if params.get("instructions") not in (None, ""):
             before = [{"role": "system", "content": params["instructions"]}, *before]
         output = response.get("output")
         if not isinstance(output, list):
             raise RowError(f"`output` must be a list, got {type(output).__name__}.")
-        turns = [turn for item in [*before, *output] if (turn := read_item(item)) is not None]
+        turns = [*read_items("input", before), *read_items("output", output)]
         if turns and turns[-1]["role"] == "assistant" and isinstance(turns[-1].get("content"), str):
             answer = service.repair.strip(turns[-1]["content"])
             if answer != turns[-1]["content"]:
@@ -42,6 +45,22 @@ def read(asked: Asked, service: RewardService):
     asked.rows = read_rows([response], join)
 
 
+def read_items(name: str, items: list[Any]) -> Iterator[dict[str, Any]]:
+    """
+    The turns of `input` or `output`.
+
+    Raises:
+        RowError: as of `read_item`, with the place of the item.
+    """
+    for number, item in enumerate(items):
+        try:
+            turn = read_item(item)
+        except RowError as error:
+            raise error.at(f"`{name}`[{number}]") from None
+        if turn is not None:
+            yield turn
+
+
 def read_item(item: Any) -> dict[str, Any] | None:
     """
     A turn of an item of the Responses API; None of what a policy only thought.
@@ -49,7 +68,9 @@ def read_item(item: Any) -> dict[str, Any] | None:
     Raises:
         RowError: an item of another kind, which would be left out of what is scored.
     """
-    kind = item.get("type", "message") if isinstance(item, dict) else type(item).__name__
+    kind = item.get("type") if isinstance(item, dict) else type(item).__name__
+    if kind is None:  # as clients write an optional field that they leave open
+        kind = "message"
     if kind == "reasoning":
         return None
     if kind == "function_call":
@@ -60,8 +81,10 @@ def read_item(item: Any) -> dict[str, Any] | None:
         return {"role": "assistant", "content": "", "tool_calls": [call]}
     if kind == "function_call_output":
         return {"role": "tool", "content": item.get("output")}
-    if kind != "message" or not isinstance(item, dict) or "role" not in item:
+    if kind != "message" or not isinstance(item, dict):
         raise RowError(f"an item of the kind {str(kind)[:80]!r} is not read; send messages and function calls.")
+    if "role" not in item:
+        raise RowError("a message has no `role`: say whose it is.")
     content = item.get("content")
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict)]

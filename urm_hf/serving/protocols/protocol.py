@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from urm_hf.data.content import FILL_IN
 from urm_hf.data.conversations import Conversation
 from urm_hf.data.errors import RowError
 from urm_hf.scores import RewardScore
@@ -146,7 +147,9 @@ def take_list(body: Mapping[str, Any], name: str) -> list[Any]:
     Raises:
         Refusal: it is missing, or something else.
     """
-    value = body.get(name)
+    if name not in body:
+        raise Refusal(422, f"`{name}` is missing: it is a list, with an entry for each conversation.")
+    value = body[name]
     if not isinstance(value, list):
         raise Refusal(422, f"`{name}` must be a list, got {type(value).__name__}.")
     return value
@@ -185,8 +188,10 @@ def read_texts(asked: Asked, service: RewardService, texts: list[Any], prompts: 
             conversation, done = service.repair.repair_ids(text)
         elif isinstance(text, str) and text.strip():
             conversation, done = service.repair.repair(text, prompt)
+        elif isinstance(text, (str, list)):
+            raise RowError(f"it is empty. {FILL_IN}")
         else:
-            raise RowError(f"it must be a text that is not empty, got {type(text).__name__}.")
+            raise RowError(f"it must be a text or token ids, got {type(text).__name__}.")
         asked.repairs += done
         return conversation
 

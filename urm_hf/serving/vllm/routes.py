@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 from torch import Tensor
@@ -18,7 +17,7 @@ from urm_hf.data.chat_templates import load_chat_tokenizer
 from urm_hf.data.encoder import positions_of
 from urm_hf.serving.access import Guard, check_host, read_token
 from urm_hf.serving.app import build_routes, write_refusal
-from urm_hf.serving.refusals import Refusal
+from urm_hf.serving.refusals import JSONAnswer, Refusal
 from urm_hf.serving.settings import Settings
 from urm_hf.serving.state import Readiness, check_reference, describe_model
 from urm_hf.serving.vllm.engine_scorer import EngineScorer
@@ -66,7 +65,7 @@ class TokenMiddleware:
             try:
                 self.guard(Request(scope))
             except Refusal as refusal:
-                response = JSONResponse(refusal.body(), refusal.status, headers=refusal.headers)
+                response = JSONAnswer(refusal.body(), refusal.status, headers=refusal.headers)
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -116,10 +115,10 @@ class RewardRoutes:
         async def ready() -> Response:
             trouble = readiness.trouble
             told = {"status": "ready"} if trouble is None else {"status": "not ready", "error": {"message": trouble}}
-            return JSONResponse(told, 200 if trouble is None else 503)
+            return JSONAnswer(told, 200 if trouble is None else 503)
 
         async def models() -> Response:
-            return JSONResponse({"object": "list", "data": [describe_model(service, readiness.started)]})
+            return JSONAnswer({"object": "list", "data": [describe_model(service, readiness.started)]})
 
         async def metrics() -> Response:
             return Response(service.metrics.write(), media_type=CONTENT_TYPE_LATEST)
