@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -328,9 +329,19 @@ def check_scales(scales: dict[str, list[float]] | None, attributes: list[str]) -
     """`attribute_scales` with numbers as floats; a ValueError names what is wrong with them."""
     if scales is None:
         return None
+    if not isinstance(scales, dict):
+        raise ValueError(f"`attribute_scales` must map attributes to [min, max], got {scales!r:.100}.")
     for name, scale in scales.items():
         if name not in attributes:
             raise ValueError(f"`attribute_scales` names {name!r}, which is not one of the attributes {attributes}.")
-        if len(scale) not in (2, 3) or not scale[0] < scale[1] or (len(scale) == 3 and scale[2] <= 0):
-            raise ValueError(f"`attribute_scales[{name!r}]` must be [min, max] or [min, max, step], got {scale}.")
+        if not _is_scale(scale):
+            raise ValueError(f"`attribute_scales[{name!r}]` must be [min, max] or [min, max, step], got {scale!r}.")
     return {name: [float(x) for x in scale] for name, scale in scales.items()}
+
+
+def _is_scale(scale: Any) -> bool:
+    if not isinstance(scale, (list, tuple)) or len(scale) not in (2, 3):
+        return False
+    if not all(isinstance(x, Real) and not isinstance(x, bool) for x in scale):
+        return False
+    return scale[0] < scale[1] and (len(scale) == 2 or scale[2] > 0)

@@ -106,3 +106,17 @@ def test_any_row_of_a_file_may_be_of_another_format(tmp_path):
     train, _ = load_splits(DataArguments(str(tmp_path / "mixed.jsonl")), seed=0)
     assert list(numbers_of(train)) == [0, 1, 3]
     assert (train[1]["chosen"], train[1]["rejected"]) == ("better", "worse")
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        ({"max_train_rows": 0}, "`max_train_rows` must be positive, got 0"),
+        ({"max_train_rows": -3}, "`max_train_rows` must be positive, got -3"),
+        ({"max_eval_rows": 0}, "`max_eval_rows` must be positive, got 0"),
+        ({"eval_rows_held_out": -5}, "`eval_rows_held_out` must not be negative, got -5"),
+    ],
+)
+def test_a_number_of_rows_that_means_nothing_is_refused(file, count, told):
+    with pytest.raises(ValueError, match=told):
+        DataArguments(file, **count)
