@@ -19,7 +19,14 @@ from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.finished import find_finished
 from urm_hf.scoring.jobs.inputs import WatchedInput
 from urm_hf.scoring.jobs.merging import merge_parts
-from urm_hf.scoring.jobs.models import WatchedModels, identify, read_ensemble_config, read_sources, read_training
+from urm_hf.scoring.jobs.models import (
+    WatchedModels,
+    count_untrained_gates,
+    identify,
+    read_ensemble_config,
+    read_sources,
+    read_training,
+)
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
 from urm_hf.scoring.jobs.served import WatchedServer, check_readable, connect, identify_served, score_rows
 from urm_hf.scoring.remote import RemoteScorer
@@ -231,6 +238,9 @@ class PartScorer:
             self.folder.open()
         training = read_training(self.models.sources) if isinstance(self.models, WatchedModels) else None
         self._trained_on_chats = describe_other_form(training, "text") is not None
+        self._untrained_gate = (
+            isinstance(self.models, WatchedModels) and count_untrained_gates(self.models.sources) > 0
+        )
         self.reader = PartReader(self.source, job.rows_per_part)
 
     def run(self):
@@ -300,6 +310,8 @@ class PartScorer:
         counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
         if self._trained_on_chats:
             counts["other_form"] = sum(read_form(one.conversation) == "text" for one in asked)
+        if self._untrained_gate:
+            counts["untrained_gate"] = len(scores)
         marks = self._mark_kept(scores)
         lines = [
             one.columns | dict(score.items()) | mark for one, score, mark in zip(asked, scores, marks, strict=True)
