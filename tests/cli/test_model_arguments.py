@@ -2,6 +2,7 @@
 
 import pytest
 
+from urm_hf.cli import main
 from urm_hf.cli.model_arguments import short_names, split_members
 
 
@@ -29,3 +30,17 @@ def test_an_ensemble_is_written_with_commas(tmp_path, capsys):
 def test_separate_members_are_taken_with_a_word(capsys):
     assert split_members(["a", "b"], ["r", "s"]) == (["a", "b"], ["r", "s"])
     assert "write an ensemble as a,b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["verify", "nowhere/none"], ["merge", "nowhere/none", "nowhere/other", "--out", "merged"]]
+)
+def test_a_repository_that_cannot_be_asked_for_is_named(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert "nowhere/none is no folder here, and the Hub cannot be asked" in capsys.readouterr().err
+
+
+def test_a_port_of_the_page_that_is_none_is_refused(capsys):
+    assert main(["app", "model", "--port", "99999"]) == 2
+    assert "--port must be at most 65535, got 99999" in capsys.readouterr().err

@@ -29,6 +29,7 @@ from urm_hf.scoring.jobs.models import (
 )
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
 from urm_hf.scoring.jobs.served import WatchedServer, check_readable, connect, identify_served, score_rows
+from urm_hf.scoring.loading import check_loading
 from urm_hf.scoring.remote import RemoteScorer
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
@@ -130,6 +131,7 @@ class ScoreJob:
         if self.server is not None:
             return connect(self.server, self.models)
         loading = self.loading | ({} if device is None else {"device_map": {"": device}})
+        check_loading(loading)
         if len(self.models) > 1:
             ensemble = URMEnsemble.from_pretrained(self.models, revisions=self.revisions, **loading, **self.ensemble)
             return RewardScorer(ensemble, **self.limits)
