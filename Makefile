@@ -54,10 +54,14 @@ test: $(READY)
 	@echo "==> Running the tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# vLLM's own torchvision and its like are for images and sound, and those of some indices do not fit its torch
-$(VLLM)/.ready: setup.cfg
+$(VLLM)/.installed:
 	@echo "==> Creating $(VLLM) with vLLM (2-5 minutes)"
 	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install $(VLLM_NEEDS) 'pytest>=8' 'peft>=0.18'
+	@touch $@
+
+# vLLM's own torchvision and its like are for images and sound, and those of some indices do not fit its torch
+$(VLLM)/.ready: setup.cfg $(VLLM)/.installed
 	$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install $(VLLM_NEEDS) 'pytest>=8' 'peft>=0.18' \
 	    -e '.[serve]'
 	$(VLLM)/bin/python -m pip --quiet uninstall --yes torchvision torchaudio torchcodec

@@ -1,6 +1,6 @@
 """
 One model that knows what it does not know: the closed-form posterior of a URM on a frozen backbone, against an
-ensemble of three, 20 small networks and a density of the hidden states.
+ensemble of three, 20 small networks, a Gaussian process and a density of the hidden states.
 
     python examples/posterior.py --base HuggingFaceTB/SmolLM2-135M-Instruct --dtype bfloat16 \
         --ratings ratings.jsonl.gz --attributes correctness fluency --others dialogues.jsonl.gz --out posterior
@@ -13,7 +13,6 @@ AUROC, of prompts for likelihoods.
 """
 
 import json
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +20,7 @@ import numpy as np
 import torch
 from ratings_and_pairs import attribute_trainer, drawn, prompt_clusters, rated, rating_parser
 from scipy.special import ndtri
-from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neighbors import NearestNeighbors
-from sklearn.neural_network import MLPRegressor
+from unfamiliar_measures import fit_measures
 from unfamiliar_texts import garbled, long_arithmetic
 
 from urm_hf.data import load_rows
@@ -34,8 +30,6 @@ from urm_hf.scoring.features import output_of_cached, pooled_features
 from urm_hf.statistics.auroc import compute_auroc
 from urm_hf.statistics.bootstrap import bootstrap_intervals
 from urm_hf.statistics.rating_metrics import attribute_metrics
-
-HEADS, RANK, NEIGHBOUR = 20, 64, 10  # small networks; directions of the density
 
 
 def main():
@@ -68,11 +62,12 @@ def main():
         "garbled": garbled(rng, known, tokenizer),
         **{Path(path).name.split(".")[0]: as_long(path, known, tokenizer) for path in args.others},
     }
-    rulers = fit_rulers(args, members, hidden_of(members[0], tokenizer, train), train)
+    ratings = ratings_array([read_ratings(row, args.attributes) for row in train])
+    measures = fit_measures(members, hidden_of(members[0], tokenizer, train), ratings, args.seed)
     states = {kind: hidden_of(members[0], tokenizer, texts) for kind, texts in kinds.items()}
     results = {
         "n": {"train": len(train), "test": len(test)},
-        "unfamiliar": tell_unfamiliar(args, rulers, hidden_of(members[0], tokenizer, known), states),
+        "unfamiliar": tell_unfamiliar(args, measures, hidden_of(members[0], tokenizer, known), states),
         "likelihood": tell_likelihood(args, members, test, known, tokenizer),
         "coverage": tell_coverage(args, members[0], test, known, tokenizer),
     }
@@ -103,82 +98,16 @@ def hidden_of(model, tokenizer, conversations) -> np.ndarray:
     return pooled_features(model, ids, tokenizer.pad_token_id)[:]
 
 
-def fit_rulers(args, members, hidden: np.ndarray, train) -> dict:
-    """What measures how unfamiliar hidden states are, by name: functions from (N, H) to (N,); higher = less known."""
-    first = members[0]
-    center, scale = hidden.mean(0), hidden.std(0) + 1e-6
-    z = (hidden - center) / scale
-    ratings = np.nanmean(ratings_array([read_ratings(row, args.attributes) for row in train]), axis=-1)
-    y = np.nan_to_num((ratings - np.nanmean(ratings, 0)) / np.nanstd(ratings, 0))
-    networks = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 30 passes, as of a small head
-        for seed in range(HEADS):
-            networks.append(
-                MLPRegressor(hidden_layer_sizes=(64,), alpha=1e-2, max_iter=30, random_state=seed).fit(z, y)
-            )
-    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOUR, len(z))).fit(z)
-    pca = PCA(min(RANK, *z.shape)).fit(z)
-    rest = max((z.var(0).sum() - pca.explained_variance_.sum()) / (z.shape[1] - pca.n_components_), 1e-9)
-
-    def epistemic(states):
-        with torch.no_grad():
-            return first.score.posterior(torch.from_numpy(states))[1].sum(-1).numpy()
-
-    def disagreement(states):
-        with torch.no_grad():
-            means = torch.stack([member.score.distribution(torch.from_numpy(states))[0] for member in members])
-        return means.var(0, correction=0).sum(-1).numpy()
-
-    def networks_apart(states):
-        return np.var([network.predict((states - center) / scale) for network in networks], axis=0).sum(-1)
-
-    def mahalanobis(states):
-        new = (states - center) / scale
-        inside = pca.transform(new)
-        outside = np.maximum(((new - pca.mean_) ** 2).sum(-1) - (inside**2).sum(-1), 0)
-        return (inside**2 / pca.explained_variance_).sum(-1) + outside / rest
-
-    def dropout(states):
-        """The first network with a tenth of its input and of its layer left out at random, 50 times."""
-        network, rng = networks[0], np.random.default_rng(args.seed)
-        (first_weights, last_weights), (first_bias, last_bias) = network.coefs_, network.intercepts_
-        passes = []
-        for _ in range(50):
-            new = (states - center) / scale
-            new = new * (rng.random(new.shape) > 0.1) / 0.9
-            layer = np.maximum(new @ first_weights + first_bias, 0)
-            passes.append(layer * (rng.random(layer.shape) > 0.1) / 0.9 @ last_weights + last_bias)
-        return np.var(passes, axis=0).sum(-1)
-
-    def neighbour(states):
-        return neighbours.kneighbors((states - center) / scale)[0][:, -1]
-
-    def sigma(states):
-        with torch.no_grad():
-            return first.score.distribution(torch.from_numpy(states))[1].square().sum(-1).numpy()
-
-    return {
-        "posterior, one model": epistemic,
-        f"{len(members)} members": disagreement,
-        f"{HEADS} networks": networks_apart,
-        "dropout, 50 passes": dropout,
-        f"distance to neighbour {NEIGHBOUR}": neighbour,
-        "Mahalanobis": mahalanobis,
-        "sigma^2, one model": sigma,
-    }
-
-
-def tell_unfamiliar(args, rulers, familiar: np.ndarray, states: dict[str, np.ndarray]) -> dict:
+def tell_unfamiliar(args, measures, familiar: np.ndarray, states: dict[str, np.ndarray]) -> dict:
     """AUROC of each measure on the hidden states of each kind of text."""
     found: dict = {}
     print(f"\nUnfamiliar text of equal length against {len(familiar)} test conversations: AUROC\n")
     print(f"| measure | {' | '.join(f'{kind} (n={len(hidden)})' for kind, hidden in states.items())} |")
     print(f"|---|{'---|' * len(states)}")
-    for name, ruler in rulers.items():
-        cells, ours = [], ruler(familiar)
+    for name, measure in measures.items():
+        cells, ours = [], measure(familiar)
         for kind, hidden in states.items():
-            theirs = ruler(hidden)
+            theirs = measure(hidden)
             rng = np.random.default_rng(args.seed)
             samples = [
                 compute_auroc(rng.choice(ours, len(ours)), rng.choice(theirs, len(theirs)))

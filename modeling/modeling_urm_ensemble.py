@@ -26,17 +26,9 @@ from .distributions_urm import max_gap  # noqa: F401
 from .fingerprint_urm import check_record  # noqa: F401
 from .head_urm import URMHead  # noqa: F401
 from .hub_place_urm import HubPlace
+from .member_checks_urm import check_configs, check_heads, check_tokenizers
 from .member_names_urm import name_beside, resolve_members
-from .members_urm import (
-    MembersLock,
-    MemberSource,
-    check_configs,
-    check_heads,
-    check_tokenizers,
-    load_adapters,
-    load_on_one_backbone,
-    switch_adapter,
-)
+from .members_urm import MembersLock, MemberSource, load_adapters, load_on_one_backbone, switch_adapter
 from .modeling_urm import URMForRewardModeling, URMOutput
 from .output_urm_ensemble import NonFiniteReward, URMEnsembleOutput, combine
 from .tokenizer_urm import load_tokenizer, save_tokenizer

@@ -131,7 +131,7 @@ class RatedStates:
                     if features is None:  # one basis, whatever the share
                         features = self._project(posterior, fold)
                     means[mine], unknown[mine] = posterior.predict_of(features), posterior.epistemic_of(features)
-            shares, noise = choose_shares(predictions, self.ratings)
+            shares, noise = choose_shares(predictions, self.ratings, list(self.prompts))
             chosen = [[part[:, k] for part in predictions[share]] for k, share in enumerate(shares)]
             means, unknown = (np.stack(part, axis=-1) for part in zip(*chosen, strict=True))
             self._crossed[rank] = CrossFit(shares, noise, means, unknown)
@@ -139,7 +139,7 @@ class RatedStates:
 
 
 class CrossFit(NamedTuple):
-    """What posteriors of other prompts predict of each row, at the share that predicts best."""
+    """What posteriors of other prompts predict of each row, at the share that [`choose_shares`] found."""
 
     shares: np.ndarray  # (n,) of a rating that each should count for
     noise: np.ndarray  # (n,) variance of a rating around its mean

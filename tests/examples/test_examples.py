@@ -79,7 +79,8 @@ def test_the_posterior_is_measured_against_members_networks_and_a_density(files,
     assert "against 4 test conversations" in printed and "| one model, sigma^2 + posterior |" in printed
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["n"] == {"train": 12, "test": 4}
-    assert set(results["unfamiliar"]["arithmetic"]) >= {"posterior, one model", "2 members", "Mahalanobis"}
+    measures = {"posterior, one model", "2 members", "5 networks", "random-feature Gaussian process", "Mahalanobis"}
+    assert set(results["unfamiliar"]["arithmetic"]) >= measures
     assert all(0 <= value[0] <= 1 for kind in results["unfamiliar"].values() for value in kind.values())
     assert results["likelihood"]["one model, sigma^2"]["difference"] == [0, 0, 0]
 

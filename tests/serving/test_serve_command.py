@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -66,13 +67,9 @@ def test_no_auth_beside_a_token_is_refused(saved_urm, capsys, monkeypatch):
 
 
 def test_a_port_that_is_taken_is_told(saved_urm, capsys):
-    process, url = start(saved_urm)
-    try:
-        assert main(["serve", saved_urm, "--port", url.rpartition(":")[2]]) == 2
-        assert "Take another port." in capsys.readouterr().err
-    finally:
-        process.kill()
-        process.wait(LIMIT)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert main(["serve", saved_urm, "--port", str(other.getsockname()[1])]) == 2
+    assert "Take another port." in capsys.readouterr().err
 
 
 @pytest.mark.slow

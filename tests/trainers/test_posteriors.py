@@ -233,7 +233,8 @@ def test_ratings_that_are_all_alike_leave_none_and_say_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         trainer = attribute_trainer(tmp_path / "default", rows, **FROZEN)
     assert not trainer.model.score.has_posterior
-    assert "the ratings of 'depth' are all alike" in caplog.text and "`epistemic`" in caplog.text
+    assert "the ratings of 'depth' are all alike (2): " in caplog.text and "Train without 'depth'" in caplog.text
+    assert "`epistemic`" in caplog.text
     with pytest.raises(ValueError, match="the ratings of 'depth' are all alike"):
         attribute_trainer(tmp_path / "asked", rows, fit_posterior=True, **FROZEN)
 

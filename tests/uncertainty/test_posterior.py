@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm, sem
 from sklearn.linear_model import BayesianRidge
 
 from urm_hf.uncertainty.moments import Moments
@@ -326,6 +327,41 @@ def test_the_share_is_that_of_the_best_likelihood_of_each_attribute():
     shares, noise = choose_shares({1.0: (mixed[0], nothing), 0.25: (mixed[1], nothing)}, ratings)
     np.testing.assert_array_equal(shares, [1.0, 0.25])
     np.testing.assert_allclose(noise, np.square(ratings[..., 0] - truth).mean(0) - 1e-3)
+
+
+def test_a_smaller_share_takes_more_evidence_than_rows_of_one_prompt_give():
+    """The means of a smaller share are a little better, which 40 prompts cannot show and 16,000 can."""
+    generator = np.random.default_rng(3)
+    truth, noise, aside = generator.normal(size=(3, 40, 1))
+    aside -= noise * (aside * noise).sum() / (noise**2).sum()  # wrong by as much on either side of the ratings
+    ratings, worse = truth + noise, truth + 0.15 * aside
+
+    def choose(copies, prompts=None):
+        whole, part, rated = (np.tile(column, (copies, 1)) for column in (worse, truth, ratings))
+        nothing = np.full(whole.shape, 1e-3)
+        (share,), _ = choose_shares({0.25: (part, nothing), 1.0: (whole, nothing)}, rated[..., None], prompts)
+        return share
+
+    assert (choose(1), choose(400)) == (1.0, 0.25)
+    assert choose(400, list(range(40)) * 400) == 1.0  # of the same 40 prompts nothing more is known
+    assert choose(400, ["one"] * 40 * 400) == 0.25  # of one prompt alone: each row is taken for its own
+
+
+def test_the_standard_error_of_shares_is_that_of_means_over_prompts():
+    """Prompts of equally many ratings: scipy's standard error of their means, 1 of which is allowed."""
+    generator = np.random.default_rng(4)
+    ratings = generator.normal(size=(60, 1, 2))
+    prompts = np.repeat(np.arange(20), 3)
+    means, unknown = generator.normal(size=(60, 1)) * 0.3, generator.uniform(0.1, 0.5, size=(60, 1))
+    for shift in np.linspace(0, 0.6, 25):
+        predictions = {1.0: (means + shift, unknown), 0.5: (means, unknown)}
+        losses = []
+        for mean, variance in predictions.values():
+            spread = np.sqrt(measure_noise(mean, variance, ratings) + variance)[..., None]
+            losses.append(-2 * norm.logpdf(ratings, mean[..., None], spread).reshape(20, 6).mean(1))
+        worse = losses[0] - losses[1]
+        (share,), _ = choose_shares(predictions, ratings, list(prompts))
+        assert share == (1.0 if worse.mean() <= sem(worse) else 0.5)
 
 
 @pytest.mark.parametrize("share", [0.5, np.array([1.0, 0.25, 0.1])])

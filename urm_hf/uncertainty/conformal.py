@@ -97,9 +97,8 @@ def count_groups(ratings: np.ndarray, groups: Sequence[Hashable]) -> list[int]:
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
         groups (`list`): of length N; rows that are all of one group are their own groups.
     """
-    named = list(groups) if len(set(groups)) > 1 else list(range(len(ratings)))
-    rated = np.isfinite(ratings).any(-1)  # (N, n)
-    return [len({group for group, given in zip(named, column, strict=True) if given}) for column in rated.T]
+    numbers, rated = number_groups(groups), np.isfinite(ratings).any(-1)  # (N,) and (N, n)
+    return [len(np.unique(numbers[given])) for given in rated.T]
 
 
 def _check_groups(counts: Sequence[int], levels: Sequence[float], attributes: Sequence[str] | None, total: int):
@@ -149,9 +148,13 @@ def assign_folds(groups: Sequence[Hashable], folds: int = FOLDS, seed: int = 0) 
     """
     if folds < 2 or len(groups) < 2:
         raise ValueError(f"cross-fitting needs two rows and two folds or more, got {len(groups)} and {folds}.")
+    numbers = number_groups(groups)
+    total = int(numbers.max()) + 1
+    return (np.random.default_rng(seed).permutation(total) % min(folds, total))[numbers]
+
+
+def number_groups(groups: Sequence[Hashable]) -> np.ndarray:
+    """The number of each row's group, from 0 in order of appearance, `(N,)`; rows of one group alone are their own."""
     numbers: dict[Hashable, int] = {}
     members = np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=int)
-    if len(numbers) == 1:
-        members = np.arange(len(groups))
-    total = int(members.max()) + 1
-    return (np.random.default_rng(seed).permutation(total) % min(folds, total))[members]
+    return np.arange(len(members)) if len(numbers) == 1 else members

@@ -21,7 +21,8 @@ Ratings of one text by several people, and of several answers to one prompt, say
 that have nothing in common: what a linear mean of hidden states leaves unexplained is common to them. Evidence takes
 them for independent and trusts them too much. Here each counts for a share of a rating: N_k, Z'Z and Z'(y - mean) are
 multiplied by it, which makes S_k a generalised posterior (Grünwald & van Ommen, 2017, Bayesian Analysis 12(4),
-1069-1103, doi:10.1214/17-BA1085). `choose_shares` takes what predicts ratings of other prompts best.
+1069-1103, doi:10.1214/17-BA1085). `choose_shares` takes the largest that predicts ratings of other prompts as well as
+any.
 
 Attributes that the same rows rate share the eigenvectors of Z'Z. An attribute that other rows rate has its own
 Z_k'Z_k, around the mean of these rows. Evidence and means are computed with it, and S_k, which is not diagonal in the
@@ -33,12 +34,13 @@ eigenvalue of the rest, and never with zero, as that is where unfamiliar text li
 Shapes: N rows, n attributes, R ratings of each, H hidden size, r rank.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from urm_hf.uncertainty.conformal import number_groups
 from urm_hf.uncertainty.moments import Moments
 from urm_hf.uncertainty.spectrum import Spectrum, diagonalize
 
@@ -217,26 +219,54 @@ def measure_noise(means: np.ndarray, unknown: np.ndarray, ratings: np.ndarray) -
 
 
 def choose_shares(
-    predictions: Mapping[float, tuple[np.ndarray, np.ndarray]], ratings: np.ndarray
+    predictions: Mapping[float, tuple[np.ndarray, np.ndarray]],
+    ratings: np.ndarray,
+    prompts: Sequence[Hashable] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     The share that ratings should count for, by the likelihood of ratings that did not train what predicts them.
+
+    It is the largest that predicts no worse than the best one by more than a standard error of their difference,
+    prompts being what is drawn. Where there is little to learn all shares predict alike, and which one is best is
+    chance: a smaller one, which calls everything less known, takes evidence (the rule of one standard error: Breiman,
+    Friedman, Olshen & Stone, 1984, Classification and Regression Trees, section 3.4.3).
 
     Args:
         predictions (`dict[float, tuple]`): for each share, means of ratings and the variances of these means, (N, n)
             each, of a posterior of other rows.
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
+        prompts (`list`, *optional*): of length N, what rows of one prompt share. By default, and where all are of one
+            prompt, each row has its own.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`: for each attribute (n,), the share, and the noise of a rating beside it.
     """
-    shares, losses, noises = np.array(list(predictions)), [], []
-    for means, unknown in predictions.values():
-        noises.append(measure_noise(means, unknown, ratings))
-        variances = (noises[-1] + unknown)[..., None]  # (N, n, 1)
-        losses.append(np.nanmean(np.log(variances) + (ratings - means[..., None]) ** 2 / variances, axis=(0, 2)))
-    best = np.argmin(losses, axis=0)  # (n,)
-    return shares[best], np.array(noises)[best, np.arange(len(best))]
+    shares = sorted(predictions, reverse=True)
+    noises = np.array([measure_noise(*predictions[share], ratings) for share in shares])  # (S, n)
+    losses = np.array([_losses(*predictions[s], noise, ratings) for s, noise in zip(shares, noises, strict=True)])
+    given = np.isfinite(ratings).sum(-1)  # (N, n)
+    best = np.argmin(losses.sum(1), axis=0)  # (n,)
+    gaps = losses - np.take_along_axis(losses, best[None, None], axis=0)  # (S, N, n)
+    chosen = np.argmax(
+        gaps.sum(1) <= _standard_errors(gaps, given, prompts), axis=0
+    )  # the first, which is the largest
+    return np.array(shares)[chosen], noises[chosen, np.arange(len(chosen))]
+
+
+def _losses(means: np.ndarray, unknown: np.ndarray, noise: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+    """(N, n) negative log-likelihood of a row's ratings, twice it and without its constant; 0 where there are none."""
+    variances = (noise + unknown)[..., None]  # (N, n, 1)
+    return np.nansum(np.log(variances) + (ratings - means[..., None]) ** 2 / variances, axis=-1)
+
+
+def _standard_errors(gaps: np.ndarray, given: np.ndarray, prompts: Sequence[Hashable] | None) -> np.ndarray:
+    """(S, n) of the sums of gaps (S, N, n) over rows with so many ratings (N, n), where prompts are what is drawn."""
+    numbers = number_groups(range(gaps.shape[1]) if prompts is None else prompts)
+    centred = gaps - given * (gaps.sum(1, keepdims=True) / given.sum(0))  # a prompt with more ratings has more to sum
+    count = int(numbers.max()) + 1
+    sums = np.zeros((count, len(gaps), gaps.shape[-1]))
+    np.add.at(sums, numbers, centred.swapaxes(0, 1))
+    return np.sqrt((sums**2).sum(0) * (count / max(count - 1, 1)))
 
 
 def fit_batches(

@@ -89,9 +89,12 @@ def _label_statistics(moments: Moments, attributes: Sequence[str] | None) -> tup
             raise ValueError(f"{name} has {int(ratings)} ratings: a posterior needs two or more.")
     means = moments.sums / moments.mass
     deviations = moments.sums_of_squares - moments.mass * means**2
-    for name, deviation, squares in zip(names, deviations, moments.sums_of_squares, strict=True):
-        if not deviation > 1e-12 * squares:
-            raise ValueError(f"the ratings of {name} are all alike: no posterior can be fitted.")
+    for k, (name, deviation) in enumerate(zip(names, deviations, strict=True)):
+        if not deviation > 1e-12 * moments.sums_of_squares[k]:
+            raise ValueError(
+                f"the ratings of {name} are all alike ({moments.level[k] + means[k]:g}): there is nothing to learn "
+                f"from them, and no posterior can be fitted. Train without {name}, or rate rows in which it varies."
+            )
     return means, deviations
 
 

@@ -23,6 +23,7 @@ SHIPPED = [
     "fingerprint_urm.py",
     "head_urm.py",
     "hub_place_urm.py",
+    "member_checks_urm.py",
     "member_names_urm.py",
     "members_urm.py",
     "modeling_urm.py",

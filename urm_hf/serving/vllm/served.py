@@ -9,8 +9,9 @@ from urm_hf.modeling.backbone_urm import read_config
 from urm_hf.modeling.configuration_urm import PUBLISHED_ARCHITECTURE, URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
 from urm_hf.modeling.hub_place_urm import HubPlace
+from urm_hf.modeling.member_checks_urm import check_configs
 from urm_hf.modeling.member_names_urm import absolute_name
-from urm_hf.modeling.members_urm import MemberSource, check_configs
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.serving.vllm.vectors import VectorLayout
 
 

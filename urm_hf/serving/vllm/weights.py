@@ -14,13 +14,13 @@ from urm_hf.modeling.backbone_urm import read_config
 from urm_hf.modeling.base_urm import BASE_WEIGHTS, find_base
 from urm_hf.modeling.checks_urm import compare_layouts, explain_damage
 from urm_hf.modeling.configuration_urm import URMConfig
+from urm_hf.modeling.member_checks_urm import check_heads
 from urm_hf.modeling.members_urm import (
     ADAPTER_PREFIX,
     BACKBONE,
     HEAD,
     MemberSource,
     check_equal_backbones,
-    check_heads,
     find_common_base,
     read_tensors,
 )
