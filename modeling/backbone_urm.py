@@ -22,7 +22,7 @@ from .checks_urm import (
     read_json_object,
 )
 from .configuration_urm import URMConfig, refuse_published_layout
-from .hub_place_urm import HubPlace
+from .hub_place_urm import HubPlace, check_name
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -45,6 +45,7 @@ def load_backbone(name: str, **kwargs: Any) -> PreTrainedModel:
     """
     kwargs.pop("output_loading_info", None)
     place = HubPlace.read(kwargs)
+    check_name(name)
     adapter = find_adapter_config_file(name, **place.kwargs())
     if adapter is not None:
         with load_alone(name):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -330,18 +331,19 @@ def check_scales(scales: dict[str, list[float]] | None, attributes: list[str]) -
     if scales is None:
         return None
     if not isinstance(scales, dict):
-        raise ValueError(f"`attribute_scales` must map attributes to [min, max], got {scales!r:.100}.")
+        raise ValueError(f"`attribute_scales` must be of the form {{attribute: [min, max]}}, got {scales!r}.")
     for name, scale in scales.items():
         if name not in attributes:
             raise ValueError(f"`attribute_scales` names {name!r}, which is not one of the attributes {attributes}.")
         if not _is_scale(scale):
-            raise ValueError(f"`attribute_scales[{name!r}]` must be [min, max] or [min, max, step], got {scale!r}.")
+            raise ValueError(f"`attribute_scales[{name!r}]` must be [min, max] or [min, max, step], got {scale}.")
     return {name: [float(x) for x in scale] for name, scale in scales.items()}
 
 
 def _is_scale(scale: Any) -> bool:
+    """Whether it is [min, max] or [min, max, step], of finite numbers."""
     if not isinstance(scale, (list, tuple)) or len(scale) not in (2, 3):
         return False
-    if not all(isinstance(x, Real) and not isinstance(x, bool) for x in scale):
+    if not all(isinstance(x, Real) and not isinstance(x, bool) and isfinite(x) for x in scale):
         return False
-    return scale[0] < scale[1] and (len(scale) == 2 or scale[2] > 0)
+    return bool(scale[0] < scale[1] and (len(scale) == 2 or scale[2] > 0))

@@ -1,11 +1,16 @@
 """The uncertainty-aware head: value head and gate. This file travels with every checkpoint."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.utils import logging
 
 from .configuration_urm import URMConfig
 from .distributions_urm import bend, gated_reward
+
+logger = logging.get_logger(__name__)
 
 _PARTS = ("center", "scale", "basis", "offsets", "variances", "rest", "intercept", "weights", "mean", "noise")
 POSTERIOR = tuple(f"posterior_{part}" for part in _PARTS)
@@ -188,7 +193,9 @@ class URMHead(nn.Module):
         (..., r + 1) of hidden states (..., H): z in the basis, and the length of what lies outside of it. All that the
         posterior reads, and all that it takes to compare two answers.
         """
-        z = (hidden.to(self.posterior_center.device).float() - self.posterior_center.float()) / self.posterior_scale
+        z = (
+            hidden.to(self.posterior_center.device).float() - self.posterior_center.float()
+        ) / self.posterior_scale.float()
         with torch.autocast(z.device.type, enabled=False):
             inside = z @ self.posterior_basis.float()  # (..., r)
             outside = (z.square().sum(-1) - inside.square().sum(-1)).clamp(min=0).sqrt()
@@ -262,3 +269,25 @@ class URMHead(nn.Module):
             return means, stds, weights
         reward, _ = gated_reward(means, stds, weights)
         return reward.unsqueeze(-1)
+
+
+def take_posterior(score: nn.Module, state: dict[str, Any], prefix: str):
+    """
+    Makes room for the posterior that an adapter's head was saved with, and puts it into the state for that head. Peft
+    loads a head into a copy of the base's, and leaves out, without a word, what has no place there.
+
+    Args:
+        score (`nn.Module`): a [`URMHead`], or what peft made of one. state (`dict`): that is about to be loaded.
+        prefix (`str`): of the keys of `score`.
+    """
+    if not all(f"{prefix}{name}" in state for name in POSTERIOR):
+        return
+    for adapter, head in getattr(score, "modules_to_save", {}).items():
+        own = f"{prefix}modules_to_save.{adapter}."
+        if f"{own}value.weight" not in state or head.has_posterior:
+            continue
+        basis, variances = state[f"{prefix}posterior_basis"], state[f"{prefix}posterior_variances"]
+        head.expect_posterior(basis.shape[-1], variances.ndim == 3)
+        head.to(head.feature_mean.device)
+        state |= {f"{own}{name}": state[f"{prefix}{name}"] for name in POSTERIOR}
+        logger.warning("The adapter's posterior is loaded, but no intervals: `urm_hf.load_adapter` gives both.")

@@ -1,10 +1,32 @@
 """Where on the Hub a repository's files are taken from, and with which access. This file travels with checkpoints."""
 
 import os
+import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from transformers.utils.hub import cached_file, try_to_load_from_cache
+
+REPOSITORY = re.compile(r"(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)  # as huggingface_hub has it
+
+
+def check_name(name: str):
+    """
+    Whether a model can have this name; of one that cannot, libraries tell the rules of names, and not that there is no
+    such folder.
+
+    Args:
+        name (`str`): a folder, or a repository.
+
+    Raises:
+        FileNotFoundError: it is neither.
+    """
+    if os.path.isdir(name):
+        return
+    if os.path.isfile(name):
+        raise FileNotFoundError(f"{name} is a file: name the folder of a model, or a repository, 'org/name'.")
+    if REPOSITORY.fullmatch(name) is None or "--" in name or ".." in name or name.endswith(".git"):
+        raise FileNotFoundError(f"{name or repr(name)} is no folder here, and no name of a repository, 'org/name'.")
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,7 @@ class HubPlace:
             OSError: `name` is neither a folder nor a repository, or the Hub cannot be asked and the cache has nothing
                 of it.
         """
+        check_name(name)
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **self.kwargs())
         # without a connection, too, transformers gives None: a typing error would be told as a missing weight file
         if found is None and not os.path.isdir(name) and not self._is_cached(name, file):

@@ -50,8 +50,8 @@ class MemberSource:
 
     def __post_init__(self):
         """Everything is read from one commit, also if somebody pushes meanwhile."""
-        if os.path.isabs(self.name) and not os.path.isdir(self.name):
-            raise OSError(f"{self.name}: there is no such folder.")
+        if not isinstance(self.name, (str, os.PathLike)):
+            raise ValueError(f"A member must be a folder or a repository, got {self.name!r}.")
         self.name, self.hub = split_name(self.name, self.hub)
         if os.path.isdir(self.name):
             check_folder(self.name)
@@ -288,7 +288,7 @@ def _take_records(model: URMForRewardModeling, own: URMConfig):
     head = getattr(model.score, "original_module", model.score)
     head.expect_posterior(own.posterior_rank, own.posterior_correlated)
     for config in (head.config, model.config):  # one, until adapters are merged
-        for name in ("label_means", "label_stds", "attribute_loss", "training", *POSTERIOR_FIELDS):
+        for name in ("label_means", "label_stds", "attribute_scales", "attribute_loss", "training", *POSTERIOR_FIELDS):
             setattr(config, name, copy.deepcopy(getattr(own, name)))
 
 

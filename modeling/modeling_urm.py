@@ -34,7 +34,7 @@ from .checks_urm import check_size, load_alone
 from .configuration_urm import URMConfig, _per_attribute
 from .distributions_urm import gated_reward, squared_error
 from .fingerprint_urm import compute_fingerprint  # noqa: F401  (transformers 4 fetches only what this file imports)
-from .head_urm import Float32Linear, URMHead
+from .head_urm import Float32Linear, URMHead, take_posterior
 from .hub_place_urm import HubPlace
 
 
@@ -145,6 +145,10 @@ class URMForRewardModeling(SavesHeadsAlone, PreTrainedModel):
         """
         self.model.initialize_weights()
         super().initialize_weights()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any):
+        take_posterior(self.score, state_dict, f"{prefix}score.")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()

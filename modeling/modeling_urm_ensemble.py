@@ -249,6 +249,7 @@ class URMEnsemble(PreTrainedModel):
         else:
             folder = str(pretrained_model_name_or_path)
             if not isinstance(config, URMEnsembleConfig):
+                place.find_file(folder, "config.json")  # tells where there is neither a folder nor a repository
                 config = URMEnsembleConfig.from_pretrained(folder, **place.kwargs())
             config = URMEnsembleConfig.from_dict(config.to_dict() | settings)
             resolve_members(config, folder, place)

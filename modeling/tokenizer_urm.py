@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoTokenizer, PretrainedConfig, PreTra
 
 from .backbone_urm import read_config
 from .checks_urm import check_folder, explain_damage, read_json_object
-from .hub_place_urm import HubPlace
+from .hub_place_urm import HubPlace, check_name
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 URM_TYPE = "urm"  # `model_type` of a URM
@@ -34,6 +34,7 @@ def load_tokenizer(name: str, trust_remote_code: bool | None = False, **hub: Any
         for file in (TOKENIZER_CONFIG, "tokenizer.json"):
             if os.path.exists(os.path.join(name, file)):
                 read_json_object(os.path.join(name, file))
+    check_name(name)
     with explain_damage(f"The tokenizer of {name}"):
         return AutoTokenizer.from_pretrained(
             name, trust_remote_code=trust_remote_code, **hub, **_config_of_unknown(name, trust_remote_code, hub)

@@ -91,6 +91,20 @@ class RowPlan:
         return blank | {_CUT: False, _PROBLEM: problem, _MARKS: [""]}
 
 
+@dataclass
+class EncodingReport:
+    """
+    What became of the rows of a dataset.
+
+    Args:
+        skipped (`list[dict]`): for each that is left out its number, the reason, and what it holds.
+        marks (`list[str]`): of the conversations of all others (`urm_hf.data.seen.mark_conversation`).
+    """
+
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+
+
 def encode_dataset(
     dataset: Dataset | IterableDataset,
     encoder: Encoder,
@@ -101,6 +115,7 @@ def encode_dataset(
     folder: str | Path | None = None,
     num_proc: int | None = None,
     seen: dict[str, Any] | None = None,
+    report: EncodingReport | None = None,
 ) -> Dataset | IterableDataset:
     """
     Encodes every row. Rows that are cut or dropped are counted and logged.
@@ -116,6 +131,8 @@ def encode_dataset(
         num_proc (`int`, *optional*): processes.
         seen (`dict`, *optional*): gets what the model's config records of these conversations
             (`urm_hf.data.seen.summarize_seen`); of a stream nothing.
+        report ([`EncodingReport`], *optional*): gets what became of the rows. Whoever passes one tells which are left
+            out: nothing is logged of them, nor written. Of a stream it gets nothing.
 
     Raises:
         RowError: rows cannot be used, or none is left.
@@ -139,13 +156,17 @@ def encode_dataset(
     if problems and on_error == "raise":
         raise _describe_unusable(_number(problems, dataset), name)
     if problems:
-        _leave_out(dataset, problems, name, folder)
+        _leave_out(dataset, problems, name, folder, report)
         encoded = encoded.select([place for place in range(len(dataset)) if place not in problems])
         if not len(encoded):
             raise _describe_unusable(_number(problems, dataset), name)
     encoded = _drop_long_rows(encoded, encoder, name)
-    if seen is not None:
-        seen |= summarize_seen(mark for marks in encoded[_MARKS] for mark in marks)
+    if seen is not None or report is not None:
+        marks = [mark for marks in encoded[_MARKS] for mark in marks]
+        if seen is not None:
+            seen |= summarize_seen(marks)
+        if report is not None:
+            report.marks += marks
     return encoded.remove_columns([_CUT, _PROBLEM, _MARKS])
 
 
@@ -223,16 +244,26 @@ def _list_rows(numbers: list[int]) -> str:
     return ("row " if len(numbers) == 1 else "rows ") + ", ".join(map(str, numbers))
 
 
-def _leave_out(dataset: Dataset, problems: Mapping[int, str], name: str, folder: str | Path | None):
-    """Tells which rows are left out, and writes them with the reasons."""
+def _leave_out(
+    dataset: Dataset,
+    problems: Mapping[int, str],
+    name: str,
+    folder: str | Path | None,
+    report: EncodingReport | None,
+):
+    """Tells which rows are left out, and writes them with the reasons; or reports them."""
     places, numbers = sorted(problems), numbers_of(dataset)
+    lines = (_tell_row(dataset[at], numbers[at], problems[at]) for at in places)
+    if report is not None:
+        report.skipped += lines
+        return
     listed = ", ".join(str(numbers[place]) for place in places[:MOST_NAMED])
     listed += ", ..." if len(places) > MOST_NAMED else ""
     where = ""
     if folder is not None:
         path = Path(folder) / f"{name}.skipped.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(json_lines([_tell_row(dataset[at], numbers[at], problems[at]) for at in places]))
+        path.write_bytes(json_lines(list(lines)))
         where = f" See {path}."
     message = "Left out %d of %d rows of the %s dataset that cannot be used: %s.%s"
     logger.warning(message, len(places), len(dataset), name, listed, where)

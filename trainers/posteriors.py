@@ -50,9 +50,8 @@ def fit_head_posterior(states: RatedStates, rank: int | None = None, levels: Seq
             posterior = fit_posterior(moments, rank, states.attributes, crossed.shares)
             # sigma may be wrong about the rows' noise: a factor would mend it where text is familiar, and only there
             posterior = replace(posterior, noise=crossed.noise)
-            prompts = list(states.prompts)
-            predicted = crossed.means, np.sqrt(crossed.noise + crossed.unknown), states.ratings
-            factors = fit_interval_factors(*predicted, levels, states.attributes, prompts) if levels else None
+            stds = np.sqrt(crossed.noise + crossed.unknown)
+            factors = _fit_factors(states, crossed.means, stds, levels) if levels else None
         else:
             posterior = fit_posterior(moments, rank, states.attributes)
     except ValueError as error:
@@ -95,10 +94,17 @@ def fit_head_intervals(states: RatedStates, levels: Sequence[float] = LEVELS, *,
         raise ValueError("the model has no posterior, whose predictions intervals are built on: fit one first.")
     means, unknown = states.cross_fit(config.posterior_rank)[2:] if cross else states.predict()
     stds = np.sqrt(head.posterior_noise.double().cpu().numpy() + unknown)
-    factors = fit_interval_factors(means, stds, states.ratings, levels, states.attributes, list(states.prompts))
-    before = [measure_coverage(means, stds, states.ratings, float(ndtri((1 + level) / 2))) for level in levels]
+    factors = _fit_factors(states, means, stds, levels)
+    means, stds, ratings = states.repeat(means), states.repeat(stds), states.repeat(states.ratings)
+    before = [measure_coverage(means, stds, ratings, float(ndtri((1 + level) / 2))) for level in levels]
     _put_factors(states.model, levels, factors)
     return np.array(before), factors
+
+
+def _fit_factors(states: RatedStates, means: np.ndarray, stds: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """(L, n) of what was predicted of each row, which counts as often as its weight says."""
+    means, stds, ratings, prompts = map(states.repeat, (means, stds, states.ratings, states.prompts))
+    return fit_interval_factors(means, stds, ratings, levels, states.attributes, prompts)
 
 
 def put_posterior(model: URMForRewardModeling, posterior: Posterior) -> None:
@@ -149,10 +155,13 @@ def fit_on_cached(
     """
     if asked is False:
         return
+    weights = np.array(dataset["weight"], dtype=np.float64) if "weight" in dataset.column_names else None
+    if weights is not None and not weights.all():  # rows of weight 0 teach nothing
+        dataset, weights = dataset.select(np.flatnonzero(weights)), weights[weights > 0]
     hidden = features["train"][np.array(dataset["feature"])]
     ratings = np.array(dataset["ratings"], dtype=np.float64)
     prompts = list(dataset["prompt"]) if "prompt" in dataset.column_names else None
-    states = RatedStates(model, hidden, ratings, prompts, weigh=trained)
+    states = RatedStates(model, hidden, ratings, prompts, weigh=trained, weights=weights)
     try:
         fit_what_can_be(states)
     except ValueError as error:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from urm_hf.data.conversation_keys import key_of_prompt
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError
-from urm_hf.data.ratings import find_masks, ratings_array, read_ratings
+from urm_hf.data.ratings import find_masks, ratings_array, read_cell, read_ratings
 from urm_hf.data.row_numbers import drop_number, numbers_of
 from urm_hf.trainers.encoding import RowPlan
 
@@ -99,9 +99,7 @@ def plan_rated_rows(attributes: list[str], scales: Scales, read: RatedRows | Non
 
     def read_columns(row: dict[str, Any], number: int) -> dict[str, Any]:
         ratings = read_ratings(row, attributes, scales) if read is None else read.read_row(number)
-        weight = 1.0 if row.get("weight") is None else float(row["weight"])
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"column `weight` has {weight}; it must be a finite number >= 0.")
+        weight = _read_weight(row.get("weight"))
         conversation = read_conversation(row)
         prompt = key_of_prompt(conversation) or conversation.key
         return {"ratings": ratings, "weight": weight, "prompt": prompt}
@@ -112,3 +110,13 @@ def plan_rated_rows(attributes: list[str], scales: Scales, read: RatedRows | Non
         blank={"ratings": [[float("nan")]] * len(attributes), "weight": 0.0, "prompt": ""},
         problems={} if read is None else read.masks,
     )
+
+
+def _read_weight(value: Any) -> float:
+    """The column `weight` of a row, 1 where there is none; a RowError if it is no weight."""
+    found = read_cell(value)
+    if found is None:
+        return 1.0
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 0 <= found < float("inf"):
+        raise RowError(f"column `weight` has {value!r}; it must be a finite number >= 0.", column="weight")
+    return float(found)

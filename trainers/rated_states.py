@@ -14,8 +14,9 @@ from urm_hf.modeling import URMForRewardModeling
 from urm_hf.scores import has_sigma
 from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.features import pooled_features
-from urm_hf.trainers.encoding import encode_dataset, encoder_for, longest_for
+from urm_hf.trainers.encoding import EncodingReport, encode_dataset, encoder_for, longest_for
 from urm_hf.trainers.rated_rows import plan_rated_rows, read_rated_rows
+from urm_hf.trainers.row_weights import add_weighted, count_copies
 from urm_hf.uncertainty.conformal import assign_folds
 from urm_hf.uncertainty.moments import Moments
 from urm_hf.uncertainty.posterior import SHARES, Posterior, choose_shares, fit_posterior
@@ -36,6 +37,11 @@ class RatedStates:
         prompts (`list`, *optional*): of length N, what rows of one prompt share. By default each row has its own.
         weigh (`bool`, *optional*, defaults to `True`): whether rows count by such a sigma.
         sequences (`list[list[int]]`, *optional*): of length N, the token ids of the rows.
+        weights (`np.ndarray`, *optional*): (N,) above 0, how often each row counts, as where the model was trained. By
+            default once.
+
+    Raises:
+        ValueError: a weight is not above 0 and finite.
     """
 
     def __init__(
@@ -46,7 +52,10 @@ class RatedStates:
         prompts: Sequence[Hashable] | None = None,
         weigh: bool = True,
         sequences: Sequence[Sequence[int]] | None = None,
+        weights: np.ndarray | None = None,
     ):
+        self.weights = None if weights is None or (weights == 1).all() else weights
+        self.copies = slice(None) if self.weights is None else count_copies(self.weights)
         self.sequences = sequences
         self.model, self.hidden, self.ratings = model, hidden, ratings
         self.weighs = weigh and has_sigma(model) and model.config.attribute_loss != "regression"
@@ -56,6 +65,12 @@ class RatedStates:
 
     def __len__(self) -> int:
         return len(self.ratings)
+
+    def repeat(self, values: Any) -> Any:
+        """What is known of each row, an array (N, ...) or a list, with each row as often as its weight says."""
+        if isinstance(values, np.ndarray):
+            return values[self.copies]
+        return [values[row] for row in np.arange(len(self))[self.copies]]
 
     def iter_batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The numbers of the rows of a batch, and their hidden states (N, H)."""
@@ -75,6 +90,10 @@ class RatedStates:
         _, stds, _ = head.distribution(torch.from_numpy(np.ascontiguousarray(hidden)))  # (N, n)
         return (1 / (stds / head.label_std.float()).square().mean(-1)).double().cpu().numpy()
 
+    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """How often some rows count; None where all count once."""
+        return None if self.weights is None else self.weights[rows]
+
     @cached_property
     def folds(self) -> np.ndarray:
         """The fold of each row (N,); rows of one prompt are in one."""
@@ -86,10 +105,11 @@ class RatedStates:
         folds, n = self.folds, len(self.attributes)
         moments = [Moments(self.model.config.hidden_size, n) for _ in range(int(folds.max()) + 1)]
         for rows, hidden in self.iter_batches():
-            weights = self.weigh(hidden)
+            precisions = self.weigh(hidden)
             for fold in np.unique(folds[rows]):
                 mine = folds[rows] == fold
-                moments[fold].add(hidden[mine], self.ratings[rows[mine]], None if weights is None else weights[mine])
+                parts = (part if part is None else part[mine] for part in (precisions, self.weights_of(rows)))
+                add_weighted(moments[fold], hidden[mine], self.ratings[rows[mine]], *parts)
         return moments
 
     @torch.no_grad()
@@ -131,7 +151,10 @@ class RatedStates:
                     if features is None:  # one basis, whatever the share
                         features = self._project(posterior, fold)
                     means[mine], unknown[mine] = posterior.predict_of(features), posterior.epistemic_of(features)
-            shares, noise = choose_shares(predictions, self.ratings, list(self.prompts))
+            counted = {
+                share: (self.repeat(means), self.repeat(unknown)) for share, (means, unknown) in predictions.items()
+            }
+            shares, noise = choose_shares(counted, self.repeat(self.ratings), self.repeat(self.prompts))
             chosen = [[part[:, k] for part in predictions[share]] for k, share in enumerate(shares)]
             means, unknown = (np.stack(part, axis=-1) for part in zip(*chosen, strict=True))
             self._crossed[rank] = CrossFit(shares, noise, means, unknown)
@@ -156,7 +179,13 @@ def sum_moments(parts: Sequence[Moments]) -> Moments:
 
 
 def read_states(
-    model: URMForRewardModeling, tokenizer: Any, dataset: Dataset, args: Any, *, name: str = "rated"
+    model: URMForRewardModeling,
+    tokenizer: Any,
+    dataset: Dataset,
+    args: Any,
+    *,
+    name: str = "rated",
+    report: EncodingReport | None = None,
 ) -> RatedStates:
     """
     The hidden states of rated rows, which a trained model's backbone computes or finds in its cache.
@@ -168,6 +197,7 @@ def read_states(
         args ([`URMAttributeConfig`]): `max_length`, `truncation`, `on_error`, `output_dir`, `cache_dir`,
             `dataset_num_proc` and `max_tokens_per_batch` are read.
         name (`str`, *optional*, defaults to `"rated"`): what errors call the dataset.
+        report ([`EncodingReport`], *optional*): gets what became of the rows; see [`encode_dataset`].
 
     Raises:
         RowError: rows that cannot be used.
@@ -175,7 +205,7 @@ def read_states(
     config = model.config
     attributes = list(config.attributes)
     args.max_length = longest_for(config, args.max_length)
-    rated = read_rated_rows(dataset, attributes, config.attribute_scales)
+    rated = read_rated_rows(dataset, attributes, config.attribute_scales, name)
     rated.read_usable()  # an error if no row can be read
     encoded = encode_dataset(
         dataset,
@@ -185,10 +215,18 @@ def read_states(
         on_error=args.on_error,
         folder=args.output_dir,
         num_proc=args.dataset_num_proc,
+        report=report,
     )
+    weights = np.array(encoded["weight"], dtype=np.float64)
+    if not weights.any():
+        raise ValueError(f"all rows of the {name} dataset have the `weight` 0: there are no rated rows.")
+    if not weights.all():  # they teach nothing
+        encoded = encoded.select(np.flatnonzero(weights))
     sequences: Sequence[Sequence[int]] = list(encoded["input_ids"])
     hidden = pooled_features(
         model, sequences, pad_token_id(tokenizer), args.cache_dir, args.max_tokens_per_batch, "Hidden states"
     )
     ratings = np.array(encoded["ratings"], dtype=np.float64)
-    return RatedStates(model, hidden, ratings, list(encoded["prompt"]), sequences=sequences)
+    return RatedStates(
+        model, hidden, ratings, list(encoded["prompt"]), sequences=sequences, weights=weights[weights > 0]
+    )

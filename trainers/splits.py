@@ -125,11 +125,30 @@ def _name_prompt(row: dict[str, Any], number: int, answer: str | None) -> str:
 def _load(
     data: DataArguments, name: str, split: str | None, rated: list[str] | None, side_file: Path | None
 ) -> Dataset:
-    unreadable: list[RowError] = []
-    skipped = None if side_file is None else unreadable
-    rows = load_rows(name, split, data.dataset_config, data.dataset_revision, unreadable=skipped, numbered=True)
+    unreadable: list[RowError] | None = None if side_file is None else []
+    rows = load_split(data, name, split, rated, unreadable)
     if unreadable and side_file is not None:
         _tell_unreadable(name, unreadable, side_file)
+    return rows
+
+
+def load_split(
+    data: DataArguments,
+    name: str,
+    split: str | None,
+    rated: list[str] | None = None,
+    unreadable: list[RowError] | None = None,
+) -> Dataset:
+    """
+    The rows of one split, as [`load_splits`] reads each.
+
+    Args:
+        data (`DataArguments`): how they are read. name (`str`): the file or dataset. split (`str`, *optional*): its
+            split.
+        rated (`list[str]`, *optional*): as of [`load_splits`].
+        unreadable (`list`, *optional*): gets the errors of what holds no row, which is then left out.
+    """
+    rows = load_rows(name, split, data.dataset_config, data.dataset_revision, unreadable=unreadable, numbered=True)
     if data.data_format == "ultrafeedback":
         rows = from_ultrafeedback(rows)
     else:
@@ -138,10 +157,18 @@ def _load(
         rows = read_dataset(rows, expand, format=data.format, ignore=data.ignore_columns or (), name=name)
     if rated is None or not data.skip_unrated:
         return rows
-    kept = [number for number, row in enumerate(rows) if is_rated(row, rated)]
+    kept = [number for number, row in enumerate(rows) if _may_be_rated(row, rated)]
     if len(kept) < len(rows):
         logger.warning("%s: left out %d of %d rows without a rating.", name, len(rows) - len(kept), len(rows))
     return rows.select(kept)
+
+
+def _may_be_rated(row: dict[str, Any], attributes: list[str]) -> bool:
+    """Whether a row has a rating, or ratings that cannot be read, which are told where all rows are."""
+    try:
+        return is_rated(row, attributes)
+    except RowError:
+        return True
 
 
 def _tell_unreadable(name: str, unreadable: list[RowError], side_file: Path):

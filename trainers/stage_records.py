@@ -39,6 +39,8 @@ def record_stage(config, stage: str, args, dataset, seen: Mapping[str, Any]):
     former = config.training or {}
     if not isinstance(former, dict):
         raise ValueError(f"`training` in the model's config.json must be an object, got {former!r}: take it out.")
+    if stage == "attribute_stage":  # which leaves no posterior, or fits one to its own rows
+        former = {name: of for name, of in former.items() if name not in ("posterior", "intervals")}
     config.training = {**former, stage: record | dict(seen)}
 
 

@@ -79,9 +79,10 @@ class RewardScore(ModelOutput):
                 "This score has no intervals: its model is not calibrated. `urm calibrate MODEL --data RATINGS --out "
                 "DIR` does it for a single URM with a posterior."
             )
-        key = str(float(level))
-        if key not in self.intervals:
-            raise ValueError(f"`level` must be one of {', '.join(self.intervals)}, got {level}.")
+        try:  # levels of half or single precision as well
+            key = next(known for known in self.intervals if abs(float(known) - float(level)) < 1e-6)
+        except (StopIteration, TypeError, ValueError) as error:
+            raise ValueError(f"`level` must be one of {', '.join(self.intervals)}, got {level!r}.") from error
         return {name: (low, high) for name, (low, high) in self.intervals[key].items()}
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.helpers.commands import write
 from tests.helpers.tiny import save_with_tokenizer, tiny_urm
-from tests.helpers.training import ATTRIBUTES, rated_rows
+from tests.helpers.training import ATTRIBUTES, attribute_trainer, rated_rows
+from urm_hf import URMForRewardModeling
 from urm_hf.cli import main
 
 
@@ -15,6 +16,8 @@ def model(tmp_path, monkeypatch) -> str:
     """A URM with a posterior of forty rows."""
     monkeypatch.setenv("URM_CACHE", str(tmp_path / "cache"))
     plain = save_with_tokenizer(tiny_urm(attributes=ATTRIBUTES), tmp_path / "plain")
+    for name in ("LICENSE", "NOTICE.txt", "README.md"):
+        (tmp_path / "plain" / name).write_text(f"{name} of plain")
     data = write(tmp_path / "rated.jsonl", rated_rows(40))
     assert main(["posterior", plain, "--data", data, "--out", str(tmp_path / "fitted")]) == 0
     return str(tmp_path / "fitted")
@@ -36,12 +39,22 @@ def test_a_posterior_and_intervals_record_their_rows(model, tmp_path):
     assert {name: record["conversations"] for name, record in training.items()} == {"posterior": 40, "intervals": 50}
 
 
+def test_licences_stay_with_the_model_and_its_card_does_not(model, tmp_path):
+    """The card tells of measurements that are not of this model, as after `urm merge`."""
+    assert (tmp_path / "fitted" / "NOTICE.txt").read_text() == "NOTICE.txt of plain"
+    assert (tmp_path / "fitted" / "LICENSE").is_file() and not (tmp_path / "fitted" / "README.md").exists()
+
+
 def test_rows_that_should_be_new_and_are_not_are_told(model, tmp_path, capsys):
     data = write(tmp_path / "some.jsonl", rated_rows(40)[:30] + rated_rows(20, seed=9))
     assert calibrate(model, data, tmp_path / "split", "split") == 0
     assert f"note: {model} was trained on these conversations (30 of 50 for its posterior)" in capsys.readouterr().err
     assert calibrate(model, data, tmp_path / "cross", "cross") == 0  # which reads the rows of the training
     assert "note:" not in capsys.readouterr().err
+    new = write(tmp_path / "new.jsonl", rated_rows(40, seed=9))
+    assert calibrate(model, new, tmp_path / "of-new", "cross") == 0
+    told = capsys.readouterr().err
+    assert f"note: the posterior of {model} was fitted on none of these rows" in told and "`--method split`" in told
 
 
 def test_rows_that_are_new_are_told_nothing_of(model, tmp_path, capsys):
@@ -89,3 +102,12 @@ def test_the_table_says_what_its_numbers_are(model, tmp_path, capsys):
     assert "| | 0.5 | 0.68 | 0.8 | 0.9 | 0.95 |" in told
     assert "| a Gaussian's | 0.67 | 0.99 | 1.28 | 1.64 | 1.96 |" in told
     assert "In brackets: the share of these ratings that an interval with the Gaussian's" in told
+
+
+def test_training_forgets_the_rows_of_a_former_posterior(model, tmp_path):
+    """They are not those of the posterior that it has then, or it has none."""
+    for name, options in (("frozen", {"freeze_backbone": True}), ("full", {})):
+        loaded = URMForRewardModeling.from_pretrained(model)
+        trainer = attribute_trainer(tmp_path / name, rated_rows(40, seed=9), model=loaded, **options)
+        assert list(trainer.model.config.training) == ["attribute_stage"]
+        assert trainer.model.score.has_posterior == (name == "frozen")

@@ -71,7 +71,7 @@ def test_the_ends_of_a_scale_are_inside_and_attributes_without_one_are_free():
     "row", [{"clarity": None, "depth": None}, {"clarity": [], "depth": [None]}, {"clarity": None}], ids=str
 )
 def test_a_row_without_any_rating_is_an_error_that_names_the_columns(row):
-    with pytest.raises(ValueError, match="no rating at all: clarity, depth are all empty.*--skip_unrated"):
+    with pytest.raises(ValueError, match="no rating at all: clarity, depth are all empty.*`skip_unrated=True`"):
         read_ratings(row, NAMES)
 
 
@@ -80,6 +80,11 @@ def test_rating_columns_that_are_all_absent_are_an_error_that_names_those_found(
         ValueError, match=r"none of the rating columns \['clarity', 'depth'\].*\['prompt', 'quality'\]"
     ):
         read_ratings({"quality": 3, "prompt": "a"}, NAMES)
+
+
+def test_a_rating_that_float32_cannot_hold_is_an_error():
+    with pytest.raises(ValueError, match="column `depth` has 1e.39, more than float32 holds"):
+        read_ratings({"clarity": 1, "depth": [1, 1e39]}, NAMES)
 
 
 RATINGS = [[[1.0, 2.0], [3.0]], [[], [0.5, 1.0, 4.0]]]

@@ -141,6 +141,24 @@ def test_it_survives_bfloat16_bodies(tmp_path):
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0)
 
 
+def test_it_computes_in_a_model_of_any_precision():
+    model, _ = with_posterior()
+    hidden = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(pooled_hidden=hidden).attribute_epistemic_stds
+        found = model.double()(pooled_hidden=hidden).attribute_epistemic_stds
+    torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=0)
+
+
+def test_a_level_is_found_in_any_precision_and_others_are_refused():
+    score = RewardScore(intervals={"0.5": {"help": [1.0, 2.0]}, "0.9": {"help": [0.0, 3.0]}})
+    for level in (0.9, "0.9", np.float32(0.9)):
+        assert score.attribute_intervals(level) == {"help": (0.0, 3.0)}
+    for level in (None, [0.9], "90%", 0.91, float("nan"), 1):
+        with pytest.raises(ValueError, match="`level` must be one of 0.5, 0.9, got"):
+            score.attribute_intervals(level)
+
+
 def test_dropping_it_leaves_the_model_as_it_was():
     model, _ = with_posterior()
     model.score.drop_posterior()

@@ -125,6 +125,14 @@ def test_a_weight_that_is_not_a_finite_number_from_0_is_named(tmp_path, weight):
         attribute_trainer(tmp_path, rated_rows(3, weight=[1.0, weight, 1.0]))
 
 
+def test_a_weight_may_be_text_of_a_number_as_in_csv_and_nothing_else(tmp_path):
+    trainer = attribute_trainer(tmp_path / "text", rated_rows(3, weight=["1", "0.5", "2"]))
+    assert list(trainer.train_dataset["weight"]) == [1.0, 0.5, 2.0]
+    for weights in (["1", "much", "1"], [[1], [2], [1]], [True, True, True]):
+        with pytest.raises(ValueError, match="column `weight` has .*; it must be a finite number >= 0"):
+            attribute_trainer(tmp_path, rated_rows(3, weight=weights))
+
+
 def test_accumulated_batches_train_like_one_large_batch(tmp_path):
     states = []
     for size, accumulate in ((12, 1), (4, 3)):

@@ -1,11 +1,13 @@
 """The posterior of a URM with an adapter: fitted in memory, by command, loaded alone and in ensembles."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
-from peft import LoraConfig, get_peft_model
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from tests.helpers.adapters import save_adapter
 from tests.helpers.commands import write
@@ -100,6 +102,51 @@ def test_a_posterior_of_the_base_is_none_of_the_adapter(tmp_path, base):
     loaded = load_adapter(plain)
     assert not loaded.score.has_posterior and loaded.config.posterior_rank is None
     assert RewardScorer(plain).score(TEXTS[:2])[0].epistemic_variance is None
+
+
+def score_in_torch(model) -> dict:
+    """Of the first text."""
+    ids = torch.tensor([tiny_tokenizer()(TEXTS[0])["input_ids"]])
+    with torch.no_grad():
+        return model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
+def test_plain_peft_loads_it_too_and_says_what_it_leaves_out(tmp_path, base, caplog, monkeypatch):
+    """Into a copy of the base's head, which has none."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    adapter = make_adapter(base, tmp_path / "adapter")
+    fitted = fit(adapter, tmp_path / "out", "--rank", "6")
+    (expected,) = RewardScorer(fitted).score(TEXTS[:1])
+    stds = pytest.approx(list(expected.attribute_epistemic_stds.values()), rel=1e-4)
+    assert "no intervals" not in caplog.text  # of our own loading, which has them
+    loaded = PeftModel.from_pretrained(URMForRewardModeling.from_pretrained(base), fitted)
+    assert score_in_torch(loaded)["attribute_epistemic_stds"][0].tolist() == stds
+    assert "posterior is loaded, but no intervals" in caplog.text
+    second = PeftModel.from_pretrained(URMForRewardModeling.from_pretrained(base), adapter)
+    assert "attribute_epistemic_stds" not in score_in_torch(second)
+    second.load_adapter(fitted, "fitted")
+    second.set_adapter("fitted")
+    assert score_in_torch(second)["attribute_epistemic_stds"][0].tolist() == stds
+
+
+def test_plain_peft_refuses_a_posterior_of_the_base_that_is_not_the_adapter_s(tmp_path, base):
+    adapter = make_adapter(base, tmp_path / "adapter")
+    fitted = fit(adapter, tmp_path / "out", "--rank", "6")
+    below = fit(base, tmp_path / "below", "--rank", "5")
+    with pytest.raises(KeyError, match="posterior_"):
+        PeftModel.from_pretrained(URMForRewardModeling.from_pretrained(below), adapter)
+    with pytest.raises(RuntimeError, match="size mismatch for .*posterior_basis"):
+        PeftModel.from_pretrained(URMForRewardModeling.from_pretrained(below), fitted)
+
+
+def test_a_scale_stays_with_an_adapter(tmp_path, base):
+    out = fit(make_adapter(base, tmp_path / "adapter"), tmp_path / "out", "--attribute-scales", '{"help": [0, 4]}')
+    assert load_adapter(out).config.attribute_scales == {"help": [0.0, 4.0]}
+    ends = [score.attribute_intervals(0.95) for score in RewardScorer(out).score(TEXTS)]
+    assert (
+        min(low for one in ends for low in one["help"]) == 0 and max(high for one in ends for high in one["help"]) == 4
+    )
+    assert min(low for one in ends for low in one["depth"]) < 0
 
 
 def test_it_is_fitted_to_a_model_in_memory(tmp_path, base):

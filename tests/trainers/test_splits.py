@@ -120,3 +120,13 @@ def test_any_row_of_a_file_may_be_of_another_format(tmp_path):
 def test_a_number_of_rows_that_means_nothing_is_refused(file, count, told):
     with pytest.raises(ValueError, match=told):
         DataArguments(file, **count)
+
+
+def test_ratings_that_cannot_be_read_are_not_told_as_missing(tmp_path):
+    """By number, with all other rows that cannot be used, where they are encoded."""
+    good = {"prompt": "a", "response": "b", "ratings": [1, 2]}
+    rows = [good, good | {"ratings": [1, 2, 3]}, good | {"ratings": [None, None]}]
+    (tmp_path / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataArguments(str(tmp_path / "rated.jsonl"), skip_unrated=True)
+    train, _ = load_splits(data, seed=0, rated=["help", "depth"])
+    assert list(numbers_of(train)) == [0, 1]

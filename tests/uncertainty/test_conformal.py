@@ -108,3 +108,36 @@ def test_folds_keep_groups_whole_and_are_of_like_size():
     assert sorted(np.bincount(assign_folds(["a"] * 10, 5))) == [2] * 5
     with pytest.raises(ValueError, match="two rows and two folds or more, got 1 and 5"):
         assign_folds(["a"])
+
+
+def test_a_level_of_nearly_nothing_takes_the_smallest_residual():
+    assert conformal_quantile(np.array([3.0, 1.0, 2.0]), 1e-9) == 1
+
+
+@pytest.mark.parametrize(
+    "name, value, told",
+    [
+        ("means", np.nan, "`means` must be finite, got nan in row 3 of attribute 1"),
+        ("stds", 0.0, "`stds` must be above 0 and finite, got 0.0 in row 3 of attribute 1"),
+        ("stds", -1.0, "`stds` must be above 0"),
+        ("stds", np.inf, "`stds` must be above 0 and finite, got inf"),
+        ("ratings", np.inf, "`ratings` must be finite"),
+    ],
+)
+def test_numbers_that_are_none_are_not_left_out(name, value, told):
+    parts = {"means": np.zeros((9, 2)), "stds": np.ones((9, 2)), "ratings": np.ones((9, 2, 1))}
+    parts[name][3, 1] = value
+    with pytest.raises(ValueError, match=told):
+        fit_interval_factors(**parts, levels=[0.5])
+    if name != "ratings":  # a row that nobody rated may have anything
+        parts["ratings"][3, 1] = np.nan
+        assert fit_interval_factors(**parts, levels=[0.5]).tolist() == [[1.0, 1.0]]
+
+
+def test_shapes_that_do_not_fit_are_told():
+    means, ratings = np.zeros((9, 2)), np.zeros((9, 2, 1))
+    with pytest.raises(ValueError, match=r"must be \(N, n\) and .*got \(5, 2\), \(9, 2\) and \(9, 2, 1\)"):
+        fit_interval_factors(means[:5], means + 1, ratings)
+    with pytest.raises(ValueError, match="`groups` must name the group of each of the 9 rows, got 2"):
+        fit_interval_factors(means, means + 1, ratings, [0.5], groups=[1, 2])
+    assert fit_interval_factors(means.tolist(), (means + 1).tolist(), ratings.tolist(), [0.5]).shape == (1, 2)

@@ -55,7 +55,8 @@ def test_it_is_the_spread_of_margins_over_draws_of_the_regression(unrated):
 def test_of_answers_that_share_nothing_it_is_that_of_both(rank):
     """Against an answer without features the margin varies as the reward does, but for what the mean rating adds."""
     model, posterior, a, _ = score_sides(rank)
-    nothing = [dict(row.items()) | {"posterior_features": [0.0] * (posterior.rank + 1)} for row in a]
+    changed = {"posterior_features": [0.0] * (posterior.rank + 1), "attribute_epistemic_stds": None}
+    nothing = [dict(row.items()) | changed for row in a]
     alone = np.array([row["reward_epistemic_std"] for row in a]) ** 2
     weights = np.array([[row["gating_weights"][name] for name in model.config.attributes] for row in a])
     expected = alone - weights**2 @ posterior.intercept
@@ -93,3 +94,16 @@ def test_input_that_does_not_fit_is_told():
     for unfit in (tiny_urm(), ensemble):
         with pytest.raises(ValueError, match="needs a single URM with a posterior"):
             RewardScorer(unfit, tiny_tokenizer()).score(A, return_posterior_features=True)
+
+
+@pytest.mark.parametrize("unrated", [0, 15])
+def test_scores_of_another_posterior_are_told(unrated):
+    """Of one rank, the same attributes, and even the same model."""
+    model, _, a, b = score_sides(rank=6, unrated=unrated)
+    other, _, _, theirs = score_sides(rank=6, unrated=unrated + 10)
+    for sides in ((a, theirs), (theirs, a)):
+        with pytest.raises(ValueError, match="Row 0 is of another posterior than `head` has: .* Score both sides by"):
+            margin_epistemic_std(*sides, model.score)
+    with pytest.raises(ValueError, match="Row 0 is of another posterior"):
+        compute_joint_probability(a, b, other.score)
+    assert len(margin_epistemic_std(a, b, model.score)) == len(A)

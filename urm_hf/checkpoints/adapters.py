@@ -12,7 +12,7 @@ from urm_hf.checkpoints.files import read_json, write_json
 from urm_hf.modeling import URMConfig, URMForRewardModeling
 from urm_hf.modeling.card_urm import CARD_BLANK
 from urm_hf.modeling.fingerprint_urm import BASE_RECORD, compute_fingerprint
-from urm_hf.modeling.hub_place_urm import HubPlace
+from urm_hf.modeling.hub_place_urm import HubPlace, check_name
 from urm_hf.modeling.members_urm import (
     ADAPTER_CONFIG,
     ADAPTER_PREFIX,
@@ -77,6 +77,7 @@ def _write_record(folder: str | Path, record: Any):
 
 def is_adapter(name: str | Path, **hub: Any) -> bool:
     """Whether a folder or repository holds an adapter rather than a model. `hub`: `revision`, `token`, ..."""
+    check_name(str(name))
     return find_adapter_config_file(str(name), **hub) is not None
 
 

@@ -25,7 +25,7 @@ from urm_hf.data.progress import ProgressBar
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, compare_layouts, read_json_object
-from urm_hf.modeling.hub_place_urm import describe_unreachable
+from urm_hf.modeling.hub_place_urm import check_name, describe_unreachable
 
 UNFINISHED, LOCK = ".unfinished", "lock"  # of temporary folders
 TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*", "vocab.*", "merges.txt", "spiece.*"]
@@ -217,9 +217,8 @@ class Checkpoint:
             if revision is not None:
                 raise ValueError(f"`revision` pins {name} to {revision!r}, but it is a folder: leave it out.")
             check_folder(self.folder)
-        elif self.folder.is_absolute() or self.name.startswith(".") or self.name.count("/") > 1:
-            raise FileNotFoundError(f"{name}: no such folder.")
         else:
+            check_name(self.name)
             wanted = ["config.json", INDEX, "*.safetensors", *TOKENIZER, *LICENCES]
             hub: dict[str, Any] = {"token": token, "local_files_only": local_files_only, "allow_patterns": wanted}
             self.folder = download(self.name, revision=revision, **hub)
@@ -265,9 +264,26 @@ class Checkpoint:
 
     def copy_companions(self, folder: Path):
         """Copies tokenizer, chat template and licences."""
-        for path in (path for pattern in [*TOKENIZER, *LICENCES] for path in self.folder.glob(pattern)):
-            if path.is_file():
-                shutil.copyfile(path, folder / path.name)
+        _copy_files(self.folder, [*TOKENIZER, *LICENCES], folder)
+
+
+def copy_licences(name: str, folder: Path, revision: str | None = None):
+    """
+    Copies the licences of a model to a folder that is made from it. Not its card, which describes another model.
+
+    Args:
+        name (`str`): a folder, or a repository of the Hub, which was loaded before.
+        folder (`Path`): where they go.
+        revision (`str`, *optional*): commit, branch or tag of a repository.
+    """
+    source = name if Path(name).is_dir() else snapshot_download(name, revision=revision, allow_patterns=LICENCES)
+    _copy_files(Path(source), LICENCES, folder)
+
+
+def _copy_files(source: Path, patterns: list[str], folder: Path):
+    for path in (path for pattern in patterns for path in source.glob(pattern)):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
             "intervals as well: `urm posterior MODEL --data RATINGS --out DIR`."
         )
     cross = args.method == "cross"
-    states = read_rated_states(args, model, tokenizer, "intervals", new=not cross)
+    states, skipped = read_rated_states(args, model, tokenizer, "intervals", new=not cross)
     from urm_hf.trainers.posteriors import fit_head_intervals
     from urm_hf.uncertainty.conformal import LEVELS
 
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
         told = f"all {len(states):,} rows are of one prompt: the intervals are for other answers to it"
         print(f"note: {told}, and of other prompts nothing is known.", file=sys.stderr)
     before, factors = fit_head_intervals(states, levels, cross=cross)
-    save_rated_model(args, model, tokenizer)
+    save_rated_model(args, states, tokenizer, skipped)
     print(_describe(args, states, levels, before, factors))
     return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from urm_hf.cli.parser import list_flags
 
-ARGUMENT = re.compile(r"""`(\w+)=(True|False|None|"[^"`]*"|'[^'`]*'|-?[\d.]+)`""")
+ARGUMENT = re.compile(r"""`(\w+)=(True|False|None|"[^"`]*"|'[^'`]*'|\{[^`]*\}|-?[\d.]+)`""")
 TWICE = re.compile(r"`(--[^`]+)`(?:, `\1`| \(`?\1`?\))")
 
 
@@ -38,6 +38,8 @@ def spell_as_flags(message: str, flags: Collection[str]) -> str:
 
     def spell(found: re.Match[str]) -> str:
         value = found[2].strip("\"'")
+        if value.startswith("{"):  # JSON, as a shell takes it
+            value = "'" + value.replace("'", '"') + "'"
         for flag in (f"--{found[1]}", f"--{found[1].replace('_', '-')}"):
             if flag in flags and value != "None":
                 underscored = "_" in flag  # of training, where switches take a value

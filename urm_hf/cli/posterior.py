@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     check_positive(args, "rank")
     check_rated_model(args)
     model, tokenizer = load_rated_model(args)
-    states = read_rated_states(args, model, tokenizer, "posterior")
+    states, skipped = read_rated_states(args, model, tokenizer, "posterior")
     from urm_hf.trainers.posterior_checks import check_posterior
     from urm_hf.trainers.posteriors import fit_head_posterior, fit_what_can_be
 
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         posterior = fit_head_posterior(states, args.rank, args.levels)
     else:
         posterior = fit_what_can_be(states, args.rank)
-    save_rated_model(args, model, tokenizer)
+    save_rated_model(args, states, tokenizer, skipped)
     print(f"{args.out}: {args.model} with a posterior of {len(states):,} rows, {posterior.rank} directions")
     width = max(map(len, model.config.attributes))
     numbers = zip(model.config.attributes, posterior.noise, posterior.intercept, posterior.share, strict=True)

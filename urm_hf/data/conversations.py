@@ -248,7 +248,8 @@ def limit_length(ids: list[int], max_length: int | None, truncation: str) -> lis
         return None
     raise RowError(
         f"the conversation has {len(ids)} tokens, more than max_length={max_length}. Raise the limit, or say what to "
-        'do: truncation="left" (keeps the end) or "right" (keeps the beginning), in training also "drop".'
+        'do: `truncation="left"` (keeps the end), `truncation="right"` (keeps the beginning) or, in training, '
+        '`truncation="drop"`.'
     )
 
 

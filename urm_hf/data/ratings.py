@@ -10,6 +10,7 @@ import numpy as np
 
 from urm_hf.data.errors import RowError
 
+LARGEST = float(np.finfo(np.float32).max)  # ratings are float32 where they are learnt from
 MASKS = (-1, -9, -99, -100, -999, -9999, 99, 999, 9999)  # what people write for a rating that was not given
 
 
@@ -36,8 +37,8 @@ def read_ratings(
     ratings = [_numbers(attribute, source.get(attribute)) for attribute in attributes]
     if not any(ratings):
         raise RowError(
-            f"no rating at all: {', '.join(attributes)} are all empty. Rate the row, or drop it "
-            "(`urm train attributes --skip_unrated` drops and counts such rows)."
+            f"no rating at all: {', '.join(attributes)} are all empty. Rate the row, or leave such rows out and have "
+            "them counted, where ratings are learnt from (`skip_unrated=True`)."
         )
     for attribute, values in zip(attributes, ratings, strict=True):
         if scales and attribute in scales:
@@ -106,8 +107,10 @@ def _numbers(column: str, value: Any) -> list[float]:
             continue
         if isinstance(item, (bool, np.bool_)) or not isinstance(item, (Real, np.number)):
             raise RowError(f"column `{column}` has {item!r}, which is not a number.")
-        if not math.isfinite(item):
+        if not math.isfinite(float(item)):
             raise RowError(f"column `{column}` has {item!r}. Use null for a rating that was not given.")
+        if abs(float(item)) > LARGEST:
+            raise RowError(f"column `{column}` has {item!r}, more than float32 holds: give it on another scale.")
     return [float(item) for item in values if item is not None]
 
 
@@ -128,7 +131,7 @@ def find_masks(
     ratings: np.ndarray,
     attributes: Sequence[str],
     scales: Mapping[str, Sequence[float]] | None = None,
-    declared_in: str = "attribute_scales",
+    column: str | None = None,
 ) -> dict[int, str]:
     """
     Rows that hold a value which usually says "not rated", such as -100: what is wrong with each.
@@ -140,7 +143,7 @@ def find_masks(
         ratings (`np.ndarray`): (N, n, R), NaN where there is none.
         attributes (`list[str]`): names of the n attributes.
         scales (`dict[str, [min, max, ...]]`, *optional*): of attributes whose range is declared.
-        declared_in (`str`, defaults to `"attribute_scales"`): the argument or column that declares them.
+        column (`str`, *optional*): the column that declares them. By default the argument `attribute_scales` does.
     """
     problems: dict[int, str] = {}
     for k, attribute in enumerate(attributes):
@@ -153,9 +156,11 @@ def find_masks(
         positive = masked & (values > 0) & bool(len(others)) & bool((others <= 9.9).all())
         for row in np.flatnonzero((negative | positive).any(axis=1)):
             mask = values[row][(negative | positive)[row]][0]
+            scale = f"{{{attribute!r}: [min, max]}}"
+            declared = f"`attribute_scales={scale}`" if column is None else f"`{column}` {scale}"
             problems.setdefault(
                 int(row),
                 f"column `{attribute}` has the rating {mask:g}, which usually says that there is none. Write null "
-                f"there; if it is a rating, declare the scale: `{declared_in}` {{{attribute!r}: [min, max]}}.",
+                f"there; if it is a rating, declare the scale: {declared}.",
             )
     return problems

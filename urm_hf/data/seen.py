@@ -135,7 +135,20 @@ def describe_seen(training: Any, conversations: Sequence[Any]) -> str | None:
     Args:
         training: the config's `training`. conversations (`Sequence`): in any form that is read.
     """
-    digests = {_digest(one) for one in conversations}
+    return _describe_common(training, {_digest(one) for one in conversations})
+
+
+def describe_marked(training: Any, marks: Iterable[str]) -> str | None:
+    """
+    As [`describe_seen`], of conversations that were marked when they were read.
+
+    Args:
+        training: the config's `training`. marks (`Iterable[str]`): of [`mark_conversation`].
+    """
+    return _describe_common(training, {int(mark.split(":")[1], 16) for mark in marks})
+
+
+def _describe_common(training: Any, digests: Set[int]) -> str | None:
     told = []
     for seen in read_seen(training):
         common, among = seen.count_common(digests)

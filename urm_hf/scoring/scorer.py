@@ -122,6 +122,8 @@ class RewardScorer:
             model, model_kwargs, revision = _load_ensemble(model, revision, model_kwargs), {}, None
         if not (revision is None or isinstance(revision, str)):
             raise ValueError(f"`revision` must be one commit, branch or tag for one `model`, got {revision!r}.")
+        if not (isinstance(model, (str, os.PathLike)) or hasattr(model, "config")):
+            raise ValueError(f"`model` must be a model or the name of one, a folder or repository, got {model!r}.")
         place = HubPlace.read(model_kwargs)
         refuse_published(model, **place.at(revision).kwargs())
         hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}

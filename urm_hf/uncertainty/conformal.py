@@ -33,7 +33,7 @@ def conformal_quantile(residuals: np.ndarray, level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"`level` must lie between 0 and 1, got {level}.")
     # rounded first: 0.7 * 10 is a little above 7 in floating point
-    rank = math.ceil(round((len(residuals) + 1) * level, 6))
+    rank = max(math.ceil(round((len(residuals) + 1) * level, 6)), 1)
     if rank > len(residuals):
         raise ValueError(
             f"{len(residuals)} ratings are too few for intervals of {level:g}: they take {count_needed(level)}."
@@ -72,8 +72,11 @@ def fit_interval_factors(
         `np.ndarray` of shape `(L, n)`: rising with the level.
 
     Raises:
-        ValueError: an attribute has ratings of too few groups, or too few ratings, for a level.
+        ValueError: an attribute has ratings of too few groups, or too few ratings, for a level; or shapes do not fit,
+            or numbers are not finite or no standard deviations.
     """
+    means, stds, ratings = (np.asarray(part, dtype=np.float64) for part in (means, stds, ratings))
+    _check_predictions(means, stds, ratings, groups)
     if groups is not None:
         _check_groups(count_groups(ratings, groups), levels, attributes, len(set(groups)))
     residuals = np.abs(ratings - means[..., None]) / stds[..., None]  # (N, n, R)
@@ -87,6 +90,29 @@ def fit_interval_factors(
                 name = f"attribute {k}" if attributes is None else repr(attributes[k])
                 raise ValueError(f"{name}: {error}") from error
     return factors
+
+
+def _check_predictions(means: np.ndarray, stds: np.ndarray, ratings: np.ndarray, groups: Sequence[Hashable] | None):
+    """Whatever is not finite would be left out without a word, and fewer ratings be held than the level says."""
+    if ratings.ndim != 3 or not means.shape == stds.shape == ratings.shape[:2]:
+        raise ValueError(
+            f"`means` and `stds` must be (N, n) and `ratings` (N, n, R), got {means.shape}, {stds.shape} and "
+            f"{ratings.shape}."
+        )
+    if groups is not None and len(groups) != len(ratings):
+        raise ValueError(f"`groups` must name the group of each of the {len(ratings)} rows, got {len(groups)}.")
+    rated = ~np.isnan(ratings).all(-1)  # (N, n)
+    right = {
+        "means": np.isfinite(means) | ~rated,
+        "stds": (np.isfinite(stds) & (stds > 0)) | ~rated,
+        "ratings": ~np.isinf(ratings).any(-1),
+    }
+    for name, fine in right.items():
+        if not fine.all():
+            row, k = (int(place[0]) for place in np.nonzero(~fine))
+            kind = "above 0 and finite" if name == "stds" else "finite"
+            values = {"means": means, "stds": stds, "ratings": ratings}[name]
+            raise ValueError(f"`{name}` must be {kind}, got {values[row, k]} in row {row} of attribute {k}.")
 
 
 def count_groups(ratings: np.ndarray, groups: Sequence[Hashable]) -> list[int]:

@@ -21,6 +21,8 @@ from urm_hf.modeling.head_urm import URMHead
 from urm_hf.uncertainty.measures import compute_uncertainty, preference_probability
 from urm_hf.uncertainty.posterior import quadratic_form
 
+TOLERANCE = 0.01  # of variances, which scores have in float32, of features that are rounded
+
 
 def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head: URMHead) -> np.ndarray:
     """
@@ -37,7 +39,8 @@ def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head:
         head ([`URMHead`]): `model.score` of the model that gave them.
 
     Raises:
-        ValueError: lists of different length, scores without `posterior_features`, or of another model.
+        ValueError: lists of different length, scores without `posterior_features`, or of another posterior. That both
+            sides were scored with one gate cannot be told from them.
     """
     if len(scores_a) != len(scores_b):
         raise ValueError(f"Pairs need two lists of one length, got {len(scores_a)} and {len(scores_b)} scores.")
@@ -52,6 +55,8 @@ def margin_epistemic_std(scores_a: Sequence[Any], scores_b: Sequence[Any], head:
         getattr(head, f"posterior_{name}").double().cpu().numpy()
         for name in ("offsets", "variances", "rest", "intercept")
     )
+    for side, z in ((scores_a, z_a), (scores_b, z_b)):
+        _check_posterior(side, z, names, offsets, variances, rest, intercept)
     total = np.zeros(len(z_a))
     for k in range(len(names)):  # (N, r) at a time, not (N, n, r)
         apart = w_a[:, k, None] * (z_a[:, :-1] - offsets[k]) - w_b[:, k, None] * (z_b[:, :-1] - offsets[k])
@@ -75,6 +80,35 @@ def compute_joint_probability(scores_a: Sequence[Any], scores_b: Sequence[Any], 
     std_a, std_b = compute_uncertainty(scores_a, "reward_std"), compute_uncertainty(scores_b, "reward_std")
     rewards_a, rewards_b = (np.array([row["reward"] for row in rows]) for rows in (scores_a, scores_b))
     return preference_probability(rewards_a, np.hypot(std_a, unknown), rewards_b, std_b)
+
+
+def _check_posterior(
+    scores: Sequence[Any],
+    features: np.ndarray,
+    names: Sequence[str],
+    offsets: np.ndarray,
+    variances: np.ndarray,
+    rest: np.ndarray,
+    intercept: np.ndarray,
+):
+    """Whether a posterior says of features (N, r + 1) what the scores say that it said."""
+    rows = [number for number, row in enumerate(scores) if row.get("attribute_epistemic_stds") is not None]
+    if not rows:
+        return
+    told = np.array([[scores[row]["attribute_epistemic_stds"][name] for name in names] for row in rows]) ** 2
+    along, outside = features[rows, :-1], features[rows, -1] ** 2
+    for k in range(len(names)):
+        found = quadratic_form(along - offsets[k], variances[k]) + outside * rest[k] + intercept[k]
+        # what is infinite in half precision cannot be compared, and is not found wrong here
+        wrong = np.abs(found - told[:, k]) > TOLERANCE * np.maximum(found, told[:, k])
+        if wrong.any():
+            number = rows[int(np.argmax(wrong))]
+            ours, theirs = found[wrong][0] ** 0.5, told[wrong, k][0] ** 0.5
+            raise ValueError(
+                f"Row {number} is of another posterior than `head` has: of its `posterior_features` this one says "
+                f"that {names[k]} is unknown by {ours:.3g}, and the score says {theirs:.3g}. Score both sides by one "
+                "model, and pass its `model.score`."
+            )
 
 
 def _read_sides(scores: Sequence[Any], rank: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

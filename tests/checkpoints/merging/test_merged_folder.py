@@ -128,5 +128,5 @@ def test_a_revision_of_a_folder_is_refused(members, tmp_path):
 
 @pytest.mark.parametrize("name", ["/nowhere/urm", "./nowhere", "a/b/c"])
 def test_a_missing_folder_is_not_looked_for_on_the_hub(members, tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=f"{name}: no such folder"):
+    with pytest.raises(FileNotFoundError, match=f"{name} is no folder here"):
         merge_checkpoints([members[0], name], tmp_path / "merged")

@@ -113,7 +113,7 @@ def test_a_missing_shard_is_named(tmp_path):
 
 
 def test_folders_that_are_not_there_or_not_free(published, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="is no folder here"):
         convert_published(tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         convert_published(tmp_path, tmp_path / "out")

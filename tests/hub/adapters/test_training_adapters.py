@@ -109,7 +109,7 @@ def test_an_adapter_of_a_language_model_s_adapter_is_put_on_both(spoken, tmp_pat
     both = rewards(trainer.model.get_base_model().eval(), tokenizer=trainer.processing_class)
     assert rewards(str(tmp_path / "urm")) == close(both)
     shutil.rmtree(tmp_path / "lm")
-    with pytest.raises(OSError, match="there is no such folder"):
+    with pytest.raises(OSError, match="is no folder here"):
         rewards(str(tmp_path / "urm"))
 
 

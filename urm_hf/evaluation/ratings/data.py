@@ -143,7 +143,7 @@ def _without_masks(data: RatingSet, numbers: Sequence[int], *, skip: bool) -> Ra
         numbers (`list[int]`): of the rows, where they came from.
         skip (`bool`): whether to leave out.
     """
-    masked = find_masks(data.ratings, data.attributes, data.scales, "scale")
+    masked = find_masks(data.ratings, data.attributes, data.scales, column="scale")
     kept = [place for place in range(len(numbers)) if place not in masked]
     if masked and (not skip or not kept):
         place = min(masked)
