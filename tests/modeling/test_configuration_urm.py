@@ -180,7 +180,7 @@ def test_a_multimodal_backbone_config_is_refused_with_a_hint():
         ({"attribute_scales": {"coherence": [4, 0]}}, r"`attribute_scales\['coherence'\]` must be .*\[4, 0\]"),
         (
             {"attribute_scales": "coherence"},
-            r"`attribute_scales` must be of the form .*, got coherence",
+            r"`attribute_scales` must be of the form .*, got 'coherence'",
         ),
         ({"attribute_scales": {"coherence": 5}}, r"`attribute_scales\['coherence'\]` must be .*got 5"),
         ({"attribute_scales": {"coherence": ["0", "4"]}}, r"`attribute_scales\['coherence'\]` must be .*'0', '4'"),
