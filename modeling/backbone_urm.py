@@ -161,11 +161,27 @@ def find_weights(name: str, place: HubPlace) -> list[str]:
         return [single]
     index = place.find_file(name, INDEX)
     if index is None:
+        check_holds_model(name, place)
         raise ValueError(
             f"{name} has neither {WEIGHTS} nor {INDEX}; pickled weights (.bin) are never loaded. Save it again with "
             "`save_pretrained`."
         )
     return [find_shard(name, shard, place) for shard in sorted(set(read_weight_map(index).values()))]
+
+
+def check_holds_model(name: str, place: HubPlace):
+    """A ValueError for a folder that is no model's, nor an adapter's: it names the models in it."""
+    if not os.path.isdir(name) or place.find_file(name, "adapter_config.json") is not None:
+        return
+    if place.find_file(name, "config.json") is None:
+        raise ValueError(f"{name} holds no model: it has no config.json.{_name_models_inside(name)}")
+
+
+def _name_models_inside(folder: str) -> str:
+    """Where the models are of which somebody has named the folder around them, as a sentence."""
+    inside = sorted(os.path.join(folder, one) for one in os.listdir(folder))
+    models = [path for path in inside if os.path.isfile(os.path.join(path, "config.json"))]
+    return f" Name one of those in it: {', '.join(models[:5])}." if models else ""
 
 
 def read_weight_map(index: str) -> dict[str, str]:

@@ -96,11 +96,7 @@ class HubPlace:
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **self.kwargs())
         # without a connection, too, transformers gives None: a typing error would be told as a missing weight file
         if found is None and not os.path.isdir(name) and not self._is_cached(name, file):
-            raise OSError(
-                f"{name} is no folder here, and the Hub cannot be asked for a repository of that name: there is no "
-                "connection, or the offline mode is on, and nothing of it is in the cache. Correct the name, or "
-                "connect and try again."
-            )
+            raise OSError(describe_unreachable(name))
         return found
 
     def _is_cached(self, name: str, file: str) -> bool:
@@ -108,3 +104,12 @@ class HubPlace:
         files = ("config.json", "adapter_config.json", file)
         paths = [path if self.subfolder is None else f"{self.subfolder}/{path}" for path in files]
         return any(try_to_load_from_cache(name, path, self.cache_dir, self.revision) is not None for path in paths)
+
+
+def describe_unreachable(name: str) -> str:
+    """What is to be said of a name that is no folder, and that the Hub cannot be asked for."""
+    return (
+        f"{name} is no folder here, and the Hub cannot be asked for a repository of that name: there is no "
+        "connection, or the offline mode is on, and nothing of it is in the cache. Correct the name, or connect and "
+        "try again."
+    )

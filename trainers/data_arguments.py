@@ -105,6 +105,12 @@ class DataArguments:
     def __post_init__(self):
         if not 0 < self.train_fraction <= 1:
             raise ValueError(f"`train_fraction` must be above 0 and at most 1, got {self.train_fraction}.")
+        for name in ("max_train_rows", "max_eval_rows"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"`{name}` must be positive, got {count}; leave it out to use all rows.")
+        if self.eval_rows_held_out < 0:
+            raise ValueError(f"`eval_rows_held_out` must not be negative, got {self.eval_rows_held_out}.")
         if self.data_format not in ("rows", "ultrafeedback"):
             raise ValueError(f"`data_format` must be 'rows' or 'ultrafeedback', got {self.data_format!r}.")
         if self.format is not None:

@@ -59,7 +59,7 @@ def _encode_rated(rows: Dataset, train: Dataset, config: PretrainedConfig, token
     attributes, scales = args.attributes, args.attribute_scales
     if isinstance(config, URMConfig):
         attributes, scales = config.attributes, scales or config.attribute_scales
-    attributes = list(attributes or infer_attributes(train, HELPSTEER2_ATTRIBUTES))
+    attributes = list(attributes or infer_attributes(train, HELPSTEER2_ATTRIBUTES).names)
     scales = check_scales(scales, attributes)
     rated = read_rated_rows(rows, attributes, scales, name)
     rated.read_usable()

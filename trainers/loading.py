@@ -15,8 +15,8 @@ from transformers import (
 
 from urm_hf.checkpoints.adapters import is_adapter, load_adapter
 from urm_hf.data.chat_templates import load_chat_tokenizer
-from urm_hf.modeling import URMConfig, URMForRewardModeling
-from urm_hf.modeling.backbone_urm import read_config
+from urm_hf.modeling import URMConfig, URMEnsembleConfig, URMForRewardModeling
+from urm_hf.modeling.backbone_urm import check_holds_model, read_config
 from urm_hf.modeling.base_urm import describe_base
 from urm_hf.modeling.checks_urm import explain_damage
 from urm_hf.modeling.configuration_urm import refuse_published_layout
@@ -91,6 +91,7 @@ def load_urm(
         return URMForRewardModeling.from_backbone(model, trust_remote_code=trust, **head, **kwargs)
     if found:
         _check_known(found, model)
+    check_holds_model(model, place)
     with explain_damage(f"config.json of {model}"):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust, **place.kwargs())
     if isinstance(config, URMConfig):
@@ -98,6 +99,8 @@ def load_urm(
             raise ValueError(f"{model} predicts {config.attributes}, but `attributes` asks for {head['attributes']}.")
         load = load_adapter if is_adapter(model, **place.kwargs()) else URMForRewardModeling.from_pretrained
         return load(model, **kwargs)
+    if isinstance(config, URMEnsembleConfig):
+        raise ValueError(f"{model} is an ensemble, and this trains one model: name one of its members.")
     if not fresh_heads:
         raise ValueError(
             f"{model} is of type {config.model_type!r}, not a URM: its attributes are not trained, and a gate has "

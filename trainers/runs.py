@@ -91,9 +91,11 @@ def train_attributes(data: DataArguments, args: URMAttributeConfig, model: Model
     skipped_to = args.output_dir if args.on_error == "skip" else None
     train, held_out = load_splits(data, args.seed, args.attributes or HELPSTEER2_ATTRIBUTES, skipped_to)
     if args.attributes is None and not _is_urm(model):
-        args.attributes = infer_attributes(train, HELPSTEER2_ATTRIBUTES)
+        args.attributes, unread = infer_attributes(train, HELPSTEER2_ATTRIBUTES)
         if args.attributes != list(HELPSTEER2_ATTRIBUTES):
             print(f"Ratings are read from {', '.join(args.attributes)}; `--attributes` names others.")
+        for told in unread:
+            print(f"Not read as ratings: {told}.")
     model.lora_task_type = "SEQ_CLS"
     trainer = URMAttributeTrainer(
         _read_name(model),

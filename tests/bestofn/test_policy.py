@@ -202,6 +202,8 @@ def test_what_does_not_go_together_is_told_before_anything_is_loaded(prompts, tm
 
     assert "either --data" in told() and "either --data" in told("--data", prompts, "--policy", "p")
     assert "--n is of --policy" in told("--data", prompts, "--n", 4)
+    assert "--n is of --policy" in told("--data", prompts, "--n", 0)
+    assert "--n must be positive, got 0" in told("--policy", "p", "--prompts", prompts, "--n", 0)
     assert "--policy needs --prompts" in told("--policy", "p")
     policy = ["--policy", "p", "--prompts", prompts]
     assert "--judge gold and --gold-model go together" in told(*policy, "--judge", "gold")

@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.helpers.commands import write
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
+from urm_hf import URMEnsemble
+from urm_hf.cli import main
 from urm_hf.cli.model_arguments import short_names, split_members
 
 
@@ -29,3 +33,32 @@ def test_an_ensemble_is_written_with_commas(tmp_path, capsys):
 def test_separate_members_are_taken_with_a_word(capsys):
     assert split_members(["a", "b"], ["r", "s"]) == (["a", "b"], ["r", "s"])
     assert "write an ensemble as a,b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["verify", "nowhere/none"], ["merge", "nowhere/none", "nowhere/other", "--out", "merged"]]
+)
+def test_a_repository_that_cannot_be_asked_for_is_named(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert "nowhere/none is no folder here, and the Hub cannot be asked" in capsys.readouterr().err
+
+
+def test_a_port_of_the_page_that_is_none_is_refused(capsys):
+    assert main(["app", "model", "--port", "99999"]) == 2
+    assert "--port must be at most 65535, got 99999" in capsys.readouterr().err
+
+
+def test_training_names_the_models_of_a_folder_that_is_none(tmp_path, capsys):
+    members = [save_with_tokenizer(tiny_urm(seed=seed), tmp_path / "run" / f"member-{seed}") for seed in range(2)]
+    URMEnsemble.from_pretrained(members).save_pretrained(tmp_path / "run" / "ensemble")
+    pairs = write(tmp_path / "pairs.jsonl", [{"prompt": "a?", "chosen": "b", "rejected": "c"}] * 4)
+
+    def told(model: str) -> str:
+        options = ["--dataset_name", pairs, "--use_cpu", "true", "--report_to", "none", "--out", str(tmp_path / "out")]
+        assert main(["train", "gating", "--model", model, *options]) == 2
+        return capsys.readouterr().err
+
+    around = told(str(tmp_path / "run"))
+    assert "holds no model: it has no config.json. Name one of those in it: " in around and members[0] in around
+    assert "is an ensemble, and this trains one model: name one of its members" in told(str(tmp_path / "run/ensemble"))

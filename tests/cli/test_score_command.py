@@ -7,6 +7,7 @@ from tests.helpers.commands import ROWS, score, write
 from tests.helpers.tiny import save_with_tokenizer, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
 from urm_hf.cli import main
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.seen import OTHER_FORM, mark_conversation, summarize_seen
@@ -185,7 +186,7 @@ def test_a_limit_scores_the_first_rows_and_is_another_job_than_all(models, tmp_p
 def test_plain_text_for_a_model_that_learnt_from_chats_is_told_in_a_line(tmp_path, capsys):
     model = tiny_urm()
     chats = [read_conversation(row) for row in ROWS if "messages" in row or "response" in row]
-    model.config.training = {"attribute_stage": summarize_seen(map(mark_conversation, chats))}
+    model.config.training = {"attribute_stage": summarize_seen(map(mark_conversation, chats)), "gating_stage": {}}
     folder = save_with_tokenizer(model, tmp_path / "urm")
     pair = {"prompt": "a?", "chosen": "b", "rejected": "c"}
     data = write(tmp_path / "pairs.jsonl", [pair, pair | {"prompt": [{"role": "user", "content": "a?"}]}])
@@ -196,3 +197,21 @@ def test_plain_text_for_a_model_that_learnt_from_chats_is_told_in_a_line(tmp_pat
     untold = write(tmp_path / "chats.jsonl", [pair | {"prompt": [{"role": "user", "content": "a?"}]}])
     assert score(folder, "--data", untold, "--out", tmp_path / "others.jsonl") == 0
     assert "note:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("training", "weights", "told"),
+    [
+        ({"attribute_stage": {}}, None, True),
+        ({"attribute_stage": {}}, [1.0] * 5, False),
+        ({"attribute_stage": {}, "gating_stage": {}}, None, False),
+        (None, None, False),
+    ],
+)
+def test_a_gate_that_was_not_trained_is_told(training, weights, told, data, tmp_path, capsys):
+    model = tiny_urm(reward_weights=weights)
+    model.config.training = training
+    folder = save_with_tokenizer(model, tmp_path / "urm")
+    for _ in range(2):  # the second time nothing is scored
+        assert score(folder, "--data", data, "--out", tmp_path / "scores.jsonl") == 0
+        assert (f"note: {UNTRAINED_GATE}." in capsys.readouterr().err) == told

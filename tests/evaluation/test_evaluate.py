@@ -10,6 +10,7 @@ from tests.helpers.evaluations import pairs, ratings, run, value, write
 from tests.helpers.tiny import save_members, save_with_tokenizer, tiny_tokenizer, tiny_urm
 from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.checkpoints.files import read_json, write_json
+from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
 from urm_hf.cli import main
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.seen import TRAINED_ON, mark_conversation, summarize_seen
@@ -219,3 +220,11 @@ def test_members_of_an_ensemble_tell_what_they_were_trained_on(tmp_path):
     results = run(tmp_path, ",".join(members), "--names", "both", "--data", write(tmp_path / "ratings.jsonl", rows))
     (told,) = results["data"][0]["notes"]["both"]
     assert f"({len(rows)} of {len(rows)} for the attribute stage)" in told
+
+
+def test_a_gate_that_was_not_trained_is_told_beside_accuracies_alone(model, tmp_path):
+    path = Path(model) / "config.json"
+    write_json(path, read_json(path) | {"training": {"attribute_stage": {}}})
+    rated = write(tmp_path / "ratings.jsonl", ratings())
+    data = run(tmp_path, model, "--data", write(tmp_path / "pairs.jsonl", pairs()), rated)["data"]
+    assert data[0]["notes"] == {"one": [UNTRAINED_GATE]} and not data[1].get("notes")

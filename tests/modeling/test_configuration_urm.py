@@ -178,6 +178,12 @@ def test_a_multimodal_backbone_config_is_refused_with_a_hint():
         ({"label_stds": [1.0, 1.0, float("nan"), 1.0, 1.0]}, "`label_stds`"),
         ({"attribute_scales": {"clarity": [0, 4]}}, "`attribute_scales` names 'clarity'.*helpfulness"),
         ({"attribute_scales": {"coherence": [4, 0]}}, r"`attribute_scales\['coherence'\]` must be .*\[4, 0\]"),
+        (
+            {"attribute_scales": "coherence"},
+            r"`attribute_scales` must be of the form .*, got 'coherence'",
+        ),
+        ({"attribute_scales": {"coherence": 5}}, r"`attribute_scales\['coherence'\]` must be .*got 5"),
+        ({"attribute_scales": {"coherence": ["0", "4"]}}, r"`attribute_scales\['coherence'\]` must be .*'0', '4'"),
         ({"attribute_scales": {"coherence": [0]}}, r"`attribute_scales\['coherence'\]` must be \[min, max\]"),
         ({"attribute_scales": {"coherence": [0, 4, 0]}}, r"`attribute_scales\['coherence'\]` must be .*\[0, 4, 0\]"),
         ({"log_std_bounds": [2, -2]}, r"`log_std_bounds` must be \[low, high\] with low < high, got \[2, -2\]"),

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
+from urm_hf.rl.completions import PLAIN_TEXT
 from urm_hf.rl.rewards import (
     AttributeRewards,
     LowerConfidenceBoundReward,
@@ -222,7 +223,7 @@ def test_filtering_under_a_trainer_that_sums_none_as_zero_is_refused(scorer, mon
 
 
 def test_prompts_and_completions_must_match(scorer):
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match="`prompts` and `completions` must be of one length, got 4 and 3"):
         UncertaintyPenalizedReward(scorer)(PROMPTS, COMPLETIONS[:3])
 
 
@@ -259,3 +260,15 @@ def test_a_model_without_uncertainty_is_refused_at_once():
         LowerConfidenceBoundReward(scorer)
     with pytest.raises(ValueError, match="`attributes` must be of"):
         AttributeRewards(scorer)
+
+
+@pytest.mark.parametrize(("read_as", "told"), [("chat", 1), ("text", 0)])
+def test_plain_text_for_a_model_that_learnt_from_chats_is_told_once(read_as, told, caplog):
+    model = tiny_urm()
+    model.config.training = {"attribute_stage": {"conversations": 1, "read_as": read_as, "digests": ""}}
+    reward = UncertaintyPenalizedReward(RewardScorer(model, tiny_tokenizer()), "reward_std", 0.5)
+    reward(PROMPTS, COMPLETIONS)  # chats: nothing to say
+    assert PLAIN_TEXT not in caplog.text
+    for question in ("a?", "b?"):
+        reward([question], ["b"])
+    assert caplog.text.count(PLAIN_TEXT) == told

@@ -85,3 +85,34 @@ def test_padding_with_a_token_of_the_text_changes_no_reward():
     scores = RewardScorer(model, tokenizer).score([CHAT, "a<|im_end|>", "b"])
     expected = [output.logits.item() for output in outputs_alone(model, [CHAT, "a<|im_end|>", "b"])]
     assert [score.reward for score in scores] == close(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"device": "cuda"}, "`device` is called `device_map`"),
+        ({"dtype": "float8"}, "`dtype` must be auto, float32, bfloat16 or float16, got 'float8'"),
+        ({"dtype": "nn"}, "`dtype` must be"),  # a name of torch, and no precision
+        ({"device_map": "gpu"}, "there is no device 'gpu': they are called cpu, cuda"),
+        ({"device_map": {"": "cuda:99"}}, "there is no device 'cuda:99': PyTorch sees"),
+        ({"aggregation": "min"}, "`aggregation` is of an ensemble, and .* is one model"),
+        ({"strategy": "shared"}, "`strategy` is of an ensemble"),
+    ],
+)
+def test_arguments_of_loading_are_not_told_as_damage(folders, arguments, told):
+    with pytest.raises(ValueError, match=told):
+        RewardScorer(folders[0], **arguments)
+
+
+def test_what_loading_takes_is_let_through(folders):
+    for arguments in ({"device_map": {"": "cpu"}}, {"dtype": "auto"}, {"dtype": "bfloat16", "device_map": "cpu"}):
+        assert RewardScorer(folders[0], **arguments).score([CHAT])
+    assert RewardScorer(folders[:2], aggregation="min").score([CHAT])
+
+
+def test_a_folder_around_models_names_them(folders, tmp_path):
+    around = str(Path(folders[0]).parent)
+    with pytest.raises(ValueError, match=f"holds no model: it has no config.json. Name one of those.*{folders[0]}"):
+        RewardScorer(around)
+    with pytest.raises(ValueError, match="holds no model: it has no config.json.$"):
+        RewardScorer(tmp_path)

@@ -108,6 +108,20 @@ def test_any_row_of_a_file_may_be_of_another_format(tmp_path):
     assert (train[1]["chosen"], train[1]["rejected"]) == ("better", "worse")
 
 
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        ({"max_train_rows": 0}, "`max_train_rows` must be positive, got 0"),
+        ({"max_train_rows": -3}, "`max_train_rows` must be positive, got -3"),
+        ({"max_eval_rows": 0}, "`max_eval_rows` must be positive, got 0"),
+        ({"eval_rows_held_out": -5}, "`eval_rows_held_out` must not be negative, got -5"),
+    ],
+)
+def test_a_number_of_rows_that_means_nothing_is_refused(file, count, told):
+    with pytest.raises(ValueError, match=told):
+        DataArguments(file, **count)
+
+
 def test_ratings_that_cannot_be_read_are_not_told_as_missing(tmp_path):
     """By number, with all other rows that cannot be used, where they are encoded."""
     good = {"prompt": "a", "response": "b", "ratings": [1, 2]}

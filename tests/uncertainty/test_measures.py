@@ -285,3 +285,8 @@ def test_offsets_between_members_cancel_in_the_gap_of_margins(ensemble_scores):
 def test_a_gap_of_margins_needs_members(single_scores):
     with pytest.raises(ValueError, match="no `member_rewards`; score with a URMEnsemble"):
         margin_gap(single_scores, single_scores)
+
+
+def test_bare_rewards_are_sent_to_the_function_that_takes_them():
+    with pytest.raises(ValueError, match=r"got 1.5.*`preference_probability\(reward_a, std_a, reward_b"):
+        compute_preference_probability(1.5, 0.5)

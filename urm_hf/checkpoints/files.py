@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,7 +25,7 @@ from urm_hf.data.progress import ProgressBar
 from urm_hf.modeling.backbone_urm import INDEX, WEIGHTS, read_weight_map
 from urm_hf.modeling.base_urm import BASE_WEIGHTS
 from urm_hf.modeling.checks_urm import check_config, check_folder, check_size, compare_layouts, read_json_object
-from urm_hf.modeling.hub_place_urm import check_name
+from urm_hf.modeling.hub_place_urm import check_name, describe_unreachable
 
 UNFINISHED, LOCK = ".unfinished", "lock"  # of temporary folders
 TOKENIZER = ["tokenizer*", "special_tokens*", "added_tokens*", "chat_template*", "vocab.*", "merges.txt", "spiece.*"]
@@ -220,7 +221,7 @@ class Checkpoint:
             check_name(self.name)
             wanted = ["config.json", INDEX, "*.safetensors", *TOKENIZER, *LICENCES]
             hub: dict[str, Any] = {"token": token, "local_files_only": local_files_only, "allow_patterns": wanted}
-            self.folder = Path(snapshot_download(self.name, revision=revision, **hub))
+            self.folder = download(self.name, revision=revision, **hub)
             self.revision = self.folder.name  # the commit
         if not (self.folder / "config.json").is_file():
             raise FileNotFoundError(f"{name} has no config.json. If it is an adapter, merge it into its model first.")
@@ -319,3 +320,20 @@ def write_shards(
             save_file(shard, folder / file, metadata={"format": "pt"})
     if plan.is_sharded:
         write_json(folder / INDEX, {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename})
+
+
+def download(name: str, revision: str | None = None, **hub: Any) -> Path:
+    """
+    The folder of a whole repository, from the Hub or its cache.
+
+    Args:
+        name (`str`): of the repository. revision (`str`, *optional*): its commit, branch or tag. hub: arguments of
+            `snapshot_download`.
+
+    Raises:
+        OSError: it is not there, or the Hub cannot be asked and the cache does not have it.
+    """
+    try:
+        return Path(snapshot_download(name, revision=revision, **hub))
+    except LocalEntryNotFoundError as error:  # its message names no repository
+        raise OSError(describe_unreachable(name)) from error

@@ -40,6 +40,8 @@ def build_parser() -> Parser:
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     check_positive(args, "max_rows", "max_tokens_per_batch", "max_length", "port")
+    if args.port is not None and args.port > 65535:
+        raise ValueError(f"--port must be at most 65535, got {args.port}.")
     if args.familiar is not None and not Path(args.familiar).is_file():
         raise ValueError(f"--familiar: {args.familiar} is no file.")
     from urm_hf.app.page import build_page, launch_page  # first: it names the extra that brings the server, too

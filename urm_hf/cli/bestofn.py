@@ -4,6 +4,7 @@
 
 import argparse
 import shlex
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from urm_hf.cli.model_arguments import (
     short_names,
 )
 from urm_hf.cli.parser import Parser
+from urm_hf.cli.printable import printable
 
 if TYPE_CHECKING:
     from urm_hf.bestofn.data import Candidates
@@ -143,14 +145,16 @@ def _choose(
     """Has every model score the conversations, and writes what it chooses, and what that is worth."""
     from urm_hf.bestofn.results import align_scores, build_chosen_rows, build_selection
     from urm_hf.bestofn.rules import read_kind, rules_for
+    from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
     from urm_hf.data.outputs import json_lines, write_whole
     from urm_hf.evaluation.model_scores import OpenModel
 
     models, chosen, selections, selected = [], [], [], []
     for name, model, revision in named:
-        found = OpenModel(model, name, loading, revision).scores(
-            conversations[0], args.out / "scores", conversations[1]
-        )
+        opened = OpenModel(model, name, loading, revision)
+        found = opened.scores(conversations[0], args.out / "scores", conversations[1])
+        if opened.has_untrained_gate():
+            print(printable(f"note: {name}: {UNTRAINED_GATE}."), file=sys.stderr)
         scores = align_scores(rows, found.scores)
         try:
             selected.append(build_selection(rows, name, select, scores))

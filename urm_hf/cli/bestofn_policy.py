@@ -58,7 +58,8 @@ def check_policy_arguments(args: argparse.Namespace):
     if (args.policy is None) == (args.data is None):
         raise ValueError("give either --data, which has the answers, or --policy, which writes them.")
     if args.policy is None:
-        given = [name for name in (*SAMPLING, "prompts", "judge", "judge_model", "gold_model") if getattr(args, name)]
+        of_policy = (*SAMPLING, "prompts", "judge", "judge_model", "gold_model")
+        given = [name for name in of_policy if getattr(args, name) is not None]
         if given:
             raise ValueError(f"--{given[0].replace('_', '-')} is of --policy, and this is --data.")
         return
@@ -72,7 +73,7 @@ def check_policy_arguments(args: argparse.Namespace):
         raise ValueError("--judge gold and --gold-model go together.")
     if (args.judge not in (None, GOLD)) != (args.judge_model is not None):
         raise ValueError("--judge URL and --judge-model go together.")
-    check_positive(args, "max_new_tokens", "top_k", "sampling_batch_size", "judge_max_tokens", "concurrency")
+    check_positive(args, "n", "max_new_tokens", "top_k", "sampling_batch_size", "judge_max_tokens", "concurrency")
     if args.judge not in (None, GOLD):
         from urm_hf.judge.client import check_url
 

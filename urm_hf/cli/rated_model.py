@@ -23,7 +23,12 @@ def add_rated_model(parser: Parser):
     add_data_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, help="The folder to write, new or empty.")
     parser.add_argument("--revision", help="The commit, branch or tag of a repository.")
-    parser.add_argument("--dtype", default="auto", help="The precision of the model. The default is that of its file.")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["float32", "bfloat16", "float16", "auto"],
+        help="The precision of the model. The default, auto, is that of its file.",
+    )
     parser.add_argument("--max-length", type=int, help="The most tokens of a conversation, as in training.")
     parser.add_argument(
         "--truncation",

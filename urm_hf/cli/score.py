@@ -144,7 +144,7 @@ def _score(args: argparse.Namespace, server: str | None, *, launched: bool) -> i
     job = _build_job(args, data, server)
     try:
         if known and (counts := job.find_finished()) is not None:
-            _tell_other_form(counts)
+            _tell_doubts(counts)
             print(printable(f"Already done. {_format_summary(counts, args.out)}"), file=sys.stderr)
             return 0
         counts = _run(job, args, launched=launched)
@@ -152,7 +152,7 @@ def _score(args: argparse.Namespace, server: str | None, *, launched: bool) -> i
         if args.data == "-":  # the copy of standard input lies there
             remove_if_empty(parts_path(args.out))
     if counts is not None:
-        _tell_other_form(counts)
+        _tell_doubts(counts)
         print(printable(_format_summary(counts, args.out)), file=sys.stderr)
     elif not launched:
         print(printable(f"{args.out} was finished by another run of this job."), file=sys.stderr)
@@ -207,11 +207,14 @@ def _run(job: "ScoreJob", args: argparse.Namespace, *, launched: bool) -> dict[s
     return run_alone(job, args.device)
 
 
-def _tell_other_form(counts: dict[str, int]):
-    """Says so where rows were plain text to a model that knows chats."""
+def _tell_doubts(counts: dict[str, int]):
+    """Says so where rows were plain text to a model that knows chats, and where nobody has trained the gate."""
+    from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
     from urm_hf.data.seen import OTHER_FORM
 
-    if counts.get("other_form"):  # not counted in what an earlier version has finished
+    if counts.get("untrained_gate"):  # not counted in what an earlier version has finished
+        print(f"note: {UNTRAINED_GATE}.", file=sys.stderr)
+    if counts.get("other_form"):
         print(f"note: {counts['other_form']} conversations: {OTHER_FORM}.", file=sys.stderr)
 
 

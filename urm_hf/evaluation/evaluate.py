@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 import urm_hf
+from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
 from urm_hf.data.seen import describe_other_form, describe_seen, join_forms
 from urm_hf.evaluation.benchmarks.benchmark import PreferenceSet
 from urm_hf.evaluation.comparison import JudgedModel, compare_decisions, compare_losses
@@ -78,7 +79,9 @@ def _add_notes(data: EvaluationData, models: Sequence[OpenModel | JudgeVerdicts]
     forms = join_forms(data.conversations)
     for model in models:
         training = model.read_training()
-        told = describe_seen(training, data.conversations), describe_other_form(training, forms)
+        told = [describe_seen(training, data.conversations), describe_other_form(training, forms)]
+        if data.content.kind != RATINGS and model.has_untrained_gate():
+            told.append(UNTRAINED_GATE)
         notes[model.name] = [one for one in told if one is not None]
     told_of = {name: told for name, told in notes.items() if told}
     return replace(data, description=data.description | {"notes": told_of})

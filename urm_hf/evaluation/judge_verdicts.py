@@ -69,6 +69,10 @@ class JudgeVerdicts:
         """Nothing: what a judge was trained on is not known."""
         return []
 
+    def has_untrained_gate(self) -> bool:
+        """No: a judge has none."""
+        return False
+
     def check_data(self, data: EvaluationData):
         """
         Raises:

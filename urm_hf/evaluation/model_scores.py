@@ -13,9 +13,16 @@ from urm_hf.data.conversation_keys import as_row, conversation_key, is_plain
 from urm_hf.data.outputs import json_text, write_whole
 from urm_hf.data.source import Source
 from urm_hf.data.tables import FILE_TYPES, read_jsonl
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.job import PartScorer, ScoreJob
-from urm_hf.scoring.jobs.models import WatchedModels, read_ensemble_config, read_sources, read_training
+from urm_hf.scoring.jobs.models import (
+    WatchedModels,
+    count_untrained_gates,
+    read_ensemble_config,
+    read_sources,
+    read_training,
+)
 from urm_hf.scoring.jobs.processes import default_device
 from urm_hf.scoring.jobs.served import WatchedServer, connect
 from urm_hf.scoring.remote import RemoteScorer
@@ -156,11 +163,18 @@ class OpenModel:
 
     def read_training(self) -> list[Any]:
         """What the configs of the model, or of its members, say of their training; nothing where none is at hand."""
+        return read_training(self._read_sources())
+
+    def has_untrained_gate(self) -> bool:
+        """Whether the model, or a member, has a gate that was never trained, as far as its config is at hand."""
+        return count_untrained_gates(self._read_sources()) > 0
+
+    def _read_sources(self) -> list[MemberSource]:
         if self.rows is not None or self.loading.server is not None:
             return []
         models, revisions = self.source.split(","), self.revision.split(",") if self.revision else None
         ensemble = read_ensemble_config(models, revisions, self.loading.model, self.loading.ensemble)
-        return read_training(read_sources(models, revisions, self.loading.model, ensemble))
+        return read_sources(models, revisions, self.loading.model, ensemble)
 
     def _check_templates(self, conversations: Sequence[Any], keys: Sequence[str], origins: Sequence[str] | None):
         """A ValueError if the file's scores are of plain text and the data wants a chat template, or the other way."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from urm_hf import __version__
-from urm_hf.checkpoints.files import read_json, weight_files
+from urm_hf.checkpoints.files import download, read_json, weight_files
 from urm_hf.hub.adapter_base import is_pinned
 from urm_hf.hub.errors import one_line
 from urm_hf.hub.folder import SCORES, ModelFolder, code_files, installed_code, read_folder
@@ -59,7 +58,7 @@ def verify(
     if not path.is_dir():
         if str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
             raise ValueError(f"{model} is neither a folder nor the name of a repository, 'org/name'.")
-        path = Path(snapshot_download(str(model), revision=revision, token=token))
+        path = download(str(model), revision=revision, token=token)
     elif revision is not None:
         raise ValueError(f"`revision` {revision!r} is for a repository, but {model} is a folder.")
     folder = read_folder(path)

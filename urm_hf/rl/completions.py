@@ -12,6 +12,7 @@ from urm_hf.data.content import Messages, read_messages, says_nothing, split_tur
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.rendering import encode_turns
+from urm_hf.data.seen import describe_other_form
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scores import RewardScore, has_posterior
 from urm_hf.scoring.remote import NOT_FINITE, RemoteScorer, is_url
@@ -20,6 +21,11 @@ from urm_hf.uncertainty.measures import MEASURES
 
 logger = logging.getLogger(__name__)
 
+PLAIN_TEXT = (
+    "prompts and completions are plain text, but the reward model learnt from chats, and gives the same words another "
+    'reward there. For chats, give the trainer prompts that are messages: [{"role": "user", "content": "..."}] '
+    "(docs/data.md)."
+)
 Scorer: TypeAlias = RewardScorer | RemoteScorer | PreTrainedModel | str | os.PathLike | list[str]
 Texts: TypeAlias = Sequence[str | Messages]
 
@@ -43,6 +49,7 @@ class CompletionScorer:
         self.scorer = scorer if isinstance(scorer, (RewardScorer, RemoteScorer)) else RewardScorer(scorer)
         # TRL calls its reward functions one after the other with the same batch: the last one is all there is to keep
         self.batch: str | None = None
+        self._told_form = False
         self.last: list[RewardScore | None] = []
 
     def score(self, prompts: Texts, completions: Texts, trainer_state: Any = None) -> list[RewardScore]:
@@ -88,6 +95,11 @@ class CompletionScorer:
         Raises:
             RowError: no completion that could be encoded has a finite reward: then the model is broken.
         """
+        if len(prompts) != len(completions):
+            raise ValueError(
+                f"`prompts` and `completions` must be of one length, got {len(prompts)} and {len(completions)}: the "
+                "prompt of each completion is wanted, repeated where it has several."
+            )
         given = {name: (columns or {}).get(name) for name in ("tools", "chat_template_kwargs")}
         batch = repr((prompts, completions, given, on_error))
         if batch == self.batch:
@@ -95,6 +107,7 @@ class CompletionScorer:
         if self.follows_trainer and trainer_state is not None and isinstance(self.scorer, RewardScorer):
             # not before: the trainer's device is known only once it has started the processes
             self.scorer.model.to(PartialState().device)
+        self._tell_other_form(prompts, completions)
         rows = []
         for number, (prompt, answer) in enumerate(zip(prompts, completions, strict=True)):
             own = {name: values[number] for name, values in given.items() if values}
@@ -107,6 +120,17 @@ class CompletionScorer:
             self.last = list(self.scorer.score(rows))
         self.batch = batch  # last, so that a batch that failed is not taken for scored when it comes again
         return self.last
+
+    def _tell_other_form(self, prompts: Texts, completions: Texts):
+        """Says once where completions are plain text to a model that learnt from chats."""
+        if self._told_form or not isinstance(self.scorer, RewardScorer):
+            return
+        if any(isinstance(one, str) and isinstance(two, str) for one, two in zip(prompts, completions, strict=True)):
+            models = getattr(self.scorer.model, "members", [self.scorer.model])
+            training = [getattr(model.config, "training", None) for model in models]
+            if describe_other_form(training, "text") is not None:
+                logger.warning(PLAIN_TEXT)
+            self._told_form = True
 
     def _score_rows(self, rows: Sequence[Any]) -> list[RewardScore | None]:
         """The scores of the rows that can be scored, and None for the others."""

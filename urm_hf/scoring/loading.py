@@ -1,7 +1,9 @@
 """A reward model by its name: what transformers loads, or a LoRA adapter of a URM together with its base."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
@@ -12,6 +14,39 @@ from urm_hf.modeling.checks_urm import check_size, load_alone
 from urm_hf.modeling.configuration_urm import URMConfig
 from urm_hf.modeling.configuration_urm_ensemble import URMEnsembleConfig
 from urm_hf.modeling.hub_place_urm import HubPlace
+
+ENSEMBLE_ALONE = ("strategy", "aggregation", "aggregation_k")
+PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential", "disk")  # of `device_map`, which are no devices
+
+
+def check_loading(model_kwargs: Mapping[str, Any]):
+    """
+    Looks at arguments of `from_pretrained` before a model is loaded, where an error over them reads as one of files.
+
+    Raises:
+        ValueError: a precision or a device that is not there, or an argument of another name.
+    """
+    if "device" in model_kwargs:
+        raise ValueError('`device` is called `device_map` where a model is loaded by name: device_map={"": "cuda"}.')
+    for name in ("dtype", "torch_dtype"):
+        dtype = model_kwargs.get(name)
+        if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"`{name}` must be auto, float32, bfloat16 or float16, got {dtype!r}.")
+    places = model_kwargs.get("device_map")
+    for place in set(places.values()) if isinstance(places, Mapping) else {places}:
+        if isinstance(place, str) and place not in PLACEMENTS:
+            _check_device(place)
+
+
+def _check_device(place: str):
+    try:
+        device = torch.device(place)
+    except RuntimeError as error:
+        raise ValueError(f"there is no device {place!r}: they are called cpu, cuda, cuda:1, ...") from error
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        has = f"{count} GPUs" if count else "no GPU"
+        raise ValueError(f"there is no device {place!r}: PyTorch sees {has} here. Name another one, or leave it out.")
 
 
 def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, Any]) -> PreTrainedModel:
@@ -30,6 +65,7 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
     """
     place = HubPlace.read(model_kwargs).at(hub["revision"])
     config = read_config(name, place)
+    _check_for_one_model(name, config, model_kwargs)
     ours = config.get("model_type") == URMConfig.model_type
     is_adapter = find_adapter_config_file(name, **place.kwargs()) is not None
     if ours and is_adapter:
@@ -61,6 +97,14 @@ def load_reward_model(name: str, hub: dict[str, Any], model_kwargs: dict[str, An
             "`URMForRewardModeling.from_backbone` makes an untrained one of a language model."
         )
     return model
+
+
+def _check_for_one_model(name: str, config: dict[str, Any], model_kwargs: dict[str, Any]):
+    if config.get("model_type") == URMEnsembleConfig.model_type:
+        return
+    for setting in ENSEMBLE_ALONE:
+        if setting in model_kwargs:
+            raise ValueError(f"`{setting}` is of an ensemble, and {name} is one model: leave it out.")
 
 
 def _choose_loader(config: dict[str, Any]) -> type[AutoModel] | type[AutoModelForSequenceClassification]:

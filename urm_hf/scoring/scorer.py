@@ -27,7 +27,7 @@ from urm_hf.scoring.engine.model_pass import ModelPass, Report
 from urm_hf.scoring.engine.padding import pad_token_id
 from urm_hf.scoring.engine.prefix_memory import PrefixMemory
 from urm_hf.scoring.features import deduplicate
-from urm_hf.scoring.loading import load_reward_model
+from urm_hf.scoring.loading import check_loading, load_reward_model
 from urm_hf.scoring.progress import STATISTICS, ScoringBar
 
 
@@ -116,6 +116,7 @@ class RewardScorer:
         for name, value in (("max_tokens_per_batch", max_tokens_per_batch), ("max_length", max_length)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be positive, got {value}.")
+        check_loading(model_kwargs)
         # a list becomes an instance first, so that all below is of one model
         if isinstance(model, Sequence) and not isinstance(model, str):
             model, model_kwargs, revision = _load_ensemble(model, revision, model_kwargs), {}, None

@@ -209,6 +209,9 @@ def _read_rows(scores: Any) -> list[Any]:
         return output_rows(scores, None)
     if isinstance(scores, Mapping):
         raise ValueError("`scores` must be a list of scores, got one score: pass [score].")
+    if isinstance(scores, (int, float)):
+        told = "of bare rewards, `preference_probability(reward_a, std_a, reward_b, std_b)` tells which is better"
+        raise ValueError(f"`scores` must be a list of scores, got {scores}: {told}.")
     return list(scores)
 
 

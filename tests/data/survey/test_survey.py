@@ -19,7 +19,7 @@ def surveyed(rows, **options):
     surveyor = Surveyor(**options)
     for row in rows:
         surveyor.add(row)
-    return surveyor.found
+    return surveyor.finish()
 
 
 def icc_by_analysis_of_variance(items):
@@ -256,6 +256,22 @@ def test_ratings_of_a_csv_file_are_shown_as_ratings(tmp_path, capsys):
     }
     assert main(["data", str(path)]) == 0
     assert "--attributes tone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["4", "5"], "`tone` holds numbers that are written as text, and is not taken for ratings"),
+        (["4", "5", "4/5"], "`tone` holds numbers in 2 of 3 rows, but '4/5' in row 2"),
+        ([4, "good"], "`tone` holds 'good' in row 1, which is not a number"),
+        ([4, "", 5], None),
+        (["in 1999", "no"], None),
+    ],
+)
+def test_ratings_that_are_text_look_wrong(cells, told):
+    rows = [{"prompt": "a?", "response": "b", "clarity": 3, "tone": cell} for cell in cells]
+    lines = [line for line in describe_warnings(surveyed(rows)) if "tone" in line and "nothing to learn" not in line]
+    assert not lines if told is None else told in lines[0]
 
 
 def test_json_stays_json_whatever_characters_a_file_has(tmp_path, capsys):

@@ -167,7 +167,7 @@ def test_fixed_weights_are_told_instead_of_a_gate():
 )
 def test_a_gate_that_was_not_trained_is_told(training, told):
     card = str(model_card(config(training=training), "org/urm"))
-    assert ("The gate was not trained" in card) == told
+    assert ("The gate was not trained: the reward weighs the attributes by numbers" in card) == told
 
 
 def test_the_training_record_is_a_table_without_local_paths():

@@ -65,6 +65,34 @@ class Problem:
 
 
 @dataclass
+class WrittenColumn:
+    """
+    A column of text that may hold ratings.
+
+    Args:
+        filled (`int`): cells that are not empty. numbers (`NumberColumn`): those that are numbers. odd (`tuple`): the
+            first that is none, and its row.
+    """
+
+    filled: int = 0
+    numbers: NumberColumn = field(default_factory=NumberColumn)
+    odd: tuple[int, str] | None = None
+
+    def describe(self, name: str) -> str | None:
+        """What is to be said of it if it is not taken for ratings; None of a column that does not look like them."""
+        if 2 * self.numbers.rows <= self.filled:  # text, in which a number stands now and then
+            return None
+        if self.odd is None:
+            remedy = f"name it (`--attributes {name}`) or write numbers, if they are ratings"
+            return f"`{name}` holds numbers that are written as text, and is not taken for ratings: {remedy}"
+        row, value = self.odd
+        return (
+            f"`{name}` holds numbers in {self.numbers.rows:,} of {self.filled:,} rows, but {value!r:.60} in row "
+            f"{row}, and is not taken for ratings: write a number there, or null, if they are"
+        )
+
+
+@dataclass
 class Survey:
     """
     Args:
@@ -75,6 +103,8 @@ class Survey:
         warnings (`dict[str, Problem]`): rows that are read and look wrong.
         undecided (`Counter`): rows that prefer no answer, by why.
         numbers (`dict[str, NumberColumn]`): ratings by attribute, and columns of numbers.
+        unread_numbers (`dict[str, str]`): what is to be said of columns of text that look like ratings and are not
+            taken for them.
         forms (`Counter`): conversations by what they are read as: "chat", "text" or "exact".
     """
 
@@ -90,6 +120,7 @@ class Survey:
     warnings: dict[str, Problem] = field(default_factory=dict)
     undecided: Counter[str] = field(default_factory=Counter)
     numbers: dict[str, NumberColumn] = field(default_factory=dict)
+    unread_numbers: dict[str, str] = field(default_factory=dict)
     prompts: int = 0
     repeated_prompts: int = 0
     repeated_conversations: int = 0
@@ -134,7 +165,7 @@ class Surveyor:
     ):
         self.tokenizer, self.format, self.ignore, self.show = tokenizer, format, ignore, show
         self.found = Survey(limit=limit if tokenizer is not None else None)
-        self._written: dict[str, NumberColumn | None] = {}  # columns of text; None once one is no number
+        self._written: dict[str, WrittenColumn] = {}
         self._prompts: dict[int, str | None] = {}  # digest of a prompt, and the split that it was first seen in
         self._shared: set[int] = set()
         self._conversations: set[int] = set()
@@ -167,13 +198,19 @@ class Surveyor:
     def finish(self) -> Survey:
         """
         After the last row: columns of text in which only numbers are written, as in CSV files, are numbers where there
-        are no others.
+        are no others. Those that are not taken for ratings, and look like them, are told.
         """
         found = self.found
         if not found.numbers:
-            found.numbers = {name: column for name, column in self._written.items() if column is not None}
+            found.numbers = {name: column.numbers for name, column in self._written.items() if column.odd is None}
             for name in found.numbers:
                 found.columns[name].role = "ratings"
+        for name, column in self._written.items():
+            if name not in found.numbers and (told := column.describe(name)) is not None:
+                found.unread_numbers[name] = told
+            elif name in found.numbers and column.odd is not None:  # numbers in the other rows
+                row, value = column.odd
+                found.unread_numbers[name] = f"`{name}` holds {value!r:.60} in row {row}, which is not a number"
         return found
 
     def _add_written(self, unread: Row):
@@ -181,11 +218,12 @@ class Surveyor:
             if not value or not isinstance(value, str) or name in OTHER_ROLES or _counts_something(name):
                 continue
             number = read_cell(value)
-            column = self._written.setdefault(name, NumberColumn())
-            if column is not None and _is_numeric(number):
-                column.add(number)
-            else:
-                self._written[name] = None
+            column = self._written.setdefault(name, WrittenColumn())
+            column.filled += 1
+            if _is_numeric(number):
+                column.numbers.add(number)
+            elif column.odd is None:
+                column.odd = self.found.rows - 1, value
 
     def skip(self, told: str):
         """The next row is none: why."""
@@ -309,6 +347,8 @@ def _is_numeric(value: Any) -> bool:
 
 def _counts_something(name: str) -> bool:
     lowered = name.lower()
+    if not lowered or lowered.startswith("unnamed:"):  # the index that pandas writes in front, and what it reads it as
+        return True
     return lowered.endswith(("_id", "_ids", "_idx")) or lowered.startswith(("num_", "n_")) or lowered in NOT_RATINGS
 
 

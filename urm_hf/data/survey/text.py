@@ -88,6 +88,7 @@ def to_json(found: Survey, name: str) -> dict[str, Any]:
         "prompts_in_two_splits": found.shared_prompts,
         "undecided": dict(found.undecided),
         "warnings": {told: {"rows": one.count, "first": one.rows} for told, one in found.warnings.items()},
+        "unread_numbers": dict(found.unread_numbers),
         "problems": {told: {"rows": one.count, "first": one.rows} for told, one in found.problems.items()},
     }
 
@@ -122,7 +123,7 @@ def describe_repeats(found: Survey) -> list[str]:
 
 
 def describe_warnings(found: Survey) -> list[str]:
-    lines = describe_problems(found.warnings)
+    lines = [*describe_problems(found.warnings), *found.unread_numbers.values()]
     for attribute, column in found.numbers.items():
         lines += [f"{attribute}: {told}" for told in column.suspicions()]
     if found.over_limit:

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE, has_untrained_gate
 from urm_hf.hub.card.evaluation import evaluation_sections, measured_cell, rating_table
 from urm_hf.hub.card.results import Result
 from urm_hf.hub.folder import HUB_ID
@@ -244,11 +245,8 @@ def limits_section(config: dict[str, Any], results: Sequence[Result]) -> str:
         "`reward_std` takes attributes as independent and the gate's weights as exact; it is in the unit of the "
         "reward, and a gate that grows makes both grow."
     )
-    recorded = config.get("training")
-    stages = recorded if isinstance(recorded, dict) else {}  # whatever else it is, the section above shows it
-    gated = "gating_stage" in stages or config.get("reward_weights")
-    if not ensemble and "attribute_stage" in stages and not gated:
-        limits.append("The gate was not trained: the reward is about the mean of the attributes.")
+    if not ensemble and has_untrained_gate(config):
+        limits.append(f"{UNTRAINED_GATE[0].upper()}{UNTRAINED_GATE[1:]}.")
     positions = config.get("max_position_embeddings") or config.get("backbone_config", {}).get(
         "max_position_embeddings"
     )

@@ -19,9 +19,17 @@ from urm_hf.scores import RewardScore
 from urm_hf.scoring.jobs.finished import find_finished
 from urm_hf.scoring.jobs.inputs import WatchedInput
 from urm_hf.scoring.jobs.merging import merge_parts
-from urm_hf.scoring.jobs.models import WatchedModels, identify, read_ensemble_config, read_sources, read_training
+from urm_hf.scoring.jobs.models import (
+    WatchedModels,
+    count_untrained_gates,
+    identify,
+    read_ensemble_config,
+    read_sources,
+    read_training,
+)
 from urm_hf.scoring.jobs.parts import COUNTS, PartFolder, check_job_output
 from urm_hf.scoring.jobs.served import WatchedServer, check_readable, connect, identify_served, score_rows
+from urm_hf.scoring.loading import check_loading
 from urm_hf.scoring.remote import RemoteScorer
 from urm_hf.scoring.scorer import NonFiniteScores, RewardScorer
 from urm_hf.uncertainty.filtering import filter_values
@@ -123,6 +131,7 @@ class ScoreJob:
         if self.server is not None:
             return connect(self.server, self.models)
         loading = self.loading | ({} if device is None else {"device_map": {"": device}})
+        check_loading(loading)
         if len(self.models) > 1:
             ensemble = URMEnsemble.from_pretrained(self.models, revisions=self.revisions, **loading, **self.ensemble)
             return RewardScorer(ensemble, **self.limits)
@@ -231,6 +240,9 @@ class PartScorer:
             self.folder.open()
         training = read_training(self.models.sources) if isinstance(self.models, WatchedModels) else None
         self._trained_on_chats = describe_other_form(training, "text") is not None
+        self._untrained_gate = (
+            isinstance(self.models, WatchedModels) and count_untrained_gates(self.models.sources) > 0
+        )
         self.reader = PartReader(self.source, job.rows_per_part)
 
     def run(self):
@@ -300,6 +312,8 @@ class PartScorer:
         counts["plain_tokens"] = int(stats["tokens"] * stats["passes"])
         if self._trained_on_chats:
             counts["other_form"] = sum(read_form(one.conversation) == "text" for one in asked)
+        if self._untrained_gate:
+            counts["untrained_gate"] = len(scores)
         marks = self._mark_kept(scores)
         lines = [
             one.columns | dict(score.items()) | mark for one, score, mark in zip(asked, scores, marks, strict=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from urm_hf.checkpoints.trained_gate import has_untrained_gate
 from urm_hf.data.source import digest_of
 from urm_hf.modeling import URMEnsembleConfig
 from urm_hf.modeling.backbone_urm import read_config
@@ -116,6 +117,11 @@ def read_sources(
 def read_training(sources: Sequence[MemberSource]) -> list[Any]:
     """What the config of each model says of its training; None of one that says nothing."""
     return [read_config(source.name, source.place).get("training") for source in sources]
+
+
+def count_untrained_gates(sources: Sequence[MemberSource]) -> int:
+    """How many of the models have a gate that was never trained."""
+    return sum(has_untrained_gate(read_config(source.name, source.place)) for source in sources)
 
 
 def _list_folders(source: MemberSource) -> Iterator[Path]:

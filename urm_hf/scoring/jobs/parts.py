@@ -41,6 +41,7 @@ COUNTS = (
     "plain_tokens",
     "computed_tokens",
     "other_form",
+    "untrained_gate",
 )
 KINDS = ("rows", "skipped", "counts")  # files of a part
 TRIES = 20  # to write to a folder that others remove as they end
