@@ -98,6 +98,10 @@ class RowsConfig(PackingConfig):
             self.dataloader_pin_memory = False  # PyTorch warns where there is nothing to pin memory for
         self._rename_checkpointing()
         super().__post_init__()
+        if self.max_steps <= 0 and not self.num_train_epochs > 0:
+            raise ValueError(
+                f"`num_train_epochs` must be above 0, got {self.num_train_epochs:g}: nothing would be trained."
+            )
         for name in self.report_to or ():
             if name in TRACKERS and find_spec(name) is None:  # else a traceback, once all is loaded
                 raise ValueError(

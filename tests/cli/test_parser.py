@@ -80,6 +80,7 @@ def test_what_follows_two_hyphens_is_no_flag():
     [
         (["score", "M", "--dta", "x", "--out", "y"], "there is no --dta; did you mean --data?"),
         (["score", "M", "--data", "x", "--maxlength", "9"], "there is no --maxlength; did you mean --max-length?"),
+        (["score", "M", "--data", "x", "--max-len", "9"], "there is no --max-len; did you mean --max-length?"),
         (["score", "M", "--data", "x", "--zzz", "9"], "there is no --zzz."),
         (["convert", "published", "a", "b", "--revison", "r"], "there is no --revison; did you mean --revision?"),
         (["convert", "publishd", "a", "b"], "invalid choice: 'publishd'"),

@@ -55,6 +55,8 @@ def test_results_that_cannot_be_read_are_an_error(folder, tmp_path):
     (tmp_path / "empty.json").write_text("{}")
     with pytest.raises(ValueError, match="empty.json has no results"):
         push(folder, "org/urm", results=tmp_path / "empty.json", dry_run=True)
+    with pytest.raises(FileNotFoundError, match="absent.json: there is no such file or folder of results"):
+        push(folder, "org/urm", results=tmp_path / "absent.json", dry_run=True)
 
 
 # Results

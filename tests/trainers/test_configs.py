@@ -217,3 +217,9 @@ def test_no_warning_tells_of_a_name_that_the_user_did_not_write(config, given):
         args = config("out", report_to="none", gradient_checkpointing_kwargs={"use_reentrant": False}, **given)
     assert args.gradient_checkpointing == given.get("gradient_checkpointing", config is not URMGatingConfig)
     assert args.gradient_checkpointing_kwargs == {"use_reentrant": False}
+
+
+@pytest.mark.parametrize("config", [URMRewardConfig, URMAttributeConfig, URMGatingConfig])
+def test_no_epochs_are_no_training(config):
+    with pytest.raises(ValueError, match="`num_train_epochs` must be above 0, got 0: nothing would be trained"):
+        config("out", report_to="none", num_train_epochs=0)

@@ -89,8 +89,8 @@ def describe_unknown(given: Iterable[str], flags: Sequence[str]) -> str | None:
         if word == "--":
             return None
         flag = word.partition("=")[0]
-        # argparse takes a beginning of a flag for the flag
-        if flag.startswith("--") and not any(known.startswith(flag) for known in flags):
+        # argparse would take a beginning of a flag for the flag: a slip of the finger would set another number
+        if flag.startswith("--") and flag not in flags:
             return f"there is no {flag}{suggest(flag, flags)}"
     return None
 

@@ -133,6 +133,8 @@ def _find_results(
     """Those given, else of an earlier push of this model, else in the folder; and what to say of it."""
     names, given = [str(folder), repo_id], about.results
     if given is not None:
+        if isinstance(given, (str, Path)) and not Path(given).exists():
+            raise FileNotFoundError(f"--results {given}: there is no such file or folder of results.")
         measured = read_results(given, names) if isinstance(given, (str, Path)) else given
         if not measured:
             raise ValueError(f"{given} has no results that a card can show.")

@@ -1,8 +1,7 @@
 """Measures of uncertainty, preference under uncertainty, filters with fitted thresholds, unfamiliar text."""
 
+from urm_hf.uncertainty.measure_catalogue import MEASURES, Measure
 from urm_hf.uncertainty.measures import (
-    MEASURES,
-    Measure,
     available,
     compare,
     compute_preference_probability,
