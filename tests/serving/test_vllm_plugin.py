@@ -397,6 +397,7 @@ def test_vllm_does_not_listen_to_others_without_a_token(shared, monkeypatch):
         (["--vllm-arguments=--enforce-eager"], "--vllm-arguments needs --engine vllm"),
         (["--engine", "vllm", "--aggregation", "min"], "is for members, A,B,C"),
         (["--prefix-memory-mb", "-1"], "--prefix-memory-mb must not be negative, got -1."),
+        (["--prefix-memory-mb", "999999999"], "--prefix-memory-mb 999999999 is more than this machine has"),
     ],
 )
 def test_what_the_command_cannot_do_is_told_in_one_line(saved_urm, capsys, installed, arguments, told):

@@ -101,12 +101,23 @@ def build_parser() -> Parser:
     return parser
 
 
+def check_prefix_memory(megabytes: int):
+    """Refuses less than none, and more than the machine has, which torch would tell at the first request."""
+    import psutil
+
+    if megabytes < 0:
+        raise ValueError(f"--prefix-memory-mb must not be negative, got {megabytes}.")
+    most = psutil.virtual_memory().total // 2**20
+    if megabytes >= most:
+        raise ValueError(f"--prefix-memory-mb {megabytes} is more than this machine has, {most} MB: ask for less.")
+
+
 def main(argv: list[str]) -> int:
     args = build_parser().parse_args(argv)
     limits = ("max_body_mb", "max_rows", "max_queued_tokens", "max_tokens_per_batch", "max_length")
     check_positive(args, "replicas", *limits)
-    if args.prefix_memory_mb is not None and args.prefix_memory_mb < 0:
-        raise ValueError(f"--prefix-memory-mb must not be negative, got {args.prefix_memory_mb}.")
+    if args.prefix_memory_mb is not None:
+        check_prefix_memory(args.prefix_memory_mb)
     unscorable = read_unscorable(args.unscorable)
     if not 0 <= args.coefficient < math.inf:
         raise ValueError(f"--coefficient must be finite and not negative, got {args.coefficient}.")
