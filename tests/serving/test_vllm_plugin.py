@@ -209,7 +209,7 @@ def test_an_adapter_of_heads_alone_has_their_backbone(tmp_path):
     [
         (lambda base: edit(base, lambda t: t["model.norm.weight"].add_(1)), ValueError, "has other weights"),
         (lambda base: (Path(base) / "config.json").unlink(), OSError, "there is no config.json"),
-        (shutil.rmtree, OSError, "is no folder here"),
+        (shutil.rmtree, OSError, "there is no such folder. Bring it back"),
     ],
 )
 def test_heads_alone_whose_backbone_is_another_are_refused(tmp_path, change, error, told):
