@@ -16,9 +16,11 @@ import requests
 
 from tests.helpers.chats import ROWS
 from tests.helpers.programs import LIMIT
+from tests.helpers.tiny import save_with_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer
 from urm_hf.cli import main
+from urm_hf.cli.serve import build_parser, warn_of_untrained_gates
 from urm_hf.hub.folder import SCORES
 from urm_hf.hub.reference import reference_scores
 
@@ -72,6 +74,17 @@ def test_a_port_that_is_taken_is_told(saved_urm, capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         assert main(["serve", saved_urm, "--port", str(other.getsockname()[1])]) == 2
     assert "Take another port." in capsys.readouterr().err
+
+
+def test_a_gate_that_was_never_trained_is_told_as_the_server_starts(tmp_path, capsys):
+    for number, training in enumerate(({"attribute_stage": {}, "gating_stage": {}}, {"attribute_stage": {}})):
+        urm = tiny_urm(seed=number)
+        urm.config.training = training
+        folder = save_with_tokenizer(urm, tmp_path / str(number))
+        warn_of_untrained_gates(build_parser().parse_args([folder]))
+        assert ("the gate was not trained" in capsys.readouterr().err) == (number == 1)
+    warn_of_untrained_gates(build_parser().parse_args([f"{tmp_path / '0'},{tmp_path / '1'}"]))
+    assert "the gate was not trained" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -147,6 +147,7 @@ def main(argv: list[str]) -> int:
         from urm_hf.serving.app import create_app
 
         scorer = load_scorer(args)
+        warn_of_untrained_gates(args)
         settings = read_settings(args, token, unscorable)
         app = create_app(scorer, settings, args.model if os.path.isdir(args.model) else None)
         host, port = opened.getsockname()[:2]
@@ -175,8 +176,21 @@ def read_settings(args: argparse.Namespace, token: str | None, unscorable: float
     )
 
 
+def warn_of_untrained_gates(args: argparse.Namespace):
+    """Says so where rewards are those of a gate as it was drawn."""
+    from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
+    from urm_hf.scoring.jobs.models import count_untrained_gates, read_ensemble_config, read_sources
+
+    models, revisions = split_members([args.model], args.revision)
+    loading = read_model_kwargs(args)
+    ensemble = read_ensemble_config(models, revisions, loading, read_ensemble(args))
+    if count_untrained_gates(read_sources(models, revisions, loading, ensemble)):
+        print(printable(f"urm serve: warning: {UNTRAINED_GATE}."), file=sys.stderr)
+
+
 def run_copies(args: argparse.Namespace, settings: "Settings") -> int:
     """Serves several copies of the model until it is told to stop."""
+    warn_of_untrained_gates(args)
     from functools import partial
 
     from urm_hf.scoring.jobs.processes import default_device
