@@ -55,6 +55,16 @@ def test_wherever_the_ending_was_cut_off_it_is_completed(repair):
         assert (conversation.text, done) == (text, ["ending"])
 
 
+@pytest.mark.parametrize("answer", ["", " ", "\n\n", "<|im_end|>", " <|im_end|>\n", "<|im_end|><|im_end|>"])
+def test_no_answer_is_refused_in_a_template_too(repair, answer):
+    before = render(repair.tokenizer, ROWS[0]).rpartition(messages_of(ROWS[0])[-1]["content"])[0]
+    for prompt in (None, before):
+        with pytest.raises(RowError, match="the answer is empty"):
+            repair.repair(before + answer, prompt)
+    with pytest.raises(RowError, match="the answer is empty"):
+        repair.repair("What is a river?" + answer, "What is a river?")
+
+
 def test_tokens_that_fill_a_row_up_are_no_part_of_the_answer():
     repair = TextRepair(tokenizer_of("smollm2"))
     text = render(repair.tokenizer, ROWS[0])

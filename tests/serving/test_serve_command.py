@@ -52,7 +52,11 @@ def start(*arguments: str, **environment: str) -> tuple[subprocess.Popen, str]:
         (["--host", "no host", "--no-auth"], "Take a name or address of this machine"),
         (["--measure", "doubt"], "--measure must be one of"),
         (["--port", "0", "--measure", "reward_gap"], "compares members"),
-        (["--coefficient", "-1"], "--coefficient must be finite and not negative, got -1.0."),
+        (
+            ["--coefficient", "-1", "--measure", "reward_std"],
+            "--coefficient must be finite and not negative, got -1.0.",
+        ),
+        (["--coefficient", "0.5"], "--coefficient 0.5 is what a --measure costs: name one, or leave it out."),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(saved_urm, capsys, monkeypatch, arguments, told):

@@ -96,7 +96,7 @@ def build_parser() -> Parser:
     )
     rewards.add_argument("--measure", help="The uncertainty that rewards pay for, such as reward_gap.")
     rewards.add_argument(
-        "--coefficient", type=float, default=1.0, help="What one unit of the measure costs. The default is 1."
+        "--coefficient", type=float, help="What one unit of the measure costs, with --measure. The default is 1."
     )
     return parser
 
@@ -119,6 +119,10 @@ def main(argv: list[str]) -> int:
     if args.prefix_memory_mb is not None:
         check_prefix_memory(args.prefix_memory_mb)
     unscorable = read_unscorable(args.unscorable)
+    if args.coefficient is None:
+        args.coefficient = 1.0
+    elif args.measure is None:
+        raise ValueError(f"--coefficient {args.coefficient:g} is what a --measure costs: name one, or leave it out.")
     if not 0 <= args.coefficient < math.inf:
         raise ValueError(f"--coefficient must be finite and not negative, got {args.coefficient}.")
     # all that can be told without a model is told before one is loaded

@@ -95,7 +95,7 @@ class Guard:
             raise Refusal(
                 401,
                 "the token is missing or wrong: send `Authorization: Bearer TOKEN`, or use a URL like "
-                "http://any:TOKEN@host.",
+                "http://any:TOKEN@host. Commands of urm take it from URM_SERVE_TOKEN, RemoteScorer as `token`.",
                 headers={"WWW-Authenticate": 'Bearer realm="urm", Basic realm="urm"'},
             )
 

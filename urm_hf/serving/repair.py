@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from urm_hf.data.content import FILL_IN
 from urm_hf.data.conversations import Conversation, read_conversation
 from urm_hf.data.errors import RowError
 from urm_hf.data.template_dates import template_without_clock
@@ -58,8 +59,11 @@ class TextRepair:
             prompt (`str`, *optional*): its beginning, where the framework sends that too.
 
         Raises:
-            RowError: it is not in the model's chat template, and nothing tells the prompt from the answer.
+            RowError: it is not in the model's chat template, and nothing tells the prompt from the answer; or the
+                answer is empty.
         """
+        if isinstance(prompt, str) and prompt.strip() and text.startswith(prompt):
+            self._check_answer(text[len(prompt) :])
         if self.frame is None:
             eos = self.tokenizer.eos_token
             return Conversation(text=text, closed=True), ["closed"] if eos and not text.endswith(eos) else []
@@ -67,6 +71,9 @@ class TextRepair:
             return self._render(text, prompt), ["template"]
         done: list[str] = []
         text = self._begin(self._end(text, done), done)
+        _, begun, answer = text.removesuffix(self.frame.ending).rpartition(self.frame.between.rstrip())
+        if begun:
+            self._check_answer(answer)
         return Conversation(text=text), done
 
     def repair_ids(self, ids: list[int]) -> tuple[Conversation, list[str]]:
@@ -146,6 +153,14 @@ class TextRepair:
         # the answer was cut, or ended by other tokens than the template's
         answer, lead = self._strip_tokens(text), ending[: first[0]]
         return answer + (ending[len(lead) :] if lead and answer != text and answer.endswith(lead) else ending)
+
+    def _check_answer(self, answer: str):
+        """A RowError if there is none: a policy must not be paid for silence."""
+        rest = answer.strip()
+        while (shorter := self.strip(rest).strip()) != rest:
+            rest = shorter
+        if not rest:
+            raise RowError(f"the answer is empty. {FILL_IN}")
 
     def _strip_tokens(self, text: str) -> str:
         while token := next((token for token in self._ends if text.endswith(token)), None):
