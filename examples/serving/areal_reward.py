@@ -16,5 +16,6 @@ URL = os.environ.get("URM_URL", "http://127.0.0.1:8770") + "/reward"
 
 def urm_reward(prompt, completions, prompt_ids, completion_ids, messages=None, **kwargs):
     answer = requests.post(URL, json={"prompt": messages or prompt, "response": completions}, timeout=600)
-    answer.raise_for_status()
+    if not answer.ok:  # what requests says would repeat the URL, and a token in it
+        raise RuntimeError(f"urm serve: {answer.text}")
     return float(answer.json())

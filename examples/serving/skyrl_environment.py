@@ -24,6 +24,7 @@ class RewardEnv(BaseTextEnv):
 
     def step(self, action):
         answer = requests.post(URL, json={"prompt": self.prompt, "response": action}, timeout=600)
-        answer.raise_for_status()
+        if not answer.ok:  # what requests says would repeat the URL, and a token in it
+            raise RuntimeError(f"urm serve: {answer.text}")
         scored = answer.json()
         return BaseTextEnvStepOutput(observations=[], reward=scored["score"], done=True, metadata=scored["logged"])

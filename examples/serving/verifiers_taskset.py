@@ -20,7 +20,8 @@ THREADS = ThreadPoolExecutor(64)  # as many rollouts as wait for their reward at
 def ask(messages):
     *before, last = [{"role": turn.role, "content": turn.content} for turn in messages]
     answer = requests.post(URL, json={"prompt": before, "response": last["content"] or ""}, timeout=600)
-    answer.raise_for_status()
+    if not answer.ok:  # what requests says would repeat the URL, and a token in it
+        raise RuntimeError(f"urm serve: {answer.text}")
     return answer.json()
 
 

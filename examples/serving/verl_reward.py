@@ -18,7 +18,8 @@ THREADS = ThreadPoolExecutor(64)  # as many samples as wait for their reward at 
 def ask(prompt, response):
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     answer = requests.post(URL, json={"prompt": messages, "response": response}, timeout=600)
-    answer.raise_for_status()
+    if not answer.ok:  # what requests says would repeat the URL, and a token in it
+        raise RuntimeError(f"urm serve: {answer.text}")
     return answer.json()
 
 

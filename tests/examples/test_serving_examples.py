@@ -52,6 +52,14 @@ def test_swift_gets_a_reward_for_each_of_its_rows(server, monkeypatch):
     assert found == close([score.reward - 0.5 * score.reward_gap for score in server.scorer.score(ROWS)])
 
 
+def test_a_refusal_is_told_in_the_servers_words_and_not_with_the_token(server, monkeypatch):
+    reward = load("areal_reward", server, monkeypatch)
+    reward.URL = reward.URL.replace("http://", "http://any:s3cret@")
+    with pytest.raises(RuntimeError, match="is empty") as refused:
+        reward.urm_reward("", "", [], [], messages=messages_of(ROWS[0])[:1])
+    assert "s3cret" not in str(refused.value)
+
+
 class OfAnyData:
     """In place of a generic class of verifiers."""
 
