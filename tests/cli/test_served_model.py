@@ -1,6 +1,7 @@
 """Commands whose model is behind `urm serve` write what they write with the model itself."""
 
 import json
+import shutil
 
 import pytest
 
@@ -8,10 +9,12 @@ from tests.helpers.commands import ROWS, score, write
 from tests.helpers.reward_server import running_server
 from tests.helpers.tiny import save_members, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
-from urm_hf import RewardScorer
+from urm_hf import RewardScorer, URMEnsemble
 from urm_hf.cli import main
 from urm_hf.data.tables import read_jsonl
+from urm_hf.modeling.members_urm import MemberSource
 from urm_hf.scoring.jobs import job as jobs
+from urm_hf.scoring.jobs.models import digest_heads
 
 NAME = "member-0+member-1"
 
@@ -121,6 +124,25 @@ def test_two_models_cannot_be_behind_one_server(served, data, tmp_path, capsys):
 def test_another_model_is_refused(served, data, tmp_path, capsys):
     assert score("org/urm-8b", "--data", data, "--engine", served.url, "--out", tmp_path / "scores.jsonl") == 2
     assert f"serves '{NAME}', and not 'urm-8b'" in capsys.readouterr().err
+
+
+def test_a_folder_is_known_by_its_heads_and_not_by_its_name(members, data, tmp_path, capsys):
+    """A server of runs whose folders have one name, and of an ensemble that has another name there."""
+    for number, folder in enumerate(members):
+        shutil.copytree(folder, tmp_path / str(number) / "urm")
+    ours, theirs = (str(tmp_path / str(number) / "urm") for number in range(2))
+    URMEnsemble.from_pretrained(members).save_pretrained(tmp_path / "urme")
+    heads = [digest_heads([MemberSource(folder)]) for folder in (ours, theirs)]
+    with running_server(RewardScorer(theirs), name="urm", heads=heads[1]) as server:
+        asked = ["--data", data, "--engine", server.url, "--out", tmp_path / "scores.jsonl"]
+        assert score(ours, *asked) == 2
+        assert f"serves 'urm', but another one than {ours}: their heads differ" in capsys.readouterr().err
+        assert score(theirs, *asked) == 0
+        assert score("elsewhere/urm", *asked) == 0  # nothing is here to compare with
+    with running_server(RewardScorer(members), name="urme", heads=heads[0] + heads[1]) as server:
+        asked = ["--data", data, "--engine", server.url, "--out", tmp_path / "ensemble.jsonl"]
+        assert score(str(tmp_path / "urme"), *asked) == 0 and score(",".join(members), *asked) == 0
+        assert score(",".join(members[::-1]), *asked) == 2  # whose rewards are the same, and members' are not
 
 
 def test_a_server_that_has_another_model_meanwhile_is_told(data, tmp_path, monkeypatch, capsys):

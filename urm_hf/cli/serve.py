@@ -26,6 +26,7 @@ from urm_hf.cli.printable import printable
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from urm_hf.modeling.members_urm import MemberSource
     from urm_hf.scoring.scorer import RewardScorer
     from urm_hf.serving.settings import Settings
 
@@ -166,6 +167,7 @@ def main(argv: list[str]) -> int:
 
 def read_settings(args: argparse.Namespace, token: str | None, unscorable: float | None) -> "Settings":
     """What the server was told."""
+    from urm_hf.scoring.jobs.models import digest_heads
     from urm_hf.serving.settings import MEGABYTE, Settings
 
     return Settings(
@@ -177,18 +179,26 @@ def read_settings(args: argparse.Namespace, token: str | None, unscorable: float
         unscorable=unscorable,
         measure=args.measure,
         coefficient=args.coefficient,
+        heads=digest_heads(read_served_sources(args)),
     )
+
+
+def read_served_sources(args: argparse.Namespace) -> "list[MemberSource]":
+    """Where the model, or its members, come from."""
+    from urm_hf.scoring.jobs.models import read_ensemble_config, read_sources
+
+    models, revisions = split_members([args.model], args.revision)
+    loading = read_model_kwargs(args)
+    ensemble = read_ensemble_config(models, revisions, loading, read_ensemble(args))
+    return read_sources(models, revisions, loading, ensemble)
 
 
 def warn_of_untrained_gates(args: argparse.Namespace):
     """Says so where rewards are those of a gate as it was drawn."""
     from urm_hf.checkpoints.trained_gate import UNTRAINED_GATE
-    from urm_hf.scoring.jobs.models import count_untrained_gates, read_ensemble_config, read_sources
+    from urm_hf.scoring.jobs.models import count_untrained_gates
 
-    models, revisions = split_members([args.model], args.revision)
-    loading = read_model_kwargs(args)
-    ensemble = read_ensemble_config(models, revisions, loading, read_ensemble(args))
-    if count_untrained_gates(read_sources(models, revisions, loading, ensemble)):
+    if count_untrained_gates(read_served_sources(args)):
         print(printable(f"urm serve: warning: {UNTRAINED_GATE}."), file=sys.stderr)
 
 

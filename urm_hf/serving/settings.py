@@ -18,6 +18,7 @@ class Settings:
         unscorable (`float`, *optional*): the reward that frameworks get for what cannot be scored; None is an error.
         measure (`str`, *optional*): the uncertainty that frameworks' rewards pay for.
         coefficient (`float`): what one unit of it costs.
+        heads (`list[str]`, *optional*): digests of the heads of the model or of its members, where they are known.
     """
 
     name: str = "urm"
@@ -29,3 +30,4 @@ class Settings:
     unscorable: float | None = None
     measure: str | None = None
     coefficient: float = 1.0
+    heads: list[str] | None = None

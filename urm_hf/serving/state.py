@@ -74,6 +74,7 @@ def describe_model(service: RewardService, started: float) -> dict[str, Any]:
         "members": members,
         "max_length": service.encoder.max_length,
         "fingerprint": compute_fingerprint(service),
+        "heads": settings.heads,
         "truncation": scorer.truncation,
         "measure": settings.measure,
         "coefficient": settings.coefficient if settings.measure else None,

@@ -9,7 +9,7 @@ from urm_hf.data.conversations import read_conversation
 from urm_hf.data.encoder import Encoded
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.scores import RewardScore
-from urm_hf.scoring.jobs.models import ModelChanged
+from urm_hf.scoring.jobs.models import ModelChanged, digest_heads, read_ensemble_config, read_sources
 from urm_hf.scoring.progress import STATISTICS
 from urm_hf.scoring.remote import RemoteScorer
 
@@ -71,9 +71,27 @@ def connect(url: str, models: Sequence[str]) -> RemoteScorer:
     """
     scorer = RemoteScorer(url, os.environ.get(TOKEN) or None)
     wanted = "+".join(Path(os.path.abspath(name)).name for name in models)
+    ours = _digest_local_heads(models) if scorer.heads else None
+    if ours is not None and ours == scorer.heads:
+        return scorer  # whatever it is called there
+    if ours is not None and scorer.name == wanted:
+        raise ValueError(
+            f"{scorer.url} serves {scorer.name!r}, but another one than {', '.join(models)}: their heads differ. "
+            "Serve this one, or name the folder of that one."
+        )
     if scorer.name != wanted:
         raise ValueError(f"{scorer.url} serves {scorer.name!r}, and not {wanted!r}: name the model that it serves.")
     return scorer
+
+
+def _digest_local_heads(models: Sequence[str]) -> list[str] | None:
+    """Those of models in folders; None of others, of which the name alone is compared."""
+    if not all(os.path.isdir(name) for name in models):
+        return None
+    try:
+        return digest_heads(read_sources(models, None, {}, read_ensemble_config(models, None, {}, {})))
+    except (ValueError, OSError):  # no model of ours, or one that is not whole
+        return None
 
 
 def check_readable(conversation: Any) -> Encoded:
