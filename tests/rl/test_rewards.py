@@ -9,6 +9,7 @@ import torch
 from accelerate import PartialState
 from transformers import AutoModelForSequenceClassification
 
+from tests.helpers.reward_server import running_server
 from tests.helpers.tiny import save_with_tokenizer, tiny_backbone_config, tiny_tokenizer, tiny_urm
 from tests.helpers.tolerances import close
 from urm_hf import RewardScorer, URMEnsemble
@@ -271,4 +272,8 @@ def test_plain_text_for_a_model_that_learnt_from_chats_is_told_once(read_as, tol
     assert PLAIN_TEXT not in caplog.text
     for question in ("a?", "b?"):
         reward([question], ["b"])
+    assert caplog.text.count(PLAIN_TEXT) == told
+    caplog.clear()
+    with running_server(RewardScorer(model, tiny_tokenizer())) as server:  # which says so of its model
+        UncertaintyPenalizedReward(server.url, "reward_std", 0.5)(["a?"], ["b"])
     assert caplog.text.count(PLAIN_TEXT) == told

@@ -171,6 +171,12 @@ def describe_other_form(training: Any, read_as: str) -> str | None:
     return OTHER_FORM if chats and "text" in read_as else None
 
 
+def learnt_from_chats(model: Any) -> bool:
+    """Whether plain text is another form than that of the training of a model, or of the members that it holds."""
+    models = getattr(model, "members", None) or [model]
+    return describe_other_form([getattr(one.config, "training", None) for one in models], "text") is not None
+
+
 def without_digests(value: Any) -> Any:
     """A record of training without what tells whether a given conversation was trained on."""
     if isinstance(value, Mapping):

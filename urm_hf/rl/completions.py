@@ -12,7 +12,7 @@ from urm_hf.data.content import Messages, read_messages, says_nothing, split_tur
 from urm_hf.data.conversations import read_conversation
 from urm_hf.data.errors import RowError, telling_rows
 from urm_hf.data.rendering import encode_turns
-from urm_hf.data.seen import describe_other_form
+from urm_hf.data.seen import learnt_from_chats
 from urm_hf.modeling import URMEnsemble
 from urm_hf.scores import RewardScore, has_posterior
 from urm_hf.scoring.remote import NOT_FINITE, RemoteScorer, is_url
@@ -123,12 +123,11 @@ class CompletionScorer:
 
     def _tell_other_form(self, prompts: Texts, completions: Texts):
         """Says once where completions are plain text to a model that learnt from chats."""
-        if self._told_form or not isinstance(self.scorer, RewardScorer):
+        if self._told_form:
             return
         if any(isinstance(one, str) and isinstance(two, str) for one, two in zip(prompts, completions, strict=True)):
-            models = getattr(self.scorer.model, "members", [self.scorer.model])
-            training = [getattr(model.config, "training", None) for model in models]
-            if describe_other_form(training, "text") is not None:
+            scorer = self.scorer
+            if scorer.learnt_from_chats if isinstance(scorer, RemoteScorer) else learnt_from_chats(scorer.model):
                 logger.warning(PLAIN_TEXT)
             self._told_form = True
 

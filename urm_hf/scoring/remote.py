@@ -62,6 +62,7 @@ class RemoteScorer:
         has_posterior (`bool`): whether it is a single URM with a posterior.
         fingerprint (`str`): tells the model, with the server's settings that scores depend on, from others.
         heads (`list[str]` or `None`): digests of the heads of the model, or of its members.
+        learnt_from_chats (`bool`): whether plain text is another form than that of its training, as far as it says.
         max_length (`int` or `None`): longest conversation in tokens.
 
     Raises:
@@ -92,6 +93,7 @@ class RemoteScorer:
             self.max_length: int | None = model["max_length"]
             self.fingerprint: str = model["fingerprint"]
             self.heads: list[str] | None = model.get("heads")  # likewise
+            self.learnt_from_chats: bool = bool(model.get("learnt_from_chats"))
             self._max_rows, self._max_body = int(model["max_rows"]), int(model["max_body"])
         except (TypeError, ValueError, KeyError, AttributeError):  # of another server, which has such a route, too
             raise ServerError(f"{self.url}/v1/models does not tell of one reward model; is it `urm serve`?") from None

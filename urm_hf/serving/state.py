@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from urm_hf.checkpoints.files import read_json
+from urm_hf.data.seen import learnt_from_chats
 from urm_hf.hub.folder import SCORES
 from urm_hf.hub.reference import ATOL, CONVERSATIONS, largest_difference, score_reference
 from urm_hf.scores import has_posterior
@@ -75,6 +76,7 @@ def describe_model(service: RewardService, started: float) -> dict[str, Any]:
         "max_length": service.encoder.max_length,
         "fingerprint": compute_fingerprint(service),
         "heads": settings.heads,
+        "learnt_from_chats": learnt_from_chats(scorer.model),
         "truncation": scorer.truncation,
         "measure": settings.measure,
         "coefficient": settings.coefficient if settings.measure else None,
