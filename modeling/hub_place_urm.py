@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.utils.hub import cached_file, try_to_load_from_cache
 
+SERVER = re.compile(r"[\w.-]+:\d+(/|$)", re.ASCII)  # host:port
 REPOSITORY = re.compile(r"(\b[\w.-]{1,96}\b/)?\b[\w.-]{1,96}\b", re.ASCII)  # as huggingface_hub has it
 
 
@@ -26,7 +27,9 @@ def check_name(name: str):
     if os.path.isfile(name):
         raise FileNotFoundError(f"{name} is a file: name the folder of a model, or a repository, 'org/name'.")
     if REPOSITORY.fullmatch(name) is None or "--" in name or ".." in name or name.endswith(".git"):
-        raise FileNotFoundError(f"{name or repr(name)} is no folder here, and no name of a repository, 'org/name'.")
+        server = " A server is named with http:// before it." if SERVER.match(name) else ""
+        told = f"{name or repr(name)} is no folder here, and no name of a repository, 'org/name'.{server}"
+        raise FileNotFoundError(told)
 
 
 @dataclass(frozen=True)

@@ -54,3 +54,8 @@ def test_a_file_is_told_to_be_one(tmp_path):
 @pytest.mark.parametrize("name", ["gpt2", "org/model-1.5_b", "o/x", "Qwen/Qwen3-0.6B"])
 def test_names_of_repositories_pass(name):
     check_name(name)
+
+
+def test_a_server_without_its_scheme_is_told_how_servers_are_named():
+    with pytest.raises(OSError, match="'org/name'. A server is named with http:// before it"):
+        RewardScorer("127.0.0.1:8770")

@@ -186,3 +186,9 @@ def test_the_best_of_n_and_pairs_are_those_of_the_model(urme):
     assert [chosen.answer for chosen in far] == [chosen.answer for chosen in near]
     near, far = (build_preference_pairs(["Name a river.", "Why?"], answers, s)[0] for s in (urme.scorer, urme.url))
     assert far["chosen"] == near["chosen"] and far["rejected"] == near["rejected"]
+
+
+@pytest.mark.parametrize("route", ["get_reward", "reward/", "v1/rewards"])
+def test_a_route_of_frameworks_is_no_address(route):
+    with pytest.raises(ValueError, match="`url` must be the server's address alone, without a route"):
+        RemoteScorer(f"http://127.0.0.1:8770/{route}")

@@ -22,6 +22,8 @@ AGAIN = (429, 502, 503, 504)  # statuses after which a second try may succeed
 ATTEMPTS = 6
 LONGEST_PAUSE = 8.0  # seconds
 ROWS_AT_ONCE = 1024
+# what frameworks are given, and a scorer is not
+ROUTES = ("get_reward", "reward", "classify", "v1/classify", "v1/embeddings", "verify", "v1/rewards", "v1/models")
 NOT_FINITE = "the model gave a reward that is not finite"  # as the server tells it
 
 
@@ -297,6 +299,8 @@ def _split_url(url: Any) -> SplitResult:
         raise ValueError("`url` must be like http://127.0.0.1:8770; this one cannot be read.") from None
     if not known:
         raise ValueError(f"`url` must be like http://127.0.0.1:8770, got {_show(url)!r}.")
+    if parts.path.strip("/") in ROUTES:
+        raise ValueError(f"`url` must be the server's address alone, without a route, got {_show(url)!r}.")
     return parts
 
 

@@ -21,6 +21,8 @@ from urm_hf.serving.state import Readiness, check_reference, describe_model
 
 logger = logging.getLogger(__name__)
 
+READ_ONLY = ("/health", "/ready", "/v1/models", "/metrics")
+
 
 def create_app(scorer: RewardScorer, settings: Settings | None = None, folder: str | None = None) -> FastAPI:
     """
@@ -150,5 +152,5 @@ async def write_refusal(request: Request, error: Exception) -> Response:
 async def _write_unknown(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     paths = ", ".join(path for protocol in PROTOCOLS for path in protocol.paths)
-    told = f"there is no such route for {request.method}; POST goes to {paths}."
+    told = f"there is no such route for {request.method}; POST goes to {paths}, GET to {', '.join(READ_ONLY)}."
     return JSONAnswer({"error": {"message": told, "row": None}}, status, headers=getattr(error, "headers", None))

@@ -13,7 +13,8 @@ from urm_hf.serving.service import RewardService
 def read(asked: Asked, service: RewardService):
     prompt, response = asked.body.get("prompt"), asked.body.get("response")
     if not isinstance(response, str):
-        raise Refusal(422, f"`response` must be text, got {type(response).__name__}.")
+        sent = ", ".join(f"`{str(name)[:40]}`" for name in list(asked.body)[:8]) or "nothing"
+        raise Refusal(422, f"`response` must be text, got {type(response).__name__}; the request has {sent}.")
     if isinstance(prompt, str):
         read_texts(asked, service, [prompt + response], [prompt])
         return
