@@ -174,7 +174,8 @@ def describe_other_form(training: Any, read_as: str) -> str | None:
 def learnt_from_chats(model: Any) -> bool:
     """Whether plain text is another form than that of the training of a model, or of the members that it holds."""
     models = getattr(model, "members", None) or [model]
-    return describe_other_form([getattr(one.config, "training", None) for one in models], "text") is not None
+    configs = [getattr(one, "config", None) for one in models]
+    return describe_other_form([getattr(config, "training", None) for config in configs], "text") is not None
 
 
 def without_digests(value: Any) -> Any:
