@@ -276,8 +276,8 @@ def copy_licences(name: str, folder: Path, revision: str | None = None):
         folder (`Path`): where they go.
         revision (`str`, *optional*): commit, branch or tag of a repository.
     """
-    source = name if Path(name).is_dir() else snapshot_download(name, revision=revision, allow_patterns=LICENCES)
-    _copy_files(Path(source), LICENCES, folder)
+    source = Path(name) if Path(name).is_dir() else download(name, revision, allow_patterns=LICENCES)
+    _copy_files(source, LICENCES, folder)
 
 
 def _copy_files(source: Path, patterns: list[str], folder: Path):

@@ -204,13 +204,13 @@ def warn_of_untrained_gates(args: argparse.Namespace):
 
 def run_copies(args: argparse.Namespace, settings: "Settings") -> int:
     """Serves several copies of the model until it is told to stop."""
-    warn_of_untrained_gates(args)
     from functools import partial
 
     from urm_hf.scoring.jobs.processes import default_device
     from urm_hf.serving.replicas import run_replicas
     from urm_hf.serving.server import open_socket
 
+    warn_of_untrained_gates(args)
     with open_socket(args.host, args.port) as opened:  # free now, or told now
         port = opened.getsockname()[1]
     device = args.device or default_device()
